@@ -1,0 +1,104 @@
+"""Packs many questions about one image behind a single copy of its visual tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prunus.builtin.questions import Question
+from prunus.builtin.words import build_tokenizer
+
+#: Tokens before the visual ones: ``<s> USER:``.
+HEAD = 2
+IGNORE = -100
+
+
+@lru_cache(maxsize=1)
+def _tokenizer():  # noqa: ANN202 - the fast tokenizer's type says nothing useful here
+    return build_tokenizer()
+
+
+@lru_cache(maxsize=200_000)
+def encode(text: str) -> tuple[int, ...]:
+    """Token ids of a piece of dialogue, without the start token."""
+    return tuple(_tokenizer().encode(text, add_special_tokens=False))
+
+
+@dataclass
+class Packed:
+    """Text of a batch, padded on the right to ``t`` tokens.
+
+    Dialogues of one image do not see each other: a token sees all visual tokens and earlier
+    tokens of its own dialogue (``dialogue`` number; -1 is padding).
+    """
+
+    ids: Tensor  # (b, t) int64
+    positions: Tensor  # (b, t) int64, as if each dialogue followed the image alone
+    dialogue: Tensor  # (b, t) int64
+    labels: Tensor  # (b, t) int64, the token that should come next, or IGNORE
+    question: Tensor  # (b, t) int64, running number of the question that a label belongs to
+    types: list[str]  # type of each running number
+
+    def to(self, device: str) -> Packed:
+        """The same batch on another device."""
+        tensors = (self.ids, self.positions, self.dialogue, self.labels, self.question)
+        return Packed(*(tensor.to(device) for tensor in tensors), self.types)
+
+    def visible(self, visual: int) -> Tensor:
+        """``(b, 1, t, visual + t)`` bool: what each text token may attend to."""
+        length = self.ids.shape[1]
+        same = self.dialogue[:, :, None] == self.dialogue[:, None, :]
+        same = same & torch.ones(length, length, dtype=torch.bool, device=same.device).tril()
+        image = torch.ones(1, length, visual, dtype=torch.bool, device=same.device)
+        return torch.cat([image.expand(len(same), -1, -1), same], dim=2)[:, None]
+
+
+def pack(
+    batch: Sequence[Sequence[Question]], visual: int, rng: np.random.Generator, turns: int = 3
+) -> Packed:
+    """Pack the questions of each image, grouped at random into dialogues of 1 to ``turns``.
+
+    ``visual`` is the number of visual tokens of the whole canvas: text follows behind them.
+    Two thirds of the questions stand alone.
+    """
+    rows: list[dict[str, list[int]]] = []
+    types: list[str] = []
+    for questions in batch:
+        row: dict[str, list[int]] = {k: [] for k in ("ids", "pos", "dialogue", "labels", "number")}
+        left, dialogue, at = 0, -1, 0
+        for question in questions:
+            first = left == 0
+            if first:
+                left = int(rng.integers(2, turns + 1)) if turns > 1 and rng.random() < 0.2 else 1
+                dialogue, at = dialogue + 1, HEAD + visual
+            left -= 1
+            start = "" if first else "USER: "
+            prompt = encode(f"{start}{question.text} ASSISTANT:")
+            answer = encode(f"{question.answer}</s>")
+            ids = [*prompt, *answer]
+            row["ids"] += ids
+            row["pos"] += range(at, at + len(ids))
+            row["dialogue"] += [dialogue] * len(ids)
+            row["labels"] += [*[IGNORE] * (len(prompt) - 1), *answer, IGNORE]
+            row["number"] += [len(types)] * len(ids)
+            types.append(question.type)
+            at += len(ids)
+        rows.append(row)
+    longest = max(len(row["ids"]) for row in rows)
+
+    def stack(name: str, fill: int) -> Tensor:
+        return torch.tensor([row[name] + [fill] * (longest - len(row[name])) for row in rows])
+
+    return Packed(
+        stack("ids", 0),
+        stack("pos", HEAD + visual),
+        stack("dialogue", -1),
+        stack("labels", IGNORE),
+        stack("number", 0),
+        types,
+    )

@@ -1,0 +1,141 @@
+"""Accuracy of a built-in model on the fixed set, and whether the task tells selections apart.
+
+An answer counts when greedy decoding would produce it exactly. That is the case when every token
+of the true answer (with its end token) is the most likely one given those before it, which one
+forward pass over question and answer shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LlavaForConditionalGeneration
+
+from prunus.builtin.answers import all_places, pixels_of
+from prunus.builtin.decoder import decode
+from prunus.builtin.dialogue import IGNORE, pack
+from prunus.builtin.evalset import Item
+from prunus.builtin.questions import Question
+from prunus.builtin.scenes import Scene, ground_truth_tokens
+from prunus.builtin.tower import project
+
+#: Chooses visual tokens: scene, question, running number of the question -> ascending indices.
+Choice = Callable[[Scene, Question, int], np.ndarray]
+#: Type of question -> for each of them, whether the answer was right.
+Outcome = dict[str, list[bool]]
+
+
+def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    if total == 0:
+        return 0.0, 1.0
+    share, square = right / total, z * z / total
+    middle = (share + square / 2) / (1 + square)
+    half = z / (1 + square) * math.sqrt(share * (1 - share) / total + square / (4 * total))
+    return middle - half, middle + half
+
+
+@torch.no_grad()
+def encode_scenes(
+    model: LlavaForConditionalGeneration, scenes: Sequence[Scene], batch: int = 16
+) -> Tensor:
+    """Projected patches ``(scenes, n, width)`` float32."""
+    parts = []
+    for at in range(0, len(scenes), batch):
+        pixels = pixels_of(list(scenes[at : at + batch])).to(model.device)
+        parts.append(project(model, pixels, all_places(model, len(pixels))))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def grey_scene(model: LlavaForConditionalGeneration) -> Tensor:
+    """Projected patches ``(n, width)`` of an image of mean grey: pixels that normalise to 0."""
+    size = model.config.vision_config.image_size
+    blank = torch.zeros(1, 3, size, size, device=model.device)
+    return project(model, blank, all_places(model, 1))[0]
+
+
+@torch.no_grad()
+def answers_right(
+    model: LlavaForConditionalGeneration,
+    items: Sequence[Item],
+    features: Tensor,
+    choice: Choice | None = None,
+    batch: int = 16,
+) -> Outcome:
+    """Ask every question of ``items``; row i of ``features`` belongs to item i.
+
+    With ``choice`` each question keeps only the chosen visual tokens from layer 1 on; without,
+    questions about one image share a forward pass (they do not see each other).
+    """
+    rng = np.random.default_rng(0)
+    if choice is None:
+        rows = [(i, list(item.questions)) for i, item in enumerate(items) if item.questions]
+    else:
+        rows = [(i, [question]) for i, item in enumerate(items) for question in item.questions]
+    outcome: Outcome = defaultdict(list)
+    for at in range(0, len(rows), batch):
+        part = rows[at : at + batch]
+        seen = features[[i for i, _ in part]]
+        text = pack([q for _, q in part], seen.shape[1], rng, turns=0).to(str(model.device))
+        keep = None
+        if choice is not None:
+            kept = [choice(items[i].scene, q[0], at + n) for n, (i, q) in enumerate(part)]
+            keep = torch.from_numpy(np.stack(kept)).to(model.device)
+        hidden = decode(model, seen, all_places(model, len(part)), text, keep)
+        asked = text.labels != IGNORE
+        hit = (model.lm_head(hidden[asked]).argmax(-1) == text.labels[asked]).float()
+        ones = torch.ones(len(text.types), device=hit.device)
+        right = ones.scatter_reduce(0, text.question[asked], hit, "amin").tolist()
+        for kind, value in zip(text.types, right, strict=True):
+            outcome[kind].append(value > 0.5)
+    return dict(outcome)
+
+
+def summary(outcome: Outcome) -> dict[str, dict[str, float | int]]:
+    """Counts, accuracy and interval, for each type and ``overall``."""
+    table: dict[str, dict[str, float | int]] = {}
+    everything = [value for values in outcome.values() for value in values]
+    for kind, values in [("overall", everything), *sorted(outcome.items())]:
+        low, high = wilson(sum(values), len(values))
+        table[kind] = {
+            "questions": len(values),
+            "right": sum(values),
+            "accuracy": round(sum(values) / max(1, len(values)), 4),
+            "low": round(low, 4),
+            "high": round(high, 4),
+        }
+    return table
+
+
+def ground_truth_choice(keep: int, side: int) -> Choice:
+    """The all-knowing choice: objects asked about first."""
+    return lambda scene, question, _: ground_truth_tokens(
+        scene, question.objects, keep, side, side
+    )
+
+
+def random_choice(keep: int, side: int, seed: int = 0) -> Choice:
+    """Uniformly random tokens, others for every question."""
+
+    def choose(scene: Scene, question: Question, number: int) -> np.ndarray:
+        rng = np.random.default_rng([seed, number])
+        return np.sort(rng.choice(side * side, min(keep, side * side), replace=False))
+
+    return choose
+
+
+def uniform_choice(keep: int, side: int) -> Choice:
+    """An even lattice of tokens: the squarest one with at most ``keep`` points, then filled up."""
+    lines = max(1, math.isqrt(keep))
+    at = ((np.arange(lines) + 0.5) * side / lines).astype(np.int64)
+    lattice = (at[:, None] * side + at).ravel()
+    spare = np.setdiff1d(np.arange(side * side), lattice)
+    extra = spare[np.linspace(0, len(spare) - 1, keep - len(lattice)).astype(np.int64)]
+    chosen = np.sort(np.concatenate([lattice, extra]))
+    return lambda scene, question, number: chosen

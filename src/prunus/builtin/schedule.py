@@ -1,0 +1,43 @@
+"""The stages that train a built-in model, in order. Resuming may change what is still to come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage. ``kind`` is ``naming`` (tower and projector) or ``answers`` (question answers).
+
+    ``batch`` counts canvases per step. ``window`` (patches) and ``per_canvas`` belong to naming.
+    For answers: ``questions`` per canvas; ``tokens`` is how many visual tokens of each canvas the
+    language model is shown (0: all of them, as the finished model works); ``reuse`` is how many
+    steps each encoded canvas serves, with new questions each time; ``tower_rate`` scales the
+    learning rate of tower and projector (0: frozen).
+    """
+
+    name: str
+    kind: str
+    steps: int
+    rate: float
+    batch: int = 16
+    window: int = 12
+    per_canvas: int = 4
+    objects: tuple[int, int] = (3, 7)
+    decay: float = 0.3
+    questions: int = 14
+    tokens: int = 0
+    reuse: int = 1
+    tower_rate: float = 0.0
+
+
+TINY_LLAVA = (
+    # windows of 12x12 patches of crowded canvases: four times the supervision per second
+    Stage("naming", "naming", steps=900, rate=2e-3, objects=(16, 26)),
+    # the whole canvas: attention over 576 patches instead of 144
+    Stage("naming-full", "naming", steps=150, rate=1e-3, window=24, per_canvas=1, objects=(3, 18)),
+    # the language model meets objects among few background tokens, at their true positions ...
+    Stage("answers-few", "answers", steps=1500, rate=2e-3, tokens=112, reuse=4, decay=0.1),
+    # ... and then whole canvases, as the finished model does
+    Stage("answers-full", "answers", steps=400, rate=1e-3, decay=0.5, reuse=2),
+)
