@@ -1,0 +1,23 @@
+"""Bytes of the key/value cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prunus.cost.shapes import DecoderShape
+
+
+def kv_bytes(shape: DecoderShape, lengths: Sequence[int], element_size: int) -> int:
+    """Bytes of one sample's cache when layer ``l`` holds ``lengths[l]`` tokens.
+
+    Args:
+        shape: sizes of the decoder.
+        lengths: tokens (visual and text) in the cache of each layer.
+        element_size: bytes per number: 2 for bfloat16 and float16, 4 for float32.
+
+    Raises:
+        ValueError: not one length per decoder layer.
+    """
+    if len(lengths) != shape.layers:
+        raise ValueError(f"{len(lengths)} lengths given for {shape.layers} decoder layers")
+    return 2 * sum(lengths) * shape.kv_heads * shape.head_dim * element_size

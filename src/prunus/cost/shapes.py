@@ -1,0 +1,147 @@
+"""The sizes that decide what a model costs, read from its Hugging Face configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+#: Decoders whose feed-forward block has two matrices; every other one known to transformers'
+#: image-text models (Llama, Mistral, Qwen, Gemma, Phi-3 ...) has three (gate, up, down).
+_TWO_MATRIX_DECODERS = frozenset({"opt", "gpt2", "gpt_neox", "phi", "falcon", "starcoder2", "mpt"})
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """The language model: ``layers`` decoder layers of ``width`` channels.
+
+    ``heads`` query heads and ``kv_heads`` key/value heads have ``head_dim`` channels each;
+    ``ffn_matrices`` is 3 for a gated feed-forward block (SwiGLU) and 2 for a plain one.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    ffn_matrices: int = 3
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """The vision tower, with the layers that the unmodified model *executes*.
+
+    LLaVA reads ``hidden_states[-2]``, but transformers runs the last block all the same, so it
+    counts. ``patches`` and ``extra`` (1 for a CLS token) make up the sequence of one image;
+    ``patch_inputs`` is channels x patch height x patch width. ``pooling_head`` says whether an
+    attention pooling head runs behind the blocks (SigLIP; its result is not used by LLaVA).
+    """
+
+    layers: int
+    width: int
+    ffn: int
+    patches: int
+    extra: int
+    patch_inputs: int
+    pooling_head: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Sequence length of one image in the tower."""
+        return self.patches + self.extra
+
+
+@dataclass(frozen=True)
+class ProjectorShape:
+    """Two linear layers ``inputs -> width -> width``, applied to ``tokens`` tokens per image."""
+
+    inputs: int
+    width: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Everything that :func:`prunus.cost.flops.prefill_flops` needs to know of a model."""
+
+    decoder: DecoderShape
+    encoder: EncoderShape
+    projector: ProjectorShape
+
+
+def read_decoder(config: Any) -> DecoderShape:
+    """Sizes of the language model of ``config`` (of a whole model, or a text configuration).
+
+    Raises:
+        ValueError: a configuration without the usual decoder fields, or a mixture of experts
+            (whose cost depends on the routing and is not counted here).
+    """
+    text = getattr(config, "text_config", None) or config
+    needed = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+    if missing := [name for name in needed if getattr(text, name, None) is None]:
+        raise ValueError(
+            f"cannot count the cost of a {getattr(text, 'model_type', type(text).__name__)!r} "
+            f"decoder: its configuration has no {', '.join(missing)}"
+        )
+    if getattr(text, "num_experts", None) or getattr(text, "num_local_experts", None):
+        raise ValueError(
+            f"cannot count the cost of a {text.model_type!r} decoder: it is a mixture of experts"
+        )
+    heads = text.num_attention_heads
+    return DecoderShape(
+        layers=text.num_hidden_layers,
+        width=text.hidden_size,
+        heads=heads,
+        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        ffn=text.intermediate_size,
+        ffn_matrices=2 if getattr(text, "model_type", "") in _TWO_MATRIX_DECODERS else 3,
+    )
+
+
+def read_shape(config: Any) -> ModelShape:
+    """Sizes of a LLaVA-like model: CLIP or SigLIP tower, two-layer projector, decoder.
+
+    Raises:
+        ValueError: a tower of another kind (``vision_config.model_type``), or a decoder as in
+            :func:`read_decoder`.
+    """
+    decoder = read_decoder(config)
+    vision = getattr(config, "vision_config", None)
+    kind = getattr(vision, "model_type", None)
+    if vision is None or kind not in ("clip_vision_model", "siglip_vision_model"):
+        raise ValueError(
+            f"cannot count the cost of a {kind!r} vision tower: known are clip_vision_model "
+            "and siglip_vision_model"
+        )
+    height, width = _pair(vision.image_size)
+    patch_height, patch_width = _pair(vision.patch_size)
+    patches = (height // patch_height) * (width // patch_width)
+    extra = 1 if kind == "clip_vision_model" else 0
+    encoder = EncoderShape(
+        layers=vision.num_hidden_layers,
+        width=vision.hidden_size,
+        ffn=vision.intermediate_size,
+        patches=patches,
+        extra=extra,
+        patch_inputs=vision.num_channels * patch_height * patch_width,
+        pooling_head=kind == "siglip_vision_model" and getattr(vision, "vision_use_head", True),
+    )
+    layers = getattr(config, "vision_feature_layer", -1)
+    # "default" cuts off the first token, whether or not the tower has a CLS token
+    dropped = 1 if getattr(config, "vision_feature_select_strategy", "full") == "default" else 0
+    projector = ProjectorShape(
+        inputs=vision.hidden_size * (len(layers) if isinstance(layers, Sequence) else 1),
+        width=decoder.width,
+        tokens=encoder.tokens - dropped,
+    )
+    return ModelShape(decoder, encoder, projector)
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """``(height, width)`` of a size that configurations give as one number or two."""
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return int(height), int(width)

@@ -1,0 +1,1 @@
+"""Hooks, caches, masks and positions: how tokens leave a running model."""

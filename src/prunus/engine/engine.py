@@ -1,0 +1,232 @@
+"""The hooks that prune a running model. Nothing of the model is replaced."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from prunus.engine.cache import check_cache, is_pruned, length_of
+from prunus.engine.finish import resident_cache, spread_output
+from prunus.engine.layout import Layout
+from prunus.engine.plan import Plan
+from prunus.engine.prefill import Prefill
+from prunus.engine.prompt import Prompt, find_images, last_prompt_token
+from prunus.engine.resume import Resume
+from prunus.families import Family
+from prunus.grid import Grid
+
+
+@dataclass
+class _Call:
+    """What outer modules were called with, until the language model needs it."""
+
+    labels: Tensor | None = None
+    logits_to_keep: Any = 0
+    input_ids: Tensor | None = None
+    embeds: Tensor | None = None
+
+
+@dataclass
+class Engine:
+    """Hooks for one model and one :class:`~prunus.engine.plan.Plan`.
+
+    ``prefill`` is the prompt that ran last (or runs now); ``prompts`` counts them.
+    """
+
+    family: Family
+    plan: Plan
+    positions: str = "original"
+    prefill: Prefill | None = None
+    prompts: int = 0
+    _call: _Call = field(default_factory=_Call)
+    _grids: list[Grid] | None = None
+    _running: Prefill | Resume | None = None
+    _handles: list[RemovableHandle] = field(default_factory=list)
+
+    # -- hooks ---------------------------------------------------------------------------------
+
+    def attach(self, model: nn.Module) -> None:
+        """Register all hooks; ``model`` is what the user calls (maybe a PEFT wrapper)."""
+        family = self.family
+        for outer in {id(module): module for module in (model, family.top)}.values():
+            self._add(outer.register_forward_pre_hook(self._on_top, with_kwargs=True))
+        self._add(family.core.register_forward_pre_hook(self._on_core, with_kwargs=True))
+        self._add(family.tower.register_forward_pre_hook(self._on_tower, with_kwargs=True))
+        lm = family.language_model
+        self._add(lm.register_forward_pre_hook(self._before, with_kwargs=True))
+        for number, layer in enumerate(family.layers):
+            self._add(layer.register_forward_pre_hook(self._layer_hook(number), with_kwargs=True))
+        self._add(lm.register_forward_hook(self._after, with_kwargs=True))
+
+    def detach(self) -> None:
+        """Remove every hook."""
+        while self._handles:
+            self._handles.pop().remove()
+        self._running, self._call, self._grids = None, _Call(), None
+
+    def _add(self, handle: RemovableHandle) -> None:
+        self._handles.append(handle)
+
+    def _on_top(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        bound = _bind(module, args, kwargs)
+        self._call = _Call(bound.get("labels"), bound.get("logits_to_keep", 0))
+
+    def _on_core(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        bound = _bind(module, args, kwargs)
+        outer, self._call = self._call, _Call()
+        self._call = _Call(
+            outer.labels, outer.logits_to_keep, bound.get("input_ids"), bound.get("inputs_embeds")
+        )
+
+    def _on_tower(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._grids = self.family.grids_of(_bind(module, args, kwargs))
+
+    def _before(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        call, self._call = self._call, _Call()
+        self._running = None
+        cache = kwargs.get("past_key_values")
+        check_cache(cache)
+        _refuse_maps(module, kwargs)
+        embeds: Tensor = kwargs["inputs_embeds"]
+        past = length_of(cache)
+        if past and embeds.shape[1] == 1:  # a decode step: no value is read from the device
+            return self._resume(kwargs) if is_pruned(cache) else None
+        holders = self.family.placeholders(call.input_ids, call.embeds)
+        prompt = find_images(self.family, holders, self._grids)
+        if past:
+            if prompt.images:
+                raise ValueError(
+                    "new images on a KV cache are not supported: start a new prompt with all "
+                    "images (a further turn on the cache is text only)"
+                )
+            return self._resume(kwargs) if is_pruned(cache) else None
+        self.prompts += 1
+        return self._start(prompt, call, kwargs)
+
+    def _start(
+        self, prompt: Prompt, call: _Call, kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        embeds: Tensor = kwargs["inputs_embeds"]
+        mask = kwargs.get("attention_mask")
+        batch, length, _ = embeds.shape
+        if mask is not None and mask.ndim != 2:
+            raise ValueError(
+                f"attention_mask of shape {tuple(mask.shape)} is not supported: give a 2-D mask"
+            )
+        if self.plan.query_dependent and call.labels is None:
+            _refuse_candidates(call.logits_to_keep)
+        valid = None if mask is None or bool(mask.all()) else mask.bool().to(embeds.device)
+        layout = Layout.full(batch, length, valid, embeds.device)
+        last = last_prompt_token(layout.present, call.labels)
+        self.prefill = running = Prefill(self.family, layout, prompt, last, self.plan.noted)
+        if not prompt.images:
+            running.untouched()
+            warnings.warn("prunus: no image in the prompt, nothing was pruned", stacklevel=2)
+            return None
+        self._running = running
+        running.cache = kwargs.get("past_key_values")
+        if self.plan.features:
+            kwargs = self._cut_features(running, kwargs)
+        return (), kwargs
+
+    def _cut_features(self, running: Prefill, kwargs: dict[str, Any]) -> dict[str, Any]:
+        full, states = running.layout, kwargs["inputs_embeds"]
+        for step in self.plan.features:
+            states = running.cut(step.method, step.stage, step.cut, states)
+        running.entry = layout = running.layout
+        ids = kwargs.get("position_ids")
+        if ids is None:
+            ids = full.index[:1]
+        if self.positions == "compact":
+            running.compact = True
+            if ids.ndim != 2:
+                raise ValueError("positions='compact' needs 1-D rotary positions: use 'original'")
+            ids = (layout.present.long().cumsum(1) - 1).gather(1, layout.index)
+        else:
+            ids = full.rows(ids, layout, -1)
+        valid = layout.valid
+        ones = torch.ones(layout.index.shape, dtype=torch.long, device=states.device)
+        # Always a 2-D mask: without one, ids with gaps would be read as packed sequences.
+        mask = ones if valid is None else valid.long()
+        return {**kwargs, "inputs_embeds": states, "position_ids": ids, "attention_mask": mask}
+
+    def _resume(self, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        self._running = resume = Resume(kwargs)
+        return (), resume.shifted(kwargs)
+
+    def _layer_hook(self, number: int) -> Any:
+        steps = self.plan.decoder.get(number, ())
+
+        def before_layer(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            running = self._running
+            if running is None:
+                return None
+            if isinstance(running, Resume):
+                return args, running.layer(number, self.family.text_config, kwargs)
+            states: Tensor = args[0] if args else kwargs["hidden_states"]
+            if running.cache is None and kwargs.get("past_key_values") is not None:
+                running.cache = kwargs["past_key_values"]  # made inside the language model
+            rope = kwargs["position_embeddings"]
+            for step in steps:
+                states = running.cut(step.method, step.stage, step.cut, states)
+            running.start(number, states, rope)
+            if running.layout.whole:
+                return None
+            kind = self.family.text_config._attn_implementation
+            kwargs = {
+                **kwargs,
+                "attention_mask": running.mask(states, kind),
+                "position_embeddings": running.rope(rope),
+                # FlashAttention would read ids with gaps as packed sequences.
+                "position_ids": None,
+            }
+            if args:
+                return (states, *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": states}
+
+        return before_layer
+
+    def _after(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
+        running, self._running = self._running, None
+        if not isinstance(running, Prefill):
+            return None
+        resident_cache(running, output.past_key_values)
+        return spread_output(running, output)
+
+
+def _bind(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a call by name, however they were given."""
+    if not args:
+        return kwargs
+    return {**inspect.signature(module.forward).bind_partial(*args).arguments, **kwargs}
+
+
+def _refuse_maps(module: nn.Module, kwargs: dict[str, Any]) -> None:
+    wanted = kwargs.get("output_attentions")
+    if wanted or (wanted is None and getattr(module.config, "output_attentions", False)):
+        raise ValueError(
+            "output_attentions is not supported while pruning: maps of pruned layers have other "
+            "shapes; run.trace holds the attention rows that scores were made of"
+        )
+
+
+def _refuse_candidates(logits_to_keep: Any) -> None:
+    """Assisted decoding appends its guesses to the prompt and asks for several logits."""
+    if isinstance(logits_to_keep, int) and logits_to_keep > 1:
+        raise ValueError(
+            f"logits_to_keep={logits_to_keep} on a new prompt means candidate tokens stand behind "
+            "it (assisted decoding): a method that looks at the last prompt token refuses that; "
+            "use logits_to_keep=0 or 1, give labels, or choose a query-independent method"
+        )

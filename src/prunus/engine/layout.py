@@ -1,0 +1,82 @@
+"""Which positions of the full-length prompt are physically there, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Layout:
+    """Map between the *logical* positions of a prompt ``[B, L]`` and physical *slots* ``[B, S]``.
+
+    Attributes:
+        index: int64 ``[B, S]``, logical position held by each slot.
+        valid: bool ``[B, S]``, False in padding slots; None when every slot is a real token.
+        slot: int64 ``[B, L]``, for each logical position its own slot or, if it is gone, the slot
+            of the nearest survivor before it (of the first survivor, if there is none before).
+        whole: nothing was removed or moved; slots are logical positions.
+    """
+
+    def __init__(
+        self, index: Tensor, valid: Tensor | None, slot: Tensor, whole: bool, present: Tensor
+    ) -> None:
+        self.index, self.valid, self.slot, self.whole = index, valid, slot, whole
+        self._present = present
+
+    @classmethod
+    def full(cls, batch: int, length: int, valid: Tensor | None, device: torch.device) -> Layout:
+        """The untouched prompt; ``valid`` is the 2-D attention mask as bool, or None."""
+        positions = torch.arange(length, device=device).expand(batch, length)
+        present = valid if valid is not None else torch.ones_like(positions, dtype=torch.bool)
+        return cls(positions, valid, positions, True, present)
+
+    @property
+    def size(self) -> int:
+        """Number of slots S per row."""
+        return self.index.shape[1]
+
+    @property
+    def present(self) -> Tensor:
+        """Bool ``[B, L]``: logical positions that are there and no padding."""
+        return self._present
+
+    def keep(self, present: Tensor, counts: Sequence[int]) -> Layout:
+        """The layout in which only ``present`` (bool ``[B, L]``) positions remain, as left-padded
+        rows. ``counts`` are the row sums of ``present``, known to the caller, so that no value
+        has to be read back from the device."""
+        size = max(counts)
+        # A stable sort of the mask puts what goes first and what stays last, each in order.
+        index = torch.sort(present, dim=1, stable=True).indices[:, -size:]
+        ragged = min(counts) < size
+        pad = torch.tensor([size - count for count in counts], device=present.device)[:, None]
+        valid = torch.arange(size, device=present.device)[None] >= pad if ragged else None
+        slot = torch.maximum(present.long().cumsum(1) - 1 + pad, pad)
+        return Layout(index, valid, slot, False, present)
+
+    def take(self, states: Tensor, new: Layout) -> Tensor:
+        """Gather ``states [B, S, D]`` of this layout into the slots of ``new``: ``[B, S', D]``."""
+        source = self.slot.gather(1, new.index).to(states.device)
+        return states.gather(1, source[..., None].expand(-1, -1, states.shape[-1]))
+
+    def rows(self, states: Tensor, new: Layout, dim: int) -> Tensor:
+        """Like :meth:`take` along dimension ``dim`` of a tensor whose batch dimension is the one
+        before the last such axis it shares with the layout: rotary tables ``[..., B|1, S, d]``
+        (``dim=-2``) and position ids ``[..., B|1, S]`` (``dim=-1``)."""
+        source = self.slot.gather(1, new.index).to(states.device)
+        batch = source.shape[0]
+        if dim == -1:
+            lead = states.shape[:-2]
+            states = states.expand(*lead, batch, states.shape[-1])
+            return states.gather(-1, source.expand(*lead, *source.shape))
+        lead = states.shape[:-3]
+        states = states.expand(*lead, batch, *states.shape[-2:])
+        picked = source[..., None].expand(*lead, *source.shape, states.shape[-1])
+        return states.gather(-2, picked)
+
+    def spread(self, states: Tensor) -> Tensor:
+        """Back to full length: ``[B, S, D]`` to ``[B, L, D]``, the rows of removed positions
+        repeating the nearest survivor before them."""
+        source = self.slot.to(states.device)[..., None].expand(-1, -1, states.shape[-1])
+        return states.gather(1, source)

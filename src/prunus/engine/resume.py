@@ -1,0 +1,69 @@
+"""A further call on a cache that was pruned: a decode step, or the next turn of text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prunus.engine.cache import PrunedLayer
+from prunus.engine.masks import causal_mask
+
+
+class Resume:
+    """One continuing call; ``kwargs`` are those of the language model."""
+
+    def __init__(self, kwargs: dict[str, Any]) -> None:
+        self.cache = kwargs["past_key_values"]
+        self.embeds: Tensor = kwargs["inputs_embeds"]
+        self.queries = self.embeds.shape[1]
+        mask = kwargs.get("attention_mask")
+        self.past = self.cache.get_seq_length()
+        if mask is not None and (mask.ndim != 2 or mask.shape[1] != self.past + self.queries):
+            raise ValueError(
+                f"attention_mask has shape {tuple(mask.shape)}, but this cache continues a prompt "
+                f"of {self.past} tokens with {self.queries} more: give a 2-D mask of all "
+                f"{self.past + self.queries}"
+            )
+        self.mask: Tensor | None = mask
+        self._made: dict[tuple[int, int], tuple[Tensor | None, Tensor | None]] = {}
+
+    def shifted(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """``kwargs`` with position ids that continue compacted ones, where they were compacted."""
+        first = next(layer for layer in self.cache.layers if isinstance(layer, PrunedLayer))
+        shift = first.prompt.shift
+        if shift is None:
+            return kwargs
+        ids = kwargs.get("position_ids")
+        if ids is None:
+            ids = self.past + torch.arange(self.queries, device=shift.device)[None]
+        return {**kwargs, "position_ids": ids - shift.to(ids.device)[:, None]}
+
+    def layer(self, number: int, config: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """``kwargs`` of decoder layer ``number`` with the mask for what its cache really holds."""
+        layer = self.cache.layers[number]
+        if not isinstance(layer, PrunedLayer):
+            return kwargs
+        layer.masked = True
+        valid = layer.prompt.valid
+        key = (id(valid), layer.physical)
+        if key not in self._made:  # `valid` is kept beside the mask, so that its id stays taken
+            self._made[key] = (valid, self._mask(layer, config._attn_implementation))
+        return {**kwargs, "attention_mask": self._made[key][1], "position_ids": None}
+
+    def _mask(self, layer: PrunedLayer, kind: str) -> Tensor | None:
+        prompt, device = layer.prompt, self.embeds.device
+        keys = layer.physical + self.queries
+        valid = None
+        if prompt.valid is not None or self.mask is not None:
+            batch = self.embeds.shape[0]
+            old, new = prompt.valid, self.mask
+            if old is None:
+                old = torch.ones(batch, prompt.length, dtype=torch.bool, device=device)
+            if new is None:
+                new = torch.ones(batch, keys - prompt.length, dtype=torch.bool, device=device)
+            else:
+                new = new[:, prompt.logical :].bool()
+            valid = torch.cat([old.to(device), new.to(device)], dim=1)
+        return causal_mask(valid, self.queries, keys, self.embeds.dtype, device, kind)

@@ -1,0 +1,167 @@
+"""What the engine must know about a model family, and nothing else may know."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from prunus.grid import Grid
+
+_FAMILIES: dict[str, type[Family]] = {}
+
+
+class Family(ABC):
+    """Adapter of one family: where its modules are and how its image tokens are laid out.
+
+    A subclass is registered by its ``model_types`` (``config.model_type`` in transformers).
+    """
+
+    name: ClassVar[str]
+    model_types: ClassVar[tuple[str, ...]]
+    summary: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for model_type in cls.model_types:
+            _FAMILIES[model_type] = cls
+
+    def __init__(self, top: Any) -> None:
+        # Modules of a transformers model are reached by attributes that torch cannot type.
+        self.top: Any = top
+        self.config: Any = top.config
+
+    # -- modules -------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def core(self) -> Any:
+        """The module whose forward receives ``input_ids`` and puts image features in place."""
+
+    @property
+    @abstractmethod
+    def language_model(self) -> Any:
+        """The decoder stack that ``core`` calls with ``inputs_embeds``."""
+
+    @property
+    @abstractmethod
+    def tower(self) -> nn.Module:
+        """The vision encoder."""
+
+    @property
+    @abstractmethod
+    def projector(self) -> nn.Module:
+        """The module that turns tower features into language-model embeddings."""
+
+    @property
+    def layers(self) -> Any:
+        """The decoder layers, an ``nn.ModuleList``."""
+        return self.language_model.layers
+
+    @property
+    def text_config(self) -> Any:
+        """Configuration of the language model."""
+        return self.config.get_text_config()
+
+    # -- image tokens --------------------------------------------------------------------------
+
+    @abstractmethod
+    def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> Tensor:
+        """Bool ``[B, L]``: positions that image features will fill."""
+
+    @abstractmethod
+    def grids_of(self, call: dict[str, Any]) -> list[Grid]:
+        """Grids of the images of one call of the tower, in order; ``call`` are its arguments."""
+
+    @abstractmethod
+    def default_grid(self) -> Grid | None:
+        """The grid of every image where the family has only one; else None."""
+
+    @abstractmethod
+    def extra_tokens(self, grid: Grid) -> tuple[int, int]:
+        """Placeholders before and after an image's grid tokens that belong to no cell (a CLS
+        token, separators). They are treated like text: always kept."""
+
+    # -- attention -----------------------------------------------------------------------------
+
+    def check_attention(self) -> None:
+        """Raise ValueError if :meth:`query` and :meth:`key` cannot follow this attention."""
+        attention = self.layers[0].self_attn
+        missing = [
+            name for name in ("q_proj", "k_proj", "head_dim") if not hasattr(attention, name)
+        ]
+        if missing or not hasattr(_home(attention), "apply_rotary_pos_emb"):
+            raise ValueError(
+                f"attention rows cannot be computed for {type(attention).__name__}: "
+                "choose a method (or variant) that needs no attention"
+            )
+
+    def query(self, layer: int, states: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        """Rotated queries ``[B, H, S, d]`` of decoder ``layer`` for its input ``states [B, S, D]``;
+        ``rope`` are the cosines and sines ``[B|1, S, d]`` of those tokens."""
+        return self._project(layer, states, rope, "q")
+
+    def key(self, layer: int, states: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+        """Rotated keys ``[B, H_kv, S, d]``, as the cache holds them."""
+        return self._project(layer, states, rope, "k")
+
+    def scaling(self, layer: int) -> float:
+        """Factor on the attention logits of decoder ``layer``."""
+        return float(self.layers[layer].self_attn.scaling)
+
+    def _project(
+        self, layer: int, states: Tensor, rope: tuple[Tensor, Tensor], which: str
+    ) -> Tensor:
+        block = self.layers[layer]
+        attention = block.self_attn
+        normed = block.input_layernorm(states)
+        heads = getattr(attention, f"{which}_proj")(normed)
+        heads = heads.view(*normed.shape[:-1], -1, attention.head_dim)
+        norm = getattr(attention, f"{which}_norm", None)
+        if norm is not None:
+            heads = norm(heads)
+        heads = heads.transpose(1, 2)
+        rotate = _home(attention).apply_rotary_pos_emb
+        cos, sin = (table.to(heads.device) for table in rope)
+        rotated: Tensor = rotate(heads, heads, cos, sin)[0]
+        return rotated
+
+
+def _home(module: Any) -> Any:
+    """The Python module in which the class of ``module`` is defined."""
+    return sys.modules[type(module).__module__]
+
+
+def unwrap(model: Any) -> Any:
+    """The transformers model inside a PEFT wrapper, or the model itself."""
+    inner = getattr(model, "get_base_model", None)
+    return inner() if callable(inner) else model
+
+
+def families() -> dict[str, type[Family]]:
+    """All supported families by name."""
+    import prunus.families.llava  # noqa: F401 - registers itself
+
+    return {family.name: family for family in _FAMILIES.values()}
+
+
+def family_of(model: nn.Module) -> Family:
+    """The adapter for ``model``.
+
+    Raises:
+        TypeError: ``model`` is no torch module.
+        ValueError: no family supports it; the message lists those that are.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a transformers model, got {type(model).__name__}")
+    known = families()
+    top = unwrap(model)
+    model_type = getattr(getattr(top, "config", None), "model_type", None)
+    if model_type not in _FAMILIES:
+        raise ValueError(
+            f"unsupported model family {model_type or type(top).__name__!r}: prunus supports "
+            + ", ".join(f"{name} ({cls.summary})" for name, cls in known.items())
+        )
+    return _FAMILIES[model_type](top)

@@ -1,0 +1,73 @@
+"""LLaVA-1.5 and models of its architecture (CLIP or SigLIP tower, one grid per image)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunus.families.base import Family
+from prunus.grid import Grid
+
+_TOWERS = ("clip_vision_model", "siglip_vision_model")
+
+
+class Llava(Family):
+    """``LlavaForConditionalGeneration``: placeholders of one image are grid tokens in row-major
+    order, behind the CLS token if ``vision_feature_select_strategy`` is "full" and there is one."""
+
+    name = "llava"
+    model_types = ("llava",)
+    summary = "LLaVA-1.5: CLIP or SigLIP tower, Llama-like language model"
+
+    def __init__(self, top: Any) -> None:
+        super().__init__(top)
+        tower = self.config.vision_config.model_type
+        if tower not in _TOWERS:
+            raise ValueError(
+                f"LLaVA with a {tower!r} vision tower is not supported: use one of "
+                f"{', '.join(_TOWERS)}"
+            )
+
+    @property
+    def core(self) -> Any:
+        return self.top.model
+
+    @property
+    def language_model(self) -> Any:
+        return self.core.language_model
+
+    @property
+    def tower(self) -> nn.Module:
+        tower: nn.Module = self.core.vision_tower
+        return tower
+
+    @property
+    def projector(self) -> nn.Module:
+        projector: nn.Module = self.core.multi_modal_projector
+        return projector
+
+    def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> Tensor:
+        token: int = self.config.image_token_id
+        if input_ids is not None:
+            return input_ids == token
+        if embeds is None:
+            raise ValueError("the model was called with neither input_ids nor inputs_embeds")
+        vector: Tensor = self.top.get_input_embeddings()(torch.tensor(token, device=embeds.device))
+        return (embeds == vector.to(embeds)).all(-1)
+
+    def grids_of(self, call: dict[str, Any]) -> list[Grid]:
+        images, _, height, width = call["pixel_values"].shape
+        patch = self.config.vision_config.patch_size
+        return [Grid(1, height // patch, width // patch, (patch, patch))] * images
+
+    def default_grid(self) -> Grid | None:
+        vision = self.config.vision_config
+        side = vision.image_size // vision.patch_size
+        return Grid(1, side, side, (vision.patch_size, vision.patch_size))
+
+    def extra_tokens(self, grid: Grid) -> tuple[int, int]:
+        has_cls = self.config.vision_config.model_type == "clip_vision_model"
+        full = self.config.vision_feature_select_strategy == "full"
+        return (1, 0) if has_cls and full else (0, 0)

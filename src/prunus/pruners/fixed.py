@@ -1,0 +1,102 @@
+"""Fixed: replay a selection. Oracles, timing, pictures and ground-truth choices use it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prunus.method import Cut, Method, Selection, View
+from prunus.trace import TraceEntry
+
+
+@dataclass(frozen=True)
+class Fixed(Method):
+    """Keep exactly the given original token indices at one place.
+
+    ``indices`` is ``[sample][image][token]``; a flat list holds for every image of every sample;
+    None keeps everything. :meth:`replay` turns a trace into the list of methods that repeats it.
+
+    Raises:
+        ValueError: indices that are negative, repeated, out of the grid, already gone, or of
+            another number of samples or images than the prompt; raised before anything changes.
+    """
+
+    name = "fixed"
+    paper = "tool of prunus"
+    summary = "exactly the given tokens (replay)"
+
+    indices: Any = field(
+        default=None, metadata={"help": "[sample][image][token], or one flat list"}
+    )
+    layer: int | None = field(
+        default=1, metadata={"help": "decoder layer at whose input tokens go; none: before the LLM"}
+    )
+    trim_cache: bool = field(default=False, metadata={"help": "trim earlier layers' cache as well"})
+
+    def __post_init__(self) -> None:
+        if self.indices is None:
+            return
+        nested = self.indices.tolist() if isinstance(self.indices, Tensor) else self.indices
+        if isinstance(nested, (str, bytes)) or not isinstance(nested, Sequence) or not len(nested):
+            raise ValueError("indices must be a non-empty list of token indices, flat or nested")
+        if not isinstance(nested[0], (Sequence, Tensor)):
+            object.__setattr__(self, "indices", _checked(nested))
+            return
+        object.__setattr__(
+            self, "indices", tuple(tuple(_checked(image) for image in sample) for sample in nested)
+        )
+
+    @staticmethod
+    def replay(trace: Sequence[TraceEntry]) -> list[Fixed]:
+        """The methods that repeat a trace: one per selection, at the same places."""
+        return [Fixed(entry.kept, entry.layer, entry.trim_cache) for entry in trace]
+
+    def cuts(self, depth: int) -> Sequence[Cut]:
+        return [Cut(self.layer, trim_cache=self.trim_cache)]
+
+    def nominal(self, original: int) -> float | None:
+        return None
+
+    def neutral(self) -> Fixed:
+        return Fixed(None, self.layer, self.trim_cache)
+
+    def select(self, stage: int, view: View) -> Selection:
+        return Selection([self._select_one(view, row) for row in range(len(view.owners))])
+
+    def _select_one(self, view: View, row: int) -> Tensor:
+        present = view.present[row]
+        if self.indices is None:
+            return torch.arange(present.shape[0], device=present.device)
+        sample, image = view.owners[row]
+        wanted = self.indices
+        if isinstance(wanted[0], tuple):
+            if len(wanted) != view.samples or image >= len(wanted[sample]):
+                raise ValueError(
+                    f"Fixed holds indices for {len(wanted)} samples"
+                    f" ({[len(one) for one in wanted]} images), but the prompt has {view.samples} "
+                    f"samples and an image {image} in sample {sample}"
+                )
+            wanted = wanted[sample][image]
+        chosen = torch.tensor(wanted, device=present.device)
+        found = torch.isin(chosen, present)
+        if not bool(found.all()):
+            raise ValueError(
+                f"Fixed wants tokens {chosen[~found].tolist()[:8]} of sample {sample}, "
+                f"image {image}, which are gone or outside its grid of {view.grid.size}"
+            )
+        return torch.searchsorted(present, chosen)
+
+
+def _checked(indices: Any) -> tuple[int, ...]:
+    """Ascending unique non-negative ints, or ValueError."""
+    values = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+    if not values or any(isinstance(value, bool) or not isinstance(value, int) for value in values):
+        raise ValueError(f"token indices must be a non-empty list of ints, got {values[:8]}")
+    if values[0] < 0 or any(b <= a for a, b in itertools.pairwise(values)):
+        raise ValueError("token indices must be non-negative and strictly ascending")
+    return tuple(values)

@@ -1,0 +1,78 @@
+"""What happened: one entry per selection, and the report drawn up from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from prunus.grid import Grid
+
+
+@dataclass(frozen=True)
+class TraceEntry:
+    """One selection made for one prompt (all samples of its batch).
+
+    ``kept[sample][image]`` are ascending indices (int64, CPU) into that image's *original* tokens,
+    ``scores[sample][image]`` the float32 scores over those original tokens (NaN where a token was
+    already gone) or None if the method has none, ``grid[sample][image]`` where the tokens lie.
+    ``merged_into[sample][image]``, for methods that merge, gives for every original token the
+    original index of the survivor that now stands for it. ``trim_cache`` tells whether earlier
+    layers dropped the tokens from their cache too.
+    """
+
+    place: str
+    layer: int | None
+    method: str
+    kept: list[list[Tensor]]
+    grid: list[list[Grid]]
+    scores: list[list[Tensor]] | None = None
+    merged_into: list[list[Tensor]] | None = None
+    trim_cache: bool = False
+
+
+class Report(dict[str, Any]):
+    """A plain dictionary with a readable ``str``.
+
+    Keys: ``method`` (str), ``pruned`` (bool), ``samples`` (int), and, each the mean over the
+    samples of the last prompt,
+    ``tokens``: ``original``, ``nominal`` (what was asked for; None where the method finds its own
+    count), ``kept`` (visual tokens left at the last layer), ``average`` (visual tokens per decoder
+    layer: the true budget), ``resident`` (visual tokens per layer left in the KV cache) and
+    ``per_layer`` (list); ``flops`` (of the prefill): ``dense`` and ``pruned``, each with
+    ``encoder``, ``projector``, ``method``, ``llm``, ``total``, and ``ratio``, ``formula``;
+    ``kv_bytes`` (after the prefill, text included): ``dense``, ``pruned``, ``ratio``.
+    """
+
+    def __str__(self) -> str:
+        tokens, flops, kv = self["tokens"], self["flops"], self["kv_bytes"]
+        nominal = "its own count" if tokens["nominal"] is None else f"{tokens['nominal']:g}"
+        lines = [
+            f"method          {self['method']}" + ("" if self["pruned"] else "  (nothing pruned)"),
+            f"visual tokens   {tokens['original']:g} -> {tokens['kept']:g} at the last layer "
+            f"(asked for {nominal})",
+            f"  true average  {tokens['average']:.1f} per layer; "
+            f"{tokens['resident']:.1f} per layer in the KV cache",
+            f"prefill FLOPs   {flops['dense']['total']:.3e} -> {flops['pruned']['total']:.3e} "
+            f"({flops['ratio']:.1%}); language model alone {flops['llm_ratio']:.1%}",
+            f"KV cache        {kv['dense']:,.0f} -> {kv['pruned']:,.0f} bytes ({kv['ratio']:.1%})",
+        ]
+        return "\n".join(lines)
+
+
+@dataclass
+class Record:
+    """Everything kept of the last prompt: the raw material of trace and report."""
+
+    entries: list[TraceEntry] = field(default_factory=list)
+    samples: int = 0
+    original: Sequence[int] = ()
+    text: Sequence[int] = ()
+    images: Sequence[int] = ()
+    per_layer: list[Sequence[int]] = field(default_factory=list)
+    resident: list[Sequence[int]] = field(default_factory=list)
+    nominal: Sequence[float] | None = None
+    method_macs: float = 0.0
+    element_size: int = 4
