@@ -1,0 +1,132 @@
+"""CLSE: keep the visual tokens whose high-frequency content changes most between layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from prunus.budget import Keep, check_keep, resolve_keep
+from prunus.grid import Grid
+from prunus.method import Cut, Method, View
+from prunus.signals.spectral import evolution, gate, high_frequency
+
+# The released three-stage schedule, given for a 32-layer decoder and a budget of 192.
+_STAGE_LAYERS = (1, 11, 21)
+_STAGE_KEEP = (330, 210, 62)
+
+Variant = Literal["paper", "hybrid", "released"]
+Score = Literal["clse", "clse_attn", "attn"]
+
+
+@dataclass(frozen=True)
+class CLSE(Method):
+    """Cross-Layer Spectral Evolution (arXiv 2606.24165, section 3.2 and appendix C.1).
+
+    * ``paper``: one stage, score = evolution intensity I (Eq. 11), no attention anywhere.
+    * ``hybrid``: one stage, sigmoid of the z-score of I times the last prompt token's attention
+      (Eq. 22).
+    * ``released``: three stages as in the published code, hybrid at the first, attention alone at
+      the later ones, earlier layers' cache trimmed. ``keep`` is nominal there: 192 keeps 330, 210,
+      62 tokens; other budgets scale by the same rule, rounded down.
+
+    Each image has its own grid, normalisation and budget; ``keep`` counts tokens per image.
+    """
+
+    name = "clse"
+    paper = "arXiv 2606.24165 (ECCV 2026)"
+    summary = "tokens whose high-frequency content changes most between layers (2-D spectrum)"
+
+    keep: Keep = field(default=1 / 3, metadata={"help": "tokens per image, or share of them"})
+    variant: Variant = field(default="paper", metadata={"help": "paper | hybrid | released"})
+    score_type: Score | None = field(
+        default=None, metadata={"help": "clse | clse_attn | attn; default: the variant's own"}
+    )
+    reference: int = field(default=0, metadata={"help": "layer whose input is the reference"})
+    layers: tuple[int, ...] | int | None = field(
+        default=None, metadata={"help": "layers at whose input tokens go; default: the variant's"}
+    )
+    cutoff: float = field(default=0.1, metadata={"help": "r of the Gaussian high-pass, in [0, 1]"})
+    temperature: float = field(default=0.1, metadata={"help": "of the sigmoid gate, > 0"})
+    trim_cache: bool | None = field(
+        default=None, metadata={"help": "trim earlier layers' cache; default: only `released`"}
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if self.variant not in ("paper", "hybrid", "released"):
+            raise ValueError(f"variant={self.variant!r}: choose paper, hybrid or released")
+        if self.score_type not in (None, "clse", "clse_attn", "attn"):
+            raise ValueError(f"score_type={self.score_type!r}: choose clse, clse_attn or attn")
+        if not 0.0 <= self.cutoff <= 1.0:
+            raise ValueError(f"cutoff={self.cutoff}: the share of the spectrum must be in [0, 1]")
+        if not 0.0 < self.temperature < math.inf:
+            raise ValueError(f"temperature={self.temperature}: it must be positive and finite")
+        if self.layers is not None:
+            given = (self.layers,) if isinstance(self.layers, int) else tuple(self.layers)
+            wanted = len(_STAGE_LAYERS) if self.variant == "released" else 1
+            if len(given) != wanted:
+                raise ValueError(f"layers={self.layers}: variant {self.variant} has {wanted}")
+            object.__setattr__(self, "layers", given)
+
+    @property
+    def scoring(self) -> Score:
+        """The score of the first stage."""
+        return self.score_type or ("clse" if self.variant == "paper" else "clse_attn")
+
+    def cuts(self, depth: int) -> Sequence[Cut]:
+        trim = self.variant == "released" if self.trim_cache is None else self.trim_cache
+        cuts = []
+        for stage, layer in enumerate(self._stage_layers(depth)):
+            spectral = stage == 0 and self.scoring != "attn"
+            cuts.append(
+                Cut(
+                    layer,
+                    snapshots=(self.reference,) if spectral else (),
+                    attention=(layer - 1,) if stage or self.scoring != "clse" else (),
+                    trim_cache=trim,
+                )
+            )
+        return cuts
+
+    def _stage_layers(self, depth: int) -> tuple[int, ...]:
+        if self.layers is not None:
+            return self.layers if isinstance(self.layers, tuple) else (self.layers,)
+        if self.variant != "released":
+            return (1,)
+        # Rounding up gives the published 1/10/19 at 28 layers and 1/14/27 at 40.
+        return (1, *(math.ceil(layer * depth / 32) for layer in _STAGE_LAYERS[1:]))
+
+    def budget(self, stage: int, original: int) -> int:
+        keep = resolve_keep(self.keep, original)
+        if self.variant != "released" or keep >= original:
+            return keep
+        return max(1, min(original, keep * _STAGE_KEEP[stage] // 192))
+
+    def score(self, stage: int, view: View) -> Tensor:
+        layer = self._stage_layers(view.depth)[stage]
+        if stage > 0 or self.scoring == "attn":
+            return view.attention(layer - 1)
+        intensity = evolution(
+            high_frequency(view.states, view.grid, self.cutoff),
+            high_frequency(view.snapshot(self.reference), view.grid, self.cutoff),
+        )
+        if self.scoring == "clse":  # the gate is monotone in I, and saturates: rank by I itself
+            return intensity
+        return gate(intensity, self.temperature) * view.attention(layer - 1)
+
+    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+        if stage > 0 or self.scoring == "attn":
+            return 0.0
+        return 2.0 * grid.size * (grid.rows + grid.cols) * width  # two maps, two axes
+
+    @property
+    def query_dependent(self) -> bool:
+        return self.variant == "released" or self.scoring != "clse"
+
+    @property
+    def needs_intact_grid(self) -> bool:
+        return self.scoring != "attn"

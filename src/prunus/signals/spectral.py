@@ -1,0 +1,80 @@
+"""High-frequency content of visual tokens on their grid (CLSE, arXiv 2606.24165, Eq. 7-12)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from prunus.grid import Grid
+
+
+@lru_cache(maxsize=64)
+def _low_pass(side: int, sigma: float) -> Tensor:
+    """Circulant float32 ``[side, side]`` matrix that convolves one axis with the Gaussian whose
+    frequency response is ``exp(-k^2 / (2 sigma^2))`` at signed frequency ``k``."""
+    frequency = torch.fft.fftfreq(side, d=1.0 / side, dtype=torch.float64)
+    response = torch.exp(-(frequency**2) / (2.0 * sigma**2))
+    kernel = torch.fft.ifft(response).real
+    offset = torch.arange(side)
+    circulant: Tensor = kernel[(offset[:, None] - offset[None, :]) % side].float()
+    return circulant
+
+
+def sigma_of(rows: int, cols: int, cutoff: float) -> float:
+    """Width of the Gaussian in frequency bins, ``r * min(H // 2, W // 2)`` (as released), but at
+    least 1e-3: on a grid with a side of 1 that removes the constant part and nothing else."""
+    return max(cutoff * min(rows // 2, cols // 2), 1e-3)
+
+
+def high_frequency(states: Tensor, grid: Grid, cutoff: float, chunk: int = 512) -> Tensor:
+    """Spectral map S: mean over channels of ``|x - lowpass(x)|``, float32 ``[G, N]``.
+
+    The paper writes a 2-D FFT per channel, a Gaussian high-pass ``1 - exp(-dist^2 / (2 sigma^2))``,
+    the inverse FFT and the modulus. That Gaussian is a product over the two axes and symmetric, so
+    the same map is two small real matrix products per frame (equal to 1e-6; the literal FFT is the
+    reference in the tests).
+
+    Args:
+        states: ``[G, N, D]`` with N = grid.size, any floating dtype; computed in float32.
+        cutoff: r in [0, 1]; 0 means no filter at all (S = mean |x|), as released for LLaVA.
+        chunk: channels per step, which bounds the working memory to a few ``[G, N, chunk]``.
+    """
+    groups, tokens, width = states.shape
+    if tokens != grid.size:
+        raise ValueError(f"{tokens} tokens do not fill a grid of {grid.size}: it is not intact")
+    total = states.new_zeros(groups, tokens, dtype=torch.float32)
+    if cutoff > 0:
+        sigma = sigma_of(grid.rows, grid.cols, cutoff)
+        over_rows = _low_pass(grid.rows, sigma).to(states.device)
+        over_cols = _low_pass(grid.cols, sigma).to(states.device)
+    for part in states.split(chunk, dim=-1):
+        field = part.float()
+        if cutoff > 0:
+            field = field.reshape(groups * grid.frames, grid.rows, grid.cols, -1)
+            # One product per axis: columns first (batched over rows), then rows (one flat GEMM).
+            low = torch.matmul(over_cols, field)
+            low = torch.matmul(over_rows, low.flatten(2)).view_as(field)
+            field = (field - low).reshape(groups, tokens, -1)
+        total += field.abs().sum(dim=-1)
+    return total / width
+
+
+def evolution(current: Tensor, reference: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """Evolution intensity I in [0, 1] (Eq. 11-12) from two spectral maps ``[G, N]``: the relative
+    absolute change, its denominator raised by the image's mean, clipped at 1."""
+    mean = reference.mean(dim=-1, keepdim=True)
+    return ((current - reference).abs() / (reference + mean + epsilon)).clamp(max=1.0)
+
+
+def gate(intensity: Tensor, temperature: float, epsilon: float = 1e-6) -> Tensor:
+    """Sigmoid of the z-score of ``intensity [G, N]`` (Eq. 22; unbiased deviation, as released).
+
+    With one token only there is no deviation: the gate is then 1/2.
+    """
+    centred = intensity - intensity.mean(dim=-1, keepdim=True)
+    if intensity.shape[-1] < 2:
+        return torch.full_like(intensity, 0.5)
+    spread = intensity.std(dim=-1, keepdim=True) + epsilon
+    return torch.sigmoid(centred / spread / temperature)

@@ -1,0 +1,124 @@
+"""After success, failure or interruption nothing of ours is left on the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import prunus
+from prunus import CLSE, Random
+from tests.conftest import Case
+
+
+def footprint(model: Any) -> dict[str, Any]:
+    """Every hook and instance attribute of every module (tensors and rope state left out)."""
+    left_out = {"rope_deltas"}
+    return {
+        name: (
+            len(module._forward_hooks),
+            len(module._forward_pre_hooks),
+            len(module._backward_hooks),
+            sorted(set(module.__dict__) - left_out),
+            type(module),
+        )
+        for name, module in model.named_modules()
+    }
+
+
+@pytest.fixture
+def warm(llava: Case) -> tuple[Case, dict[str, Any], Any, dict[str, Any]]:
+    """A case whose model ran once (transformers adds hooks of its own at the first forward)."""
+    inputs = llava.prompts.rows(1, 2)
+    with torch.no_grad():
+        before = llava.model(**inputs).logits
+    return llava, inputs, before, footprint(llava.model)
+
+
+def check(warm: Any) -> None:
+    case, inputs, before, marks = warm
+    assert footprint(case.model) == marks
+    with torch.no_grad():
+        assert torch.equal(case.model(**inputs).logits, before)
+
+
+def test_success(warm: Any) -> None:
+    case, inputs, _, marks = warm
+    with prunus.prune(case.model, CLSE(keep=5, variant="released")):
+        assert footprint(case.model) != marks
+        case.model.generate(**inputs, max_new_tokens=3)
+    check(warm)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_exception_in_the_method(warm: Any, error: type[BaseException]) -> None:
+    case, inputs, _, _ = warm
+
+    class Broken(Random):
+        def score(self, stage: int, view: Any) -> Any:
+            raise error("from the method")
+
+    with pytest.raises(error, match="from the method"):
+        with prunus.prune(case.model, Broken(keep=5)):
+            case.model(**inputs)
+    check(warm)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_exception_in_the_model(warm: Any, error: type[BaseException]) -> None:
+    case, inputs, _, _ = warm
+
+    def explode(*_: Any) -> None:
+        raise error("from the model")
+
+    handle = case.model.model.language_model.layers[3].register_forward_hook(explode)
+    with pytest.raises(error, match="from the model"):
+        with prunus.prune(case.model, CLSE(keep=5)):
+            case.model(**inputs)
+    handle.remove()
+    check(warm)
+
+
+def test_a_failed_forward_leaves_the_run_usable(warm: Any) -> None:
+    case, inputs, _, _ = warm
+    with prunus.prune(case.model, CLSE(keep=5)) as run:
+        with torch.no_grad():
+            expected = case.model(**inputs).logits
+            with pytest.raises(ValueError, match="placeholder|match"):
+                case.model(**{**inputs, "pixel_values": inputs["pixel_values"][:1]})
+            assert torch.equal(case.model(**inputs).logits, expected)
+    assert run.report()["tokens"]["kept"] == pytest.approx(7.5)  # 5 and 10 per sample
+    check(warm)
+
+
+def test_attach_and_detach(warm: Any) -> None:
+    case, inputs, before, _ = warm
+    run = prunus.prune(case.model, "random", keep=3)
+    run.attach()
+    with torch.no_grad():
+        assert not torch.equal(case.model(**inputs).logits, before)
+    run.detach()
+    run.detach()
+    check(warm)
+    assert len(run.trace) == 1  # stays readable
+
+
+def test_nesting_is_refused_and_harmless(warm: Any) -> None:
+    case, inputs, _, _ = warm
+    with prunus.prune(case.model, "random", keep=3) as outer:
+        with pytest.raises(RuntimeError, match="already"):
+            prunus.prune(case.model, "uniform", keep=3).attach()
+        with torch.no_grad():
+            case.model(**inputs)
+        assert outer.trace[0].method == "random"
+    check(warm)
+
+
+def test_a_pruned_cache_is_not_continued_outside(warm: Any) -> None:
+    case, inputs, _, _ = warm
+    with prunus.prune(case.model, CLSE(keep=5)), torch.no_grad():
+        cache = case.model(**inputs, use_cache=True).past_key_values
+    with pytest.raises(RuntimeError, match="inside `with prunus.prune"):
+        case.model(input_ids=torch.tensor([[5], [6]]), past_key_values=cache)
+    check(warm)

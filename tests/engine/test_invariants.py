@@ -1,0 +1,364 @@
+"""The invariants of the design, over every method and every kind of model."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import prunus
+from prunus import Fixed, Method
+from prunus.engine.cache import PrunedLayer
+from tests.conftest import DEPTH, TOKENS, Case
+from tests.oracles.masked import continued, masked_logits, visibility
+from tests.settings import settings
+
+SETTINGS = settings()
+PROMPTS = {"one": (1,), "two-images-and-padding": (1, 0, 2)}
+
+
+@pytest.fixture(params=sorted(SETTINGS))
+def method(request: pytest.FixtureRequest) -> Method:
+    return SETTINGS[request.param]
+
+
+@pytest.fixture(params=sorted(PROMPTS))
+def inputs(request: pytest.FixtureRequest, case: Case) -> dict[str, Tensor]:
+    return case.prompts.rows(*PROMPTS[request.param])
+
+
+def plain(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = model(**inputs).logits
+    return logits
+
+
+def gap(a: Tensor, b: Tensor, valid: Tensor | None = None) -> float:
+    difference = (a - b).abs()
+    if valid is not None:
+        difference = difference[valid.bool()]
+    return float(difference.max())
+
+
+def places(inputs: dict[str, Tensor]) -> Tensor:
+    """Position ids as generate() makes them; forward() alone counts padding as well."""
+    return (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+
+
+def survivors(case: Case, inputs: dict[str, Tensor], trace: list[Any]) -> Tensor:
+    """Bool ``[B, L]``: valid positions that were never dropped."""
+    alive = inputs["attention_mask"].bool().clone()
+    for row, images in enumerate(case.prompts.spots(inputs["input_ids"])):
+        for number, places in enumerate(images):
+            for entry in trace:
+                kept = set(entry.kept[row][number].tolist())
+                alive[row, [p for n, p in enumerate(places) if n not in kept]] = False
+    return alive
+
+
+def test_identity_at_the_neutral_setting(
+    case: Case, method: Method, inputs: dict[str, Tensor]
+) -> None:
+    expected = plain(case.model, inputs)
+    with prunus.prune(case.model, method.neutral()) as run:
+        logits = plain(case.model, inputs)
+    assert gap(logits, expected, inputs["attention_mask"]) < 1e-5
+    assert not run.report()["pruned"]
+
+
+def test_prefill_equals_the_masked_full_length_run(
+    case: Case, method: Method, inputs: dict[str, Tensor]
+) -> None:
+    assert method.kind == "drop"
+    with prunus.prune(case.model, method) as run:
+        logits = plain(case.model, inputs)
+    assert run.report()["pruned"]
+    length = inputs["input_ids"].shape[1]
+    spots = case.prompts.spots(inputs["input_ids"])
+    visible = visibility(run.trace, spots, inputs["attention_mask"], DEPTH, length)
+    expected = masked_logits(case.model, inputs, visible)
+    alive = survivors(case, inputs, run.trace)
+    assert gap(logits, expected, alive) < 1e-4
+    dense = plain(case.model, inputs)
+    assert gap(logits[:, -1], dense[:, -1]) > 1e-3  # pruning does something: the test can fail
+
+
+def test_every_decode_step_equals_the_masked_full_length_run(case: Case, method: Method) -> None:
+    inputs = case.prompts.rows(2, 1)
+    steps = 32
+    with prunus.prune(case.model, method) as run:
+        out = case.model.generate(
+            **inputs,
+            max_new_tokens=steps,
+            min_new_tokens=steps,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    length = inputs["input_ids"].shape[1]
+    full = continued(inputs, out.sequences)
+    spots = case.prompts.spots(inputs["input_ids"])
+    visible = visibility(run.trace, spots, full["attention_mask"], DEPTH, length)
+    expected = masked_logits(case.model, full, visible)
+    cached = torch.stack(out.logits, dim=1)
+    assert gap(cached, expected[:, length - 1 : length - 1 + steps]) < 1e-4
+
+
+def test_beams_score_as_the_oracle_does(case: Case, method: Method) -> None:
+    inputs = case.prompts.rows(2, 1)
+    steps, beams = 8, 3
+    with prunus.prune(case.model, method) as run:
+        out = case.model.generate(
+            **inputs,
+            max_new_tokens=steps,
+            min_new_tokens=steps,
+            num_beams=beams,
+            num_return_sequences=beams,
+            length_penalty=0.0,
+            output_scores=True,
+            return_dict_in_generate=True,
+        )
+    length = inputs["input_ids"].shape[1]
+    assert len(run.trace[0].kept) == 2  # samples, not beams
+    for row in range(2):
+        single = {
+            "input_ids": inputs["input_ids"][row : row + 1],
+            "attention_mask": inputs["attention_mask"][row : row + 1],
+            "pixel_values": inputs["pixel_values"][:2] if row == 0 else inputs["pixel_values"][2:],
+        }
+        for sequence, score in zip(
+            out.sequences[row * beams : (row + 1) * beams],
+            out.sequences_scores[row * beams : (row + 1) * beams],
+            strict=True,
+        ):
+            full = continued(single, sequence[None])
+            trace = [one_sample(entry, row) for entry in run.trace]
+            spots = case.prompts.spots(single["input_ids"])
+            visible = visibility(trace, spots, full["attention_mask"], DEPTH, length)
+            logits = masked_logits(case.model, full, visible)[0, length - 1 : -1]
+            chosen = logits.log_softmax(-1).gather(1, sequence[length:, None]).sum()
+            assert abs(float(chosen) - float(score)) < 1e-3
+
+
+def one_sample(entry: Any, row: int) -> Any:
+    import dataclasses
+
+    return dataclasses.replace(entry, kept=[entry.kept[row]])
+
+
+def test_rows_of_a_batch_equal_the_rows_alone(case: Case, method: Method) -> None:
+    inputs = case.prompts.rows(2, 0, 1)
+    with prunus.prune(case.model, method) as run:
+        together = plain(case.model, inputs)
+    images = {0: slice(0, 2), 2: slice(2, 3)}
+    for row in (0, 2):
+        mask = inputs["attention_mask"][row].bool()
+        alone = {
+            "input_ids": inputs["input_ids"][row : row + 1, mask],
+            "attention_mask": inputs["attention_mask"][row : row + 1, mask],
+            "pixel_values": inputs["pixel_values"][images[row]],
+        }
+        with prunus.prune(case.model, method) as single:
+            plain(case.model, alone)
+        replayed = Fixed.replay([one_sample(entry, row) for entry in run.trace])
+        with prunus.prune(case.model, replayed):
+            logits = plain(case.model, alone)
+        alive = survivors(case, alone, single.trace)
+        for entry, own in zip(run.trace, single.trace, strict=True):
+            for a, b in zip(entry.kept[row], own.kept[0], strict=True):
+                assert torch.equal(a, b)
+        assert gap(logits[alive], together[row : row + 1, mask][alive]) < 1e-4
+
+
+def test_backends_agree_under_the_same_selection(
+    case: Case, method: Method, inputs: dict[str, Tensor]
+) -> None:
+    with prunus.prune(case.model, method) as run:
+        expected = plain(case.model, inputs)
+    case.model.set_attn_implementation("eager")
+    with prunus.prune(case.model, Fixed.replay(run.trace)):
+        logits = plain(case.model, inputs)
+    assert gap(logits, expected, survivors(case, inputs, run.trace)) < 1e-4
+    with prunus.prune(case.model, method) as eager:
+        plain(case.model, inputs)
+    for ours, theirs in zip(run.trace, eager.trace, strict=True):
+        assert [t.tolist() for s in ours.kept for t in s] == [
+            t.tolist() for s in theirs.kept for t in s
+        ]
+
+
+def test_cache_layers_hold_what_the_cuts_say(case: Case, method: Method) -> None:
+    inputs = case.prompts.rows(2)
+    with prunus.prune(case.model, method) as run:
+        with torch.no_grad():
+            cache = case.model(**inputs, use_cache=True).past_key_values
+    text = inputs["input_ids"].shape[1] - 2 * TOKENS
+    for layer in range(DEPTH):
+        visual = 2 * TOKENS
+        for entry in run.trace:
+            cut = -1 if entry.layer is None else entry.layer
+            if layer >= cut or entry.trim_cache:
+                visual = sum(len(image) for image in entry.kept[0])
+        assert cache.layers[layer].keys.shape[-2] == text + visual
+        assert cache.get_seq_length(layer) == inputs["input_ids"].shape[1]
+    resident = run.report()["tokens"]["resident"]
+    total = sum(layer.keys.shape[-2] - text for layer in cache.layers)
+    assert resident == pytest.approx(total / DEPTH)
+
+
+def test_a_text_turn_on_the_cache(case: Case, method: Method) -> None:
+    inputs = case.prompts.rows(1, 2)
+    turn = torch.tensor([[11, 12, 13, 14, 15], [21, 22, 23, 24, 25]])
+    length = inputs["input_ids"].shape[1]
+    full = continued(inputs, torch.cat([inputs["input_ids"], turn], dim=1))
+    with prunus.prune(case.model, method) as run, torch.no_grad():
+        first = case.model(**inputs, position_ids=places(inputs), use_cache=True)
+        positions = places(full)[:, length:]
+        second = case.model(
+            input_ids=turn,
+            attention_mask=full["attention_mask"],
+            position_ids=positions,
+            past_key_values=first.past_key_values,
+        ).logits
+    spots = case.prompts.spots(inputs["input_ids"])
+    visible = visibility(run.trace, spots, full["attention_mask"], DEPTH, length)
+    expected = masked_logits(case.model, full, visible)[:, length:]
+    assert gap(second, expected) < 1e-4
+
+
+def test_generate_continues_a_conversation(case: Case, method: Method) -> None:
+    """generate() slices its input by the cache's length: logical, also where layer 0 is short."""
+    inputs = case.prompts.rows(1)
+    options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+    with prunus.prune(case.model, method) as run:
+        first = case.model.generate(**inputs, **options, return_dict_in_generate=True)
+        length = first.sequences.shape[1]
+        ids = torch.cat([first.sequences, torch.tensor([[31, 32, 33]])], dim=1)
+        second = case.model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            past_key_values=first.past_key_values,
+            output_logits=True,
+            return_dict_in_generate=True,
+            **options,
+        )
+    full = continued(inputs, second.sequences)
+    spots = case.prompts.spots(inputs["input_ids"])
+    prompt = inputs["input_ids"].shape[1]
+    visible = visibility(run.trace, spots, full["attention_mask"], DEPTH, prompt)
+    expected = masked_logits(case.model, full, visible)[:, length + 2 : -1]
+    assert gap(torch.stack(second.logits, dim=1), expected) < 1e-4
+
+
+def test_cache_can_be_repeated_and_cropped(case: Case, method: Method) -> None:
+    inputs = case.prompts.rows(1, 2)
+    with prunus.prune(case.model, method) as run, torch.no_grad():
+        cache = case.model(**inputs, position_ids=places(inputs), use_cache=True).past_key_values
+        wide, short = copy.deepcopy(cache), copy.deepcopy(cache)
+        more = torch.ones(2, 1, dtype=torch.long)
+        mask = torch.cat([inputs["attention_mask"], more], dim=1)
+        token = torch.tensor([[41], [42]])
+        where = {"position_ids": mask.sum(1, keepdim=True) - 1}
+        expected = case.model(
+            input_ids=token, attention_mask=mask, past_key_values=cache, **where
+        ).logits
+        wide.batch_repeat_interleave(2)
+        repeated = case.model(
+            input_ids=token.repeat_interleave(2, 0),
+            attention_mask=mask.repeat_interleave(2, 0),
+            past_key_values=wide,
+            position_ids=where["position_ids"].repeat_interleave(2, 0),
+        ).logits
+        assert gap(repeated, expected.repeat_interleave(2, 0)) < 1e-5
+        # Take the last two text tokens of the prompt off, and give them again.
+        short.crop(-2)
+        assert short.get_seq_length() == inputs["input_ids"].shape[1] - 2
+        again = case.model(
+            input_ids=torch.cat([inputs["input_ids"][:, -2:], token], dim=1),
+            attention_mask=mask,
+            past_key_values=short,
+            position_ids=(mask.cumsum(1) - 1)[:, -3:],
+        ).logits
+        pruned = [layer for layer in short.layers if isinstance(layer, PrunedLayer)]
+        with pytest.raises(ValueError, match="pruned part"):
+            pruned[0].crop(-(inputs["input_ids"].shape[1] - 1))
+    # What is given again stands behind the prompt: it sees what the (trimmed) cache holds.
+    full = continued(inputs, torch.cat([inputs["input_ids"], token], dim=1))
+    spots = case.prompts.spots(inputs["input_ids"])
+    prompt = inputs["input_ids"].shape[1] - 2
+    visible = visibility(run.trace, spots, full["attention_mask"], DEPTH, prompt)
+    assert gap(again, masked_logits(case.model, full, visible)[:, -3:]) < 1e-4
+
+
+def test_text_only_prompts_pass_untouched(case: Case, method: Method) -> None:
+    inputs = case.prompts.rows(0, 0)
+    expected = plain(case.model, inputs)
+    with prunus.prune(case.model, method) as run:
+        with pytest.warns(UserWarning, match="nothing was pruned"):
+            logits = plain(case.model, inputs)
+    assert torch.equal(logits, expected)
+    assert run.trace == [] and not run.report()["pruned"]
+
+
+def test_text_only_rows_beside_images_are_unchanged(case: Case, method: Method) -> None:
+    inputs = case.prompts.rows(2, 0)
+    expected = plain(case.model, inputs)[1]
+    with prunus.prune(case.model, method):
+        logits = plain(case.model, inputs)[1]
+    assert gap(logits, expected, inputs["attention_mask"][1]) < 1e-5
+
+
+def test_the_count_is_exactly_the_budget(case: Case, method: Method) -> None:
+    inputs = case.prompts.rows(2, 1)
+    with prunus.prune(case.model, method) as run:
+        plain(case.model, inputs)
+    if not isinstance(method, Fixed):
+        for stage, entry in enumerate(run.trace):
+            counts = {len(image) for sample in entry.kept for image in sample}
+            assert counts == {method.budget(stage, TOKENS)}
+    for entry in run.trace:
+        for sample in entry.kept:
+            for image in sample:
+                assert torch.equal(image, image.unique(sorted=True))
+
+
+def test_gradients_flow_through_kept_tokens_only(case: Case, method: Method) -> None:
+    inputs = case.prompts.rows(1)
+    labels = inputs["input_ids"].clone()
+    labels[:, :-3] = -100
+    model = case.model.train()
+    with prunus.prune(model, method) as run:
+        loss = model(**inputs, labels=labels).loss
+        loss.backward()
+        assert all(
+            parameter.grad is not None and torch.isfinite(parameter.grad).all()
+            for parameter in model.model.language_model.layers.parameters()
+        )
+        # The loss is the masked oracle's loss.
+        length = labels.shape[1]
+        spots = case.prompts.spots(inputs["input_ids"])
+    model.eval()
+    visible = visibility(run.trace, spots, inputs["attention_mask"], DEPTH, length)
+    logits = masked_logits(model, inputs, visible)
+    expected = torch.nn.functional.cross_entropy(logits[0, -4:-1], labels[0, -3:])
+    assert abs(float(loss.detach()) - float(expected)) < 1e-4
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(case: Case, method: Method) -> None:
+    inputs = case.prompts.rows(1, 1)
+    labels = inputs["input_ids"].clone()
+    labels[:, :-3] = -100
+    gradients = []
+    for checkpointing in (False, True):
+        model = case.model.train()
+        model.zero_grad()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        with prunus.prune(model, method):
+            model(**inputs, labels=labels, use_cache=False).loss.backward()
+        weight = model.model.multi_modal_projector.linear_1.weight
+        gradients.append(weight.grad.clone())
+    assert gap(*gradients) < 1e-6 * float(gradients[0].abs().max()) + 1e-9

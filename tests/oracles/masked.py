@@ -1,0 +1,90 @@
+"""The oracle for methods that drop tokens: all tokens run, dropped ones are merely not seen.
+
+Nothing here uses the engine. The unmodified layers run on the full-length sequence, each with an
+explicit mask visibility[layer][row, query, key].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prunus import TraceEntry
+
+
+def visibility(
+    trace: list[TraceEntry],
+    spots: list[list[list[int]]],
+    valid: Tensor,
+    depth: int,
+    prompt: int,
+) -> list[Tensor]:
+    """Bool ``[B, L, L]`` per layer, L may reach beyond the ``prompt`` (generated tokens).
+
+    ``trace`` names what was kept; ``spots`` where the tokens are; ``valid`` is ``[B, L]``.
+    A token dropped at layer k is hidden from layer k on; if caches were trimmed, also from tokens
+    behind the prompt in the layers before k.
+    """
+    batch, length = valid.shape
+    causal = torch.ones(length, length).tril().bool()
+    visible = []
+    for layer in range(depth):
+        mask = causal & valid.bool()[:, None, :]
+        for row in range(batch):
+            gone, gone_later = set(), set()
+            for entry in trace:
+                cut = -1 if entry.layer is None else entry.layer
+                for places, kept in zip(spots[row], entry.kept[row], strict=True):
+                    survivors = set(kept.tolist())
+                    dropped = {p for n, p in enumerate(places) if n not in survivors}
+                    if layer >= cut:
+                        gone |= dropped
+                    elif entry.trim_cache:
+                        gone_later |= dropped
+            mask[row, :, sorted(gone)] = False
+            mask[row, prompt:, sorted(gone_later)] = False
+        visible.append(mask | torch.eye(length).bool())
+    return visible
+
+
+def masked_logits(model: Any, inputs: dict[str, Tensor], visible: list[Tensor]) -> Tensor:
+    """Logits ``[B, L, V]`` of the unmodified model under the given masks (eager or SDPA)."""
+    implementation = model.config.get_text_config()._attn_implementation
+    handles = []
+
+    def use(mask: Tensor) -> Any:
+        allowed = mask[:, None]
+        if implementation == "eager":
+            zero = torch.zeros((), dtype=model.dtype)
+            allowed = torch.where(allowed, zero, torch.finfo(model.dtype).min)
+
+        def hook(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+            return args, {**kwargs, "attention_mask": allowed}
+
+        return hook
+
+    for layer, mask in zip(model.model.language_model.layers, visible, strict=True):
+        handles.append(layer.register_forward_pre_hook(use(mask), with_kwargs=True))
+    try:
+        with torch.no_grad():
+            positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+            logits: Tensor = model(**inputs, position_ids=positions, use_cache=False).logits
+        return logits
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def continued(inputs: dict[str, Tensor], sequences: Tensor) -> dict[str, Tensor]:
+    """The prompt with its generated tokens behind it, as one full-length input."""
+    new = sequences.shape[1] - inputs["input_ids"].shape[1]
+    ones = torch.ones(sequences.shape[0], new, dtype=torch.long)
+    repeats = sequences.shape[0] // inputs["input_ids"].shape[0]
+    mask = inputs["attention_mask"].repeat_interleave(repeats, 0)
+    return {
+        **inputs,
+        "input_ids": sequences,
+        "attention_mask": torch.cat([mask, ones], dim=1),
+    }
