@@ -20,6 +20,7 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
     SiglipImageProcessor,
+    pipeline,
 )
 
 import prunus
@@ -94,6 +95,21 @@ def test_save_load_and_prune(tmp_path: Path, name: str) -> None:
     with prunus.prune(other, CLSE(keep=5)):
         expected = other.generate(**inputs, max_new_tokens=4, do_sample=False)
     assert torch.equal(answers, expected)
+
+
+def test_pipelines_and_tuples(tmp_path: Path) -> None:
+    save(tmp_path, "llava-clip")
+    model, processor = prunus.load(tmp_path)
+    ask = pipeline("image-text-to-text", model=model, processor=processor)
+    text = "USER: <image> what is this ? ASSISTANT:"
+    inputs = processor(images=[picture(0)], text=text, return_tensors="pt")
+    with prunus.prune(model, "clse", keep=3) as run:
+        answer = ask(images=picture(0), text=text, max_new_tokens=3, return_full_text=False)
+        assert run.report()["tokens"]["kept"] == 3
+        tokens = model.generate(**inputs, max_new_tokens=3)[0, inputs["input_ids"].shape[1] :]
+        assert processor.decode(tokens, skip_special_tokens=True) == answer[0]["generated_text"]
+        logits = model(**inputs, return_dict=False)[0]
+        assert torch.equal(logits, model(**inputs).logits)
 
 
 def test_dtype_device_and_device_map(tmp_path: Path) -> None:

@@ -49,6 +49,12 @@ class Engine:
     _running: Prefill | Resume | None = None
     _handles: list[RemovableHandle] = field(default_factory=list)
 
+    @property
+    def _backend(self) -> str:
+        """The attention implementation in use (it may be switched between calls)."""
+        name: str = self.family.text_config._attn_implementation
+        return name
+
     # -- hooks ---------------------------------------------------------------------------------
 
     def attach(self, model: nn.Module) -> None:
@@ -92,6 +98,8 @@ class Engine:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         call, self._call = self._call, _Call()
         self._running = None
+        if call.input_ids is None and call.embeds is None:
+            return None  # the language model by itself, not through the multimodal core
         cache = kwargs.get("past_key_values")
         check_cache(cache)
         _refuse_maps(module, kwargs)
@@ -100,7 +108,8 @@ class Engine:
         if past and embeds.shape[1] == 1:  # a decode step: no value is read from the device
             return self._resume(kwargs) if is_pruned(cache) else None
         holders = self.family.placeholders(call.input_ids, call.embeds)
-        prompt = find_images(self.family, holders, self._grids)
+        grids, self._grids = self._grids, None
+        prompt = find_images(self.family, holders, grids)
         if past:
             if prompt.images:
                 raise ValueError(
@@ -159,7 +168,7 @@ class Engine:
         return {**kwargs, "inputs_embeds": states, "position_ids": ids, "attention_mask": mask}
 
     def _resume(self, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        self._running = resume = Resume(kwargs)
+        self._running = resume = Resume(kwargs, self._backend)
         return (), resume.shifted(kwargs)
 
     def _layer_hook(self, number: int) -> Any:
@@ -172,7 +181,7 @@ class Engine:
             if running is None:
                 return None
             if isinstance(running, Resume):
-                return args, running.layer(number, self.family.text_config, kwargs)
+                return args, running.layer(number, kwargs)
             states: Tensor = args[0] if args else kwargs["hidden_states"]
             if running.cache is None and kwargs.get("past_key_values") is not None:
                 running.cache = kwargs["past_key_values"]  # made inside the language model
@@ -182,10 +191,9 @@ class Engine:
             running.start(number, states, rope)
             if running.layout.whole:
                 return None
-            kind = self.family.text_config._attn_implementation
             kwargs = {
                 **kwargs,
-                "attention_mask": running.mask(states, kind),
+                "attention_mask": running.mask(states, self._backend),
                 "position_embeddings": running.rope(rope),
                 # FlashAttention would read ids with gaps as packed sequences.
                 "position_ids": None,
@@ -203,6 +211,7 @@ class Engine:
         if not isinstance(running, Prefill):
             return None
         resident_cache(running, output.past_key_values)
+        running.release()
         return spread_output(running, output)
 
 

@@ -19,8 +19,6 @@ def spread_output(running: Prefill, output: Any) -> Any:
     Rows of removed positions repeat the nearest survivor before them: what stands there says
     nothing about the removed token.
     """
-    if isinstance(output, tuple):
-        raise ValueError("return_dict=False is not supported while pruning: leave it out")
     output.last_hidden_state = running.layout.spread(output.last_hidden_state)
     if output.get("hidden_states") is not None:
         # Entry 0 is the input of the first layer, entry i the output of layer i - 1.

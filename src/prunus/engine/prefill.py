@@ -135,6 +135,11 @@ class Prefill:
             self.trims.append((cut.layer, self.layout, visual))
         return before.take(states, self.layout)
 
+    def release(self) -> None:
+        """Let go of everything that only the running forward pass needed."""
+        self.cache, self._rope, self._mask = None, None, None
+        self._states.clear()
+
     def resident(self, layer: int) -> tuple[Layout, list[int]]:
         """Layout and visual tokens per row that the cache of ``layer`` is to hold afterwards."""
         layout, counts = self.layouts[layer], self.counts[layer]

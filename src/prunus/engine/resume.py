@@ -12,9 +12,11 @@ from prunus.engine.masks import causal_mask
 
 
 class Resume:
-    """One continuing call; ``kwargs`` are those of the language model."""
+    """One continuing call; ``kwargs`` are those of the language model, ``backend`` the attention
+    implementation."""
 
-    def __init__(self, kwargs: dict[str, Any]) -> None:
+    def __init__(self, kwargs: dict[str, Any], backend: str) -> None:
+        self.backend = backend
         self.cache = kwargs["past_key_values"]
         self.embeds: Tensor = kwargs["inputs_embeds"]
         self.queries = self.embeds.shape[1]
@@ -40,7 +42,7 @@ class Resume:
             ids = self.past + torch.arange(self.queries, device=shift.device)[None]
         return {**kwargs, "position_ids": ids - shift.to(ids.device)[:, None]}
 
-    def layer(self, number: int, config: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def layer(self, number: int, kwargs: dict[str, Any]) -> dict[str, Any]:
         """``kwargs`` of decoder layer ``number`` with the mask for what its cache really holds."""
         layer = self.cache.layers[number]
         if not isinstance(layer, PrunedLayer):
@@ -49,10 +51,10 @@ class Resume:
         valid = layer.prompt.valid
         key = (id(valid), layer.physical)
         if key not in self._made:  # `valid` is kept beside the mask, so that its id stays taken
-            self._made[key] = (valid, self._mask(layer, config._attn_implementation))
+            self._made[key] = (valid, self._mask(layer))
         return {**kwargs, "attention_mask": self._made[key][1], "position_ids": None}
 
-    def _mask(self, layer: PrunedLayer, kind: str) -> Tensor | None:
+    def _mask(self, layer: PrunedLayer) -> Tensor | None:
         prompt, device = layer.prompt, self.embeds.device
         keys = layer.physical + self.queries
         valid = None
@@ -66,4 +68,4 @@ class Resume:
             else:
                 new = new[:, prompt.logical :].bool()
             valid = torch.cat([old.to(device), new.to(device)], dim=1)
-        return causal_mask(valid, self.queries, keys, self.embeds.dtype, device, kind)
+        return causal_mask(valid, self.queries, keys, self.embeds.dtype, device, self.backend)
