@@ -1,0 +1,217 @@
+"""What the engine costs beside the least work that gives the same result.
+
+    .venv/bin/python benchmarks/overhead.py --output docs/data/overhead.json
+
+A LLaVA-shaped random model. Prefill: the model under ``prune(CLSE(keep=64))`` against a loop over
+the same layers that is *told* which tokens to keep from layer 1 on, so that scoring, selection,
+hooks and transformers' own wrappers are all on one side. Decode: one step on the pruned cache
+against one step of the plain model on a plain cache whose layers have the same lengths. Both sides
+of each comparison are timed in turn, in changing order, in one process; the ratio of every pair is
+kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import (
+    CLIPVisionConfig,
+    DynamicCache,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
+
+import prunus
+
+IMAGE = 31999
+
+
+def build(layers: int, width: int) -> LlavaForConditionalGeneration:
+    """A random LLaVA whose tower is small, because it is not timed."""
+    torch.manual_seed(0)
+    vision = CLIPVisionConfig(
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=336,
+        patch_size=14,
+    )
+    text = LlamaConfig(
+        hidden_size=width,
+        intermediate_size=int(width * 2.6875),  # as in Llama-2-7B
+        num_hidden_layers=layers,
+        num_attention_heads=width // 64,
+        num_key_value_heads=width // 64,
+        vocab_size=32000,
+    )
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=IMAGE)
+    return LlavaForConditionalGeneration(config).eval()
+
+
+def told(model: Any, ids: Tensor, features: Tensor, keep: Tensor) -> tuple[Tensor, DynamicCache]:
+    """Last logits and cache of a bare loop over the layers, given the surviving positions."""
+    lm = model.model.language_model
+    states = lm.embed_tokens(ids)
+    states[ids == IMAGE] = features
+    cache = DynamicCache()
+    cos, sin = lm.rotary_emb(states, torch.arange(ids.shape[1])[None])
+    for number, layer in enumerate(lm.layers):
+        if number == 1:
+            states, cos, sin = states[:, keep], cos[:, keep], sin[:, keep]
+        states = layer(
+            states, position_embeddings=(cos, sin), past_key_values=cache, use_cache=True
+        )
+    return model.lm_head(lm.norm(states[:, -1:])), cache
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def compare(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> dict[str, Any]:
+    """Ratios of pairs timed one after the other, every second pair in the other order; ``ours``
+    and ``theirs`` return seconds. The first tenth is warm-up."""
+    pairs = []
+    for number in range(rounds + rounds // 10):
+        if number % 2:
+            second, first = theirs(), ours()
+        else:
+            first, second = ours(), theirs()
+        pairs.append((first, second))
+    pairs = pairs[rounds // 10 :]
+    low, median, high = statistics.quantiles((first / second for first, second in pairs), n=4)
+    mine, other = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return {
+        "ratio_median": median,
+        "ratio_quartiles": [low, high],
+        "ratio_of_medians": mine / other,
+        "rounds": rounds,
+        "ours_ms_median": 1e3 * mine,
+        "theirs_ms_median": 1e3 * other,
+    }
+
+
+@torch.no_grad()
+def measure(layers: int, width: int, rounds: int) -> dict[str, Any]:
+    """All comparisons, and a check that both sides compute the same."""
+    model = build(layers, width)
+    ids = torch.cat(
+        [
+            torch.randint(0, 31000, (1, 5)),
+            torch.full((1, 576), IMAGE),
+            torch.randint(0, 31000, (1, 20)),
+        ],
+        dim=1,
+    )
+    pixels = torch.randn(1, 3, 336, 336)
+    features = model.model.get_image_features(pixels)
+    vectors = torch.cat(list(features.pooler_output))
+    method = prunus.CLSE(keep=64)
+
+    def prefill() -> Any:
+        return model(
+            input_ids=ids, mm_encoder_outputs={"image": features}, logits_to_keep=1, use_cache=True
+        )
+
+    results: dict[str, Any] = {}
+    with prunus.prune(model, method) as run:
+        out = prefill()
+        places = (ids[0] == IMAGE).nonzero().flatten()
+        alive = torch.ones(ids.shape[1], dtype=torch.bool)
+        alive[places] = False
+        alive[places[run.trace[0].kept[0][0]]] = True
+        keep = alive.nonzero().flatten()
+        logits, cache = told(model, ids, vectors, keep)
+        gap = float((logits - out.logits).abs().max())
+        if gap > 1e-3:
+            raise SystemExit(f"the two sides compute different things: logits differ by {gap}")
+        results["largest_logit_difference"] = gap
+        results["prefill"] = compare(
+            lambda: seconds(prefill),
+            lambda: seconds(lambda: told(model, ids, vectors, keep)),
+            rounds,
+        )
+    results["dense_prefill_over_told_loop"] = compare(
+        lambda: seconds(prefill),
+        lambda: seconds(lambda: told(model, ids, vectors, keep)),
+        max(10, rounds // 4),
+    )
+    token, position = torch.tensor([[7]]), torch.tensor([[ids.shape[1]]])
+    pruned_cache = out.past_key_values
+    lengths = [layer.keys.shape[-2] for layer in cache.layers]
+    if lengths != [layer.keys.shape[-2] for layer in pruned_cache.layers]:
+        raise SystemExit("the two caches hold different numbers of tokens")
+
+    def step(store: Any) -> float:
+        spent = seconds(
+            lambda: model(input_ids=token, position_ids=position, past_key_values=store)
+        )
+        store.crop(-1)
+        return spent
+
+    run = prunus.prune(model, method)
+
+    def pruned_step() -> float:  # the plain step runs unhooked: pruning goes on and off around it
+        run.attach()
+        try:
+            return step(pruned_cache)
+        finally:
+            run.detach()
+
+    results["decode"] = compare(pruned_step, lambda: step(cache), 10 * rounds)
+    results["decode"]["cache_lengths"] = lengths
+    with prunus.prune(model, method):
+        pruned_logits = model(
+            input_ids=token, position_ids=position, past_key_values=pruned_cache
+        ).logits
+    plain_logits = model(input_ids=token, position_ids=position, past_key_values=cache).logits
+    results["decode"]["largest_logit_difference"] = float(
+        (pruned_logits - plain_logits).abs().max()
+    )
+    return results
+
+
+def main() -> None:
+    """Parse the command line, measure, print and save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    results = {
+        "command": f"benchmarks/overhead.py --layers {given.layers} --width {given.width} "
+        f"--rounds {given.rounds} --threads {given.threads}",
+        "device": f"CPU, {given.threads} threads, {platform.machine()}",
+        "dtype": "float32",
+        "attention": "sdpa",
+        "visual_tokens": 576,
+        "keep": 64,
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        **measure(given.layers, given.width, given.rounds),
+    }
+    text = json.dumps(results, indent=2)
+    print(text)
+    if given.output:
+        given.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
