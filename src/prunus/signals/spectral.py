@@ -53,10 +53,12 @@ def high_frequency(states: Tensor, grid: Grid, cutoff: float, chunk: int = 512) 
         field = part.float()
         if cutoff > 0:
             field = field.reshape(groups * grid.frames, grid.rows, grid.cols, -1)
-            # One product per axis: columns first (batched over rows), then rows (one flat GEMM).
-            low = torch.matmul(over_cols, field)
-            low = torch.matmul(over_rows, low.flatten(2)).view_as(field)
-            field = (field - low).reshape(groups, tokens, -1)
+            # One product per axis: columns first (batched over rows), then rows (one flat GEMM,
+            # which also takes the difference).
+            low = torch.matmul(over_cols, field).flatten(2)
+            rows = over_rows.expand(len(low), -1, -1)
+            field = torch.baddbmm(field.flatten(2), rows, low, alpha=-1)
+            field = field.reshape(groups, tokens, -1)
         total += field.abs().sum(dim=-1)
     return total / width
 

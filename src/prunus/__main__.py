@@ -1,0 +1,5 @@
+"""``python -m prunus``: the command line."""
+
+from prunus.cli import main
+
+main()

@@ -1,0 +1,96 @@
+"""One question to one model under one method: what ``run`` and ``demo`` are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from prunus.cli.errors import reading
+
+if TYPE_CHECKING:
+    from prunus.method import Method
+    from prunus.trace import Report, TraceEntry
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The decoded ``text`` of ``new_tokens`` tokens, with the report and trace of its prompt."""
+
+    text: str
+    new_tokens: int
+    report: Report
+    trace: Sequence[TraceEntry] = field(default_factory=list)
+
+
+class TokenSteps:
+    """A streamer for ``generate`` that counts tokens and shows nothing of them."""
+
+    def __init__(self, step: Callable[[], None]) -> None:
+        self._step = step
+        self._prompt_seen = False
+
+    def put(self, value: Any) -> None:
+        """Called with the prompt first, then with each new token."""
+        if self._prompt_seen:
+            self._step()
+        self._prompt_seen = True
+
+    def end(self) -> None:
+        """Called once when generation is over."""
+
+
+def answer(
+    model: Any,
+    processor: Any,
+    inputs: Any,
+    method: Method | None,
+    max_new_tokens: int,
+    step: Callable[[], None] | None = None,
+) -> Answer:
+    """Generate greedily; ``method`` None leaves the model as it is. ``step`` is called per token.
+
+    Raises:
+        BadInput: the method refuses this model.
+    """
+    streamer = None if step is None else TokenSteps(step)
+    options = {"max_new_tokens": max_new_tokens, "do_sample": False, "streamer": streamer}
+    if method is None:
+        output = model.generate(**inputs, **options)
+        report, trace = dense_report(model, inputs), []
+    else:
+        from prunus.prune import prune
+
+        with reading("this model cannot be pruned"):
+            pruning = prune(model, method)
+        with pruning as run:
+            output = model.generate(**inputs, **options)
+            report, trace = run.report(), list(run.trace)
+    new = output[0, inputs["input_ids"].shape[1] :]
+    tokenizer = getattr(processor, "tokenizer", processor)
+    text = tokenizer.decode(new, skip_special_tokens=True).strip()
+    return Answer(text, len(new), report, trace)
+
+
+def dense_report(model: Any, inputs: Any) -> Report:
+    """The report of the unmodified model for one encoded prompt: nothing is saved."""
+    from prunus.cost.report import build_report
+    from prunus.families import family_of
+    from prunus.trace import Record
+
+    with reading("the cost of this model cannot be counted"):
+        family = family_of(model)
+        places = family.placeholders(inputs["input_ids"], None)
+        visual = [int(row) for row in places.sum(dim=1)]
+        depth = len(family.layers)
+        record = Record(
+            samples=len(visual),
+            original=visual,
+            text=[places.shape[1] - count for count in visual],
+            images=[len(inputs["pixel_values"])],
+            per_layer=[visual] * depth,
+            resident=[visual] * depth,
+            nominal=[float(count) for count in visual],
+            element_size=model.dtype.itemsize,
+        )
+        return build_report(record, family, "none")

@@ -1,0 +1,78 @@
+"""The ``prunus`` command: its subcommands, and what becomes of errors.
+
+Subcommands import torch and transformers inside their functions, so that ``--help`` is fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from prunus.cli import builtin, demo, listing, run
+from prunus.cli import eval as eval_command
+from prunus.cli.console import plain_warnings
+from prunus.cli.errors import is_refusal, one_line
+
+app = typer.Typer(
+    name="prunus",
+    help="Fewer visual tokens for multimodal language models, on unmodified transformers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def options(
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where an error was raised, too.")
+    ] = False,
+) -> None:
+    """Options of every command; ``--traceback`` is read by :func:`main`."""
+
+
+app.command("demo")(demo.demo)
+app.command("run")(run.run)
+app.command("eval")(eval_command.evaluate)
+app.command("methods")(listing.methods)
+app.command("models")(listing.models)
+app.add_typer(builtin.app, name="builtin")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 bad input (one line on stderr), 130 interrupted.
+
+    Bugs are not caught: they end in Python's traceback and exit code 1.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    plain_warnings()
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=arguments, prog_name="prunus", standalone_mode=False)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        message = _usage(error)
+        if message is None:
+            message = one_line(error) if is_refusal(error) else None
+        if message is None or "--traceback" in arguments:
+            raise
+        if message:  # empty where the help text has been shown instead: `prunus` alone
+            sys.stderr.write(f"error: {message}\n")
+        sys.exit(2 if message else 0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Exception) -> str | None:
+    """The message of an error of typer's own parser, with the help command to look at."""
+    if not hasattr(error, "format_message"):  # typer brings its own click since 0.22
+        return None
+    message = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "prunus"
+    return f"{message} (see `{path} --help`)" if message else ""

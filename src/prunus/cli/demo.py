@@ -1,0 +1,190 @@
+"""``prunus demo``: the built-in model on its sample image, several budgets side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunus.cli.console import out, print_json, progress, quiet_transformers
+from prunus.cli.errors import BadInput, reading
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from prunus.cli.answer import Answer
+    from prunus.viz.overlay import Panel
+    from prunus.viz.seen import Picture
+
+#: Questions with their true answers.
+Asked = Sequence[tuple[str, str]]
+
+MODEL = "tiny-llava"
+#: Shares of the visual tokens; None is the unmodified model. On 576 tokens: 192, 128, 64.
+BUDGETS: tuple[float | None, ...] = (None, 1 / 3, 2 / 9, 1 / 9)
+_ANSWER_TOKENS = 12
+
+
+@dataclass(frozen=True)
+class Column:
+    """All answers at one budget."""
+
+    budget: float | None
+    answers: list[Answer]
+
+    @property
+    def title(self) -> str:
+        """The budget in percent."""
+        return f"{100 * (self.budget or 1):.3g} %"
+
+    def mean(self, *keys: str) -> float:
+        """Mean over the questions of the report's figure at ``keys``."""
+        total = 0.0
+        for answer in self.answers:
+            value: Any = answer.report
+            for key in keys:
+                value = value[key]
+            total += float(value)
+        return total / len(self.answers)
+
+
+def demo(
+    output: Annotated[Path, typer.Option(metavar="FILE.png", help="The picture.")] = Path(
+        "out/demo.png"
+    ),
+    method: Annotated[str, typer.Option(help="Any method that takes `keep`.")] = "clse",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False,
+) -> None:
+    """Answer three questions about a sample image at 100, 33.3, 22.2 and 11.1 % of the tokens."""
+    from prunus.builtin.sample import load_sample
+    from prunus.cli.answer import answer
+    from prunus.cli.inputs import build_prompt, encode
+    from prunus.cli.loading import load_model
+    from prunus.cli.params import build_method
+    from prunus.cli.seen import pictures_as_seen
+
+    if output.suffix.lower() != ".png":
+        raise BadInput(f"--output {str(output)!r}: give a file name in .png")
+    chosen = [None if b is None else build_method(method, repr(b), []) for b in BUDGETS]
+    quiet_transformers()
+    image, questions = load_sample()
+    asked = [(question.text, question.answer) for question in questions]
+    model, processor = load_model(MODEL)
+    encoded = [
+        encode(processor, build_prompt(processor, question, 1), [image], model)
+        for question, _ in asked
+    ]
+    columns = []
+    with progress("answering", len(BUDGETS) * len(encoded)) as step:
+        for budget, instance in zip(BUDGETS, chosen, strict=True):
+            answers = []
+            for inputs in encoded:
+                answers.append(answer(model, processor, inputs, instance, _ANSWER_TOKENS))
+                step()
+            columns.append(Column(budget, answers))
+    [picture] = pictures_as_seen(processor, encoded[0], [image], [])[0]
+    _draw(output, picture, asked, columns, method)
+    if as_json:
+        print_json(_as_dict(asked, columns, method, output))
+        return
+    console = out()
+    console.print(_table(asked, columns, method))
+    console.print(f"picture: {output}", markup=False, soft_wrap=True)
+
+
+def _table(asked: Asked, columns: Sequence[Column], method: str) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"{MODEL}, {method}, visual tokens kept", title_justify="left")
+    table.add_column("", max_width=34)
+    table.add_column("truth")
+    for column in columns:
+        table.add_column(column.title, justify="right", max_width=10)
+    for number, (question, truth) in enumerate(asked):
+        cells = []
+        for column in columns:
+            said = column.answers[number].text
+            colour = "green" if said == truth else "red"
+            cells.append(f"[{colour}]{escape(said) or '(nothing)'}[/{colour}]")
+        table.add_row(escape(question), escape(truth), *cells)
+    table.add_section()
+    rows: list[tuple[str, list[str]]] = [
+        ("visual tokens asked for", [f"{c.mean('tokens', 'nominal'):.0f}" for c in columns]),
+        ("  true, mean of all layers", [f"{c.mean('tokens', 'average'):.1f}" for c in columns]),
+        ("  left at the last layer", [f"{c.mean('tokens', 'kept'):.0f}" for c in columns]),
+        ("prefill MFLOPs", [f"{c.mean('flops', 'pruned', 'total') / 1e6:,.0f}" for c in columns]),
+        ("  of dense", [f"{c.mean('flops', 'ratio'):.1%}" for c in columns]),
+        ("  language model alone", [f"{c.mean('flops', 'llm_ratio'):.1%}" for c in columns]),
+        ("KV cache, KiB", [f"{c.mean('kv_bytes', 'pruned') / 1024:,.0f}" for c in columns]),
+        ("  of dense", [f"{c.mean('kv_bytes', 'ratio'):.1%}" for c in columns]),
+    ]
+    for name, cells in rows:
+        table.add_row(name, "", *cells)
+    return table
+
+
+def _draw(
+    path: Path, picture: Picture, asked: Asked, columns: Sequence[Column], method: str
+) -> None:
+    from prunus.viz.overlay import draw_panels
+
+    panels = _panels(picture, asked, columns)
+    with reading(f"cannot write the picture {str(path)!r}"):
+        draw_panels([panels], path, title=f"{MODEL}: what {method} keeps")
+
+
+def _panels(picture: Picture, asked: Asked, columns: Sequence[Column]) -> list[Panel]:
+    """The image with the questions, the importance map, and what each budget keeps."""
+    from prunus.viz.overlay import Panel, dim_dropped, heat_map
+
+    spoken = [
+        f"{number}. {question} {said.text or '(nothing)'}"
+        for number, ((question, _), said) in enumerate(
+            zip(asked, columns[0].answers, strict=True), 1
+        )
+    ]
+    panels = [Panel(picture, "100 %: as the model saw it", "\n".join(spoken))]
+    first = next((c.answers[0].trace[0] for c in columns if c.answers[0].trace), None)
+    if first is not None and first.scores is not None:
+        drawn = heat_map(picture, first.scores[0][0], first.grid[0][0])
+        where = first.place if first.layer is None else f"layer {first.layer}"
+        panels.append(Panel(drawn, f"importance (rank), {where}"))
+    for column in columns:
+        trace = column.answers[0].trace
+        if not trace:
+            continue
+        kept, grid = trace[-1].kept[0][0], trace[-1].grid[0][0]
+        title = f"{column.title}: {len(kept)} of {grid.size} kept"
+        drawn = dim_dropped(picture, kept, grid)
+        panels.append(Panel(drawn, title, "\n".join(_said(column))))
+    return panels
+
+
+def _said(column: Column) -> list[str]:
+    return [f"{n}. {answer.text or '(nothing)'}" for n, answer in enumerate(column.answers, 1)]
+
+
+def _as_dict(asked: Asked, columns: Sequence[Column], method: str, output: Path) -> dict[str, Any]:
+    return {
+        "model": MODEL,
+        "method": method,
+        "picture": str(output),
+        "questions": [{"question": q, "truth": truth} for q, truth in asked],
+        "budgets": [
+            {
+                "keep": column.budget or 1.0,
+                "method": "none" if column.budget is None else method,
+                "answers": [answer.text for answer in column.answers],
+                "tokens": column.answers[0].report["tokens"],
+                "flops": column.answers[0].report["flops"],
+                "kv_bytes": column.answers[0].report["kv_bytes"],
+            }
+            for column in columns
+        ],
+    }

@@ -1,0 +1,44 @@
+"""Loading a model for a command, with a spinner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prunus.cli.console import busy
+from prunus.cli.errors import BadInput, reading, unknown
+
+
+def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[Any, Any]:
+    """``(model, processor)`` on ``device``; "auto" is the first GPU if there is one.
+
+    Raises:
+        BadInput: nothing is found under that name, or dtype or device do not exist.
+    """
+    with busy(f"loading {name}"):
+        import torch
+
+        from prunus.builtin import BUILTIN
+        from prunus.load import load
+
+        looks_like_a_name = "/" not in name and not Path(name).exists()
+        if name not in BUILTIN and looks_like_a_name:
+            raise unknown("model", name, [*BUILTIN, "a local folder", "a Hugging Face id (a/b)"])
+        place = _choose(device)
+        try:
+            torch.empty(0, device=place)
+        except (RuntimeError, AssertionError) as error:  # torch's own ways to say so
+            raise BadInput(
+                f"device {device!r} cannot be used, try auto, cpu or cuda: "
+                + str(error).splitlines()[0]
+            ) from error
+        with reading(f"cannot load the model {name!r}"):
+            return load(name, dtype=dtype, device=place)
+
+
+def _choose(device: str) -> str:
+    import torch
+
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,131 @@
+"""``prunus run``: ask a model about images with pruned visual tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunus.cli.console import out, print_json, progress, quiet_transformers
+from prunus.cli.errors import BadInput, reading
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from prunus.cli.answer import Answer
+    from prunus.method import Method
+
+
+def run(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    prompt: Annotated[
+        str, typer.Option(help="The question; <image> marks where images go (default: in front).")
+    ],
+    model: Annotated[
+        str, typer.Option(help="Built-in name, local folder or Hugging Face id.")
+    ] = "tiny-llava",
+    method: Annotated[
+        str, typer.Option(help="See `prunus methods`; none is the unmodified model.")
+    ] = "clse",
+    keep: Annotated[
+        str | None,
+        typer.Option(help="Visual tokens per image: 64 is a count, 0.333 a share."),
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A parameter of the method; repeatable."),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the answer.")] = 32,
+    save_overlay: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw what was important and what was kept."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Ask a model about one or more images, with pruned visual tokens."""
+    from prunus.cli.answer import answer
+    from prunus.cli.inputs import build_prompt, encode, open_images
+    from prunus.cli.loading import load_model
+    from prunus.cli.params import build_method
+
+    pictures = open_images(images)
+    chosen = build_method(method, keep, param or [])
+    if save_overlay is not None and save_overlay.suffix.lower() != ".png":
+        raise BadInput(f"--save-overlay {str(save_overlay)!r}: give a file name in .png")
+    quiet_transformers()
+    network, processor = load_model(model, dtype, device)
+    text = build_prompt(processor, prompt, len(pictures))
+    inputs = encode(processor, text, pictures, network)
+    with progress("answering", max_new_tokens) as step:
+        result = answer(network, processor, inputs, chosen, max_new_tokens, step)
+    if save_overlay is not None:
+        _draw(save_overlay, processor, inputs, pictures, result)
+    if as_json:
+        print_json(_as_dict(result, model, method, chosen, images, prompt, save_overlay))
+        return
+    console = out()
+    console.print(result.text, markup=False, soft_wrap=True)
+    console.print()
+    console.print(str(result.report), markup=False, soft_wrap=True)
+    if save_overlay is not None:
+        console.print(f"picture         {save_overlay}", markup=False, soft_wrap=True)
+
+
+def _draw(
+    path: Path, processor: Any, inputs: Any, pictures: Sequence[Image.Image], result: Answer
+) -> None:
+    from prunus.cli.seen import pictures_as_seen
+    from prunus.viz.overlay import draw_panels, trace_panels
+
+    seen = pictures_as_seen(processor, inputs, pictures, result.trace)
+    with reading(f"cannot write the picture {str(path)!r}"):
+        draw_panels(trace_panels(seen, result.trace), path, title=result.text[:100])
+
+
+def _as_dict(
+    result: Answer,
+    model: str,
+    name: str,
+    method: Method | None,
+    images: Sequence[Path],
+    prompt: str,
+    overlay: Path | None,
+) -> dict[str, Any]:
+    report = result.report
+    params = {} if method is None else dataclasses.asdict(method)  # type: ignore[call-overload]
+    return {
+        "answer": result.text,
+        "model": model,
+        "method": name,
+        "params": {key: _plain(value) for key, value in params.items()},
+        "prompt": prompt,
+        "images": [str(path) for path in images],
+        "new_tokens": result.new_tokens,
+        "pruned": report["pruned"],
+        "tokens": {k: _whole(v) for k, v in report["tokens"].items() if k != "per_layer"},
+        "per_layer": [_whole(count) for count in report["tokens"]["per_layer"]],
+        "flops": report["flops"],
+        "kv_bytes": report["kv_bytes"],
+        "overlay": None if overlay is None else str(overlay),
+    }
+
+
+def _whole(count: float | None) -> float | int | None:
+    """A count as an integer where it is one: the report holds means over samples."""
+    return int(count) if count is not None and count == int(count) else count
+
+
+def _plain(value: Any) -> Any:
+    """``value`` if JSON knows it, its text otherwise."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value)

@@ -1,0 +1,118 @@
+"""The commands for real, on the built-in model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import Cli
+
+Q = ("--prompt", "how many objects are there?")
+
+
+def test_run_prints_answer_and_report(cli: Cli, picture: Path) -> None:
+    result = cli("run", picture, *Q, "--keep", 64, "--max-new-tokens", 3)
+    assert result.code == 0
+    assert "576 -> 64" in result.out
+    assert "prefill FLOPs" in result.out
+
+
+def test_run_json_is_one_object_with_the_promised_keys(cli: Cli, picture: Path) -> None:
+    result = cli(
+        "run", picture, *Q, "--keep", 64, "--max-new-tokens", 2, "--json", "--param", "cutoff=0.2"
+    )
+    assert result.code == 0
+    facts = result.json
+    assert facts["method"] == "clse" and facts["model"] == "tiny-llava"
+    assert isinstance(facts["answer"], str) and facts["pruned"] is True
+    tokens = facts["tokens"]
+    assert (tokens["original"], tokens["nominal"], tokens["kept"]) == (576, 64, 64)
+    depth = len(facts["per_layer"])
+    assert facts["per_layer"] == [576] + [64] * (depth - 1)
+    assert tokens["average"] == pytest.approx((576 + 64 * (depth - 1)) / depth)
+    assert facts["params"]["cutoff"] == 0.2 and facts["params"]["keep"] == 64
+    assert facts["flops"]["pruned"]["llm"] < 0.3 * facts["flops"]["dense"]["llm"]
+    assert 1 <= facts["new_tokens"] <= 2
+
+
+def test_a_share_counts_like_the_number_it_means(cli: Cli, picture: Path) -> None:
+    facts = cli(
+        "run", picture, *Q, "--keep", "0.25", "--max-new-tokens", 1, "--json", "--method", "uniform"
+    ).json
+    assert facts["tokens"]["kept"] == 144 and facts["method"] == "uniform"
+
+
+def test_method_none_is_the_unmodified_model(cli: Cli, picture: Path) -> None:
+    facts = cli("run", picture, *Q, "--method", "none", "--max-new-tokens", 3, "--json").json
+    assert facts["tokens"]["kept"] == facts["tokens"]["original"] == 576
+    assert facts["pruned"] is False and facts["flops"]["ratio"] == 1
+    everything = cli("run", picture, *Q, "--keep", "1.0", "--max-new-tokens", 3, "--json").json
+    assert everything["answer"] == facts["answer"]
+    assert everything["kv_bytes"]["dense"] == facts["kv_bytes"]["dense"]
+
+
+def test_several_images_in_one_prompt(cli: Cli, picture: Path, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.jpg"
+    Image.new("RGB", (300, 120), (10, 200, 30)).save(wide)
+    overlay = tmp_path / "deep" / "kept.png"
+    common = ("--keep", 64, "--max-new-tokens", 1, "--json")
+    plain = cli("run", picture, wide, *Q, *common, "--save-overlay", overlay).json
+    assert plain["tokens"]["original"] == 2 * 576 and plain["tokens"]["kept"] == 2 * 64
+    assert plain["overlay"] == str(overlay)
+    with Image.open(overlay) as drawn:
+        assert drawn.format == "PNG" and drawn.height > drawn.width / 2  # two rows of three
+    placed = cli("run", picture, wide, "--prompt", "is <image> in <image>?", *common).json
+    assert placed["tokens"]["original"] == 2 * 576
+
+
+def test_demo_draws_one_picture_and_answers_at_each_budget(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "demo.png"
+    result = cli("demo", "--output", path, "--json")
+    assert result.code == 0
+    facts = result.json
+    assert [row["tokens"]["kept"] for row in facts["budgets"]] == [576, 192, 128, 64]
+    assert all(len(row["answers"]) == 3 for row in facts["budgets"])
+    assert len(facts["questions"]) == 3
+    costs = [row["flops"]["pruned"]["total"] for row in facts["budgets"]]
+    assert costs == sorted(costs, reverse=True)
+    with Image.open(path) as drawn:
+        assert drawn.format == "PNG" and drawn.width > 3 * drawn.height / 2
+
+
+def test_methods_and_models(cli: Cli) -> None:
+    methods = cli("methods", "--json").json
+    assert {"clse", "random", "uniform"} <= set(methods)
+    keep = next(p for p in methods["clse"]["parameters"] if p["name"] == "keep")
+    assert keep["default"] == pytest.approx(1 / 3) and keep["help"]
+    assert methods["clse"]["kind"] == "drop" and "2606.24165" in methods["clse"]["paper"]
+    models = cli("models", "--json").json
+    assert "tiny-llava" in models["builtin"] and "llava" in models["families"]
+    assert models["support"]["clse"]["llava"] is True
+    table = cli("methods")
+    assert table.code == 0 and "temperature" in table.out
+    assert "tiny-llava" in cli("models").out
+
+
+def test_every_method_parameter_has_help(cli: Cli) -> None:
+    for name, facts in cli("methods", "--json").json.items():
+        assert facts["summary"], name
+        for parameter in facts["parameters"]:
+            assert parameter["help"], (name, parameter["name"])
+
+
+def test_as_a_program(picture: Path) -> None:
+    command = [sys.executable, "-m", "prunus", "run", str(picture), *Q]
+    good = subprocess.run(
+        [*command, "--keep", "64", "--max-new-tokens", "1", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert good.returncode == 0, good.stderr
+    assert json.loads(good.stdout)["tokens"]["kept"] == 64
+    bad = subprocess.run([*command, "--keep", "0"], capture_output=True, text=True, check=False)
+    assert bad.returncode == 2 and bad.stdout == ""
+    assert bad.stderr.startswith("error: ") and "Traceback" not in bad.stderr
