@@ -1,15 +1,39 @@
 """prunus: fewer visual tokens for multimodal language models, on unmodified transformers."""
 
-from prunus.load import load
-from prunus.method import Cut, Method, Selection, View, methods
-from prunus.prune import Run, prune
-from prunus.pruners.clse import CLSE
-from prunus.pruners.fixed import Fixed
-from prunus.pruners.random import Random
-from prunus.pruners.uniform import Uniform
-from prunus.trace import Report, TraceEntry
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunus.loading import load
+    from prunus.method import Cut, Method, Selection, View, methods
+    from prunus.pruners.clse import CLSE
+    from prunus.pruners.fixed import Fixed
+    from prunus.pruners.random import Random
+    from prunus.pruners.uniform import Uniform
+    from prunus.run import Run, prune
+    from prunus.trace import Report, TraceEntry
 
 __version__ = "0.1.0"
+
+# Imported at first use: torch and transformers take seconds, and `prunus --help` needs neither.
+_HOME = {
+    "CLSE": "prunus.pruners.clse",
+    "Cut": "prunus.method",
+    "Fixed": "prunus.pruners.fixed",
+    "Method": "prunus.method",
+    "Random": "prunus.pruners.random",
+    "Report": "prunus.trace",
+    "Run": "prunus.run",
+    "Selection": "prunus.method",
+    "TraceEntry": "prunus.trace",
+    "Uniform": "prunus.pruners.uniform",
+    "View": "prunus.method",
+    "load": "prunus.loading",
+    "methods": "prunus.method",
+    "prune": "prunus.run",
+}
 
 __all__ = [
     "CLSE",
@@ -27,3 +51,15 @@ __all__ = [
     "methods",
     "prune",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'prunus' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

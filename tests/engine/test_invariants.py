@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 import prunus
 from prunus import Fixed, Method
@@ -348,6 +349,7 @@ def test_gradients_flow_through_kept_tokens_only(case: Case, method: Method) -> 
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(case: Case, method: Method) -> None:
+    """Or, where transformers replays the hooks of a layer (before 5.23), it is refused."""
     inputs = case.prompts.rows(1, 1)
     labels = inputs["input_ids"].clone()
     labels[:, :-3] = -100
@@ -358,6 +360,10 @@ def test_gradient_checkpointing_gives_the_same_gradients(case: Case, method: Met
         if checkpointing:
             model.gradient_checkpointing_enable()
         with prunus.prune(model, method):
+            if checkpointing and "__call__" in GradientCheckpointingLayer.__dict__:
+                with pytest.raises(ValueError, match="needs transformers 5.23"):
+                    model(**inputs, labels=labels, use_cache=False)
+                return
             model(**inputs, labels=labels, use_cache=False).loss.backward()
         weight = model.model.multi_modal_projector.linear_1.weight
         gradients.append(weight.grad.clone())

@@ -59,7 +59,7 @@ def answer(
         output = model.generate(**inputs, **options)
         report, trace = dense_report(model, inputs), []
     else:
-        from prunus.prune import prune
+        from prunus.run import prune
 
         with reading("this model cannot be pruned"):
             pruning = prune(model, method)

@@ -19,7 +19,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
         import torch
 
         from prunus.builtin import BUILTIN
-        from prunus.load import load
+        from prunus.loading import load
 
         looks_like_a_name = "/" not in name and not Path(name).exists()
         if name not in BUILTIN and looks_like_a_name:

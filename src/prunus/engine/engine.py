@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from prunus.engine.cache import check_cache, is_pruned, length_of
 from prunus.engine.finish import resident_cache, spread_output
@@ -130,6 +131,7 @@ class Engine:
             raise ValueError(
                 f"attention_mask of shape {tuple(mask.shape)} is not supported: give a 2-D mask"
             )
+        _refuse_replay(self.family.layers[0])
         if self.plan.query_dependent and call.labels is None:
             _refuse_candidates(call.logits_to_keep)
         valid = None if mask is None or bool(mask.all()) else mask.bool().to(embeds.device)
@@ -228,6 +230,17 @@ def _refuse_maps(module: nn.Module, kwargs: dict[str, Any]) -> None:
         raise ValueError(
             "output_attentions is not supported while pruning: maps of pruned layers have other "
             "shapes; run.trace holds the attention rows that scores were made of"
+        )
+
+
+def _refuse_replay(layer: nn.Module) -> None:
+    """Before 5.23, transformers checkpointed a layer's ``__call__``: its hooks would run a second
+    time during backward, when the prompt they belong to is over."""
+    checkpointing = getattr(layer, "gradient_checkpointing", False) and layer.training
+    if checkpointing and "__call__" in GradientCheckpointingLayer.__dict__:
+        raise ValueError(
+            "gradient checkpointing while pruning needs transformers 5.23 or newer: upgrade, or "
+            "call model.gradient_checkpointing_disable()"
         )
 
 
