@@ -10,6 +10,7 @@ import torch
 
 from prunus.builtin import BUILTIN, load_builtin
 from prunus.builtin.digits import split_indices
+from prunus.builtin.evalset import Item, build_evalset, load_evalset
 from prunus.builtin.evaluate import (
     answers_right,
     encode_scenes,
@@ -19,7 +20,6 @@ from prunus.builtin.evaluate import (
     uniform_choice,
     wilson,
 )
-from prunus.builtin.evalset import Item, build_evalset, load_evalset
 from prunus.builtin.questions import TYPES
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from importlib.resources import files
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from prunus.builtin.evalset import Item
 from prunus.builtin.questions import CAPTION, TYPES, Question, ask, ask_many, caption
-from prunus.builtin.scenes import Scene, SceneObject, make_scene
+from prunus.builtin.sample import load_sample
+from prunus.builtin.scenes import Scene, SceneObject, make_scene, render_array
 
 COUNTS = ["zero", "one", "two", "three", "four", "five", "six", "seven"]
 
@@ -110,3 +114,16 @@ def test_caption_names_all_objects_from_top_to_bottom() -> None:
     for part, item in zip(parts, by_height, strict=True):
         assert part.split()[:2] == [item.color, item.kind]
         assert part.split()[2:] == ([str(item.digit)] if item.kind == "digit" else [])
+
+
+def test_sample_of_the_demo_is_true() -> None:
+    line = files("prunus.builtin").joinpath("data/sample.json").read_text("utf-8")
+    item = Item.from_json(line)
+    image, questions = load_sample()
+    assert np.array_equal(np.asarray(image), render_array(item.scene))
+    with files("prunus.builtin").joinpath("sample.png").open("rb") as handle:
+        assert np.array_equal(np.asarray(Image.open(handle)), np.asarray(image))
+    assert questions == item.questions
+    assert len(questions) == 3
+    for question in questions:
+        check(item.scene, question)

@@ -104,9 +104,9 @@ def answer_loss(
     asked = text.labels != IGNORE
     labels, logits = text.labels[asked], model.lm_head(hidden[asked]).float()
     loss = nn.functional.cross_entropy(logits, labels)
-    right = torch.ones(len(text.types), device=labels.device)
     hit = (logits.detach().argmax(-1) == labels).float()
-    right = right.scatter_reduce(0, text.question[asked], hit, "amin").tolist()
+    ones = torch.ones(len(text.types), device=labels.device)
+    right = ones.scatter_reduce(0, text.question[asked], hit, "amin").tolist()
     scores: dict[str, list[float]] = defaultdict(list)
     for name, score in zip(text.types, right, strict=True):
         scores[name].append(score)

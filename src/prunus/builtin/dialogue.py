@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from prunus.builtin.questions import Question
 from prunus.builtin.words import build_tokenizer
@@ -19,7 +20,7 @@ IGNORE = -100
 
 
 @lru_cache(maxsize=1)
-def _tokenizer():  # noqa: ANN202 - the fast tokenizer's type says nothing useful here
+def _tokenizer() -> PreTrainedTokenizerFast:
     return build_tokenizer()
 
 
@@ -46,8 +47,14 @@ class Packed:
 
     def to(self, device: str) -> Packed:
         """The same batch on another device."""
-        tensors = (self.ids, self.positions, self.dialogue, self.labels, self.question)
-        return Packed(*(tensor.to(device) for tensor in tensors), self.types)
+        return Packed(
+            self.ids.to(device),
+            self.positions.to(device),
+            self.dialogue.to(device),
+            self.labels.to(device),
+            self.question.to(device),
+            self.types,
+        )
 
     def visible(self, visual: int) -> Tensor:
         """``(b, 1, t, visual + t)`` bool: what each text token may attend to."""

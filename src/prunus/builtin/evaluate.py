@@ -115,9 +115,7 @@ def summary(outcome: Outcome) -> dict[str, dict[str, float | int]]:
 
 def ground_truth_choice(keep: int, side: int) -> Choice:
     """The all-knowing choice: objects asked about first."""
-    return lambda scene, question, _: ground_truth_tokens(
-        scene, question.objects, keep, side, side
-    )
+    return lambda scene, question, _: ground_truth_tokens(scene, question.objects, keep, side, side)
 
 
 def random_choice(keep: int, side: int, seed: int = 0) -> Choice:

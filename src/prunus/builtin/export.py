@@ -23,6 +23,8 @@ def export(model: LlavaForConditionalGeneration, folder: Path, shape: Shape | No
         fresh = Path(scratch) / "new"
         copy.deepcopy(model).to(torch.bfloat16).save_pretrained(fresh)
         build_processor(shape).save_pretrained(fresh)
+        for path in fresh.iterdir():  # safetensors files are born readable by their owner only
+            path.chmod(0o644)
         if folder.exists():
             folder.rename(Path(scratch) / "old")
         fresh.rename(folder)

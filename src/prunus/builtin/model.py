@@ -173,6 +173,11 @@ def _scale_language_model(model: LlavaForConditionalGeneration) -> None:
     for name, weight in decoder.layers.named_parameters():
         if weight.ndim == 2:
             writes = name.endswith(("o_proj.weight", "down_proj.weight"))
-            torch.nn.init.normal_(weight, std=(0.25 if writes else 1.0) / math.sqrt(weight.shape[1]))
-    for layer in (model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2):
+            torch.nn.init.normal_(
+                weight, std=(0.25 if writes else 1.0) / math.sqrt(weight.shape[1])
+            )
+    for layer in (
+        model.model.multi_modal_projector.linear_1,
+        model.model.multi_modal_projector.linear_2,
+    ):
         torch.nn.init.normal_(layer.weight, std=1.0 / math.sqrt(layer.weight.shape[1]))

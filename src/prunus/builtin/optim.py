@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +22,8 @@ class Optimisers:
         self.rates: list[float] = []
         self.parts: list[torch.optim.Optimizer] = []
         for modules, rate in groups:
-            matrices, others = [], []
+            matrices: list[nn.Parameter] = []
+            others: list[nn.Parameter] = []
             for module in modules:
                 lookup = isinstance(module, nn.Embedding)
                 for name, weight in module.named_parameters():
@@ -48,11 +50,11 @@ class Optimisers:
             part.step()
             part.zero_grad(set_to_none=True)
 
-    def state_dict(self) -> list[dict]:
+    def state_dict(self) -> list[dict[str, Any]]:
         """States of both parts."""
         return [part.state_dict() for part in self.parts]
 
-    def load_state_dict(self, states: list[dict]) -> None:
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         """Inverse of :meth:`state_dict`."""
         for part, state in zip(self.parts, states, strict=True):
             part.load_state_dict(state)

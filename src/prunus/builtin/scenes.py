@@ -150,11 +150,14 @@ def _shape_alpha(kind: str, side: int) -> NDArray[np.float32]:
         inner, half = 0.42, np.pi / 5
         # the edge runs from the spike (radius 1, angle 0) to the notch (radius inner, angle half)
         cross = inner * np.sin(half)
-        inside = radius * (np.sin(turn) * (1 - inner * np.cos(half)) + np.cos(turn) * cross) <= cross
+        inside = (
+            radius * (np.sin(turn) * (1 - inner * np.cos(half)) + np.cos(turn) * cross) <= cross
+        )
     else:
         raise ValueError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
     blocks = inside.reshape(side, _SUPERSAMPLE, side, _SUPERSAMPLE)
-    return blocks.mean(axis=(1, 3), dtype=np.float32)
+    opacity: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32)
+    return opacity
 
 
 @lru_cache(maxsize=65536)

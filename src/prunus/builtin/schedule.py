@@ -13,7 +13,8 @@ class Stage:
     For answers: ``questions`` per canvas; ``tokens`` is how many visual tokens of each canvas the
     language model is shown (0: all of them, as the finished model works); ``reuse`` is how many
     steps each encoded canvas serves, with new questions each time; ``tower_rate`` scales the
-    learning rate of tower and projector (0: frozen).
+    learning rate of tower and projector (0: frozen). ``decay`` is the last share of the steps, in
+    which the rate falls, and ``warmup`` the number of steps in which it rises.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Stage:
     per_canvas: int = 4
     objects: tuple[int, int] = (3, 7)
     decay: float = 0.3
+    warmup: int = 50
     questions: int = 14
     tokens: int = 0
     reuse: int = 1
@@ -33,11 +35,30 @@ class Stage:
 
 TINY_LLAVA = (
     # windows of 12x12 patches of crowded canvases: four times the supervision per second
-    Stage("naming", "naming", steps=900, rate=2e-3, objects=(16, 26)),
+    Stage("naming", "naming", steps=680, rate=2e-3, objects=(16, 26), decay=0.1),
     # the whole canvas: attention over 576 patches instead of 144
-    Stage("naming-full", "naming", steps=150, rate=1e-3, window=24, per_canvas=1, objects=(3, 18)),
+    Stage(
+        "naming-full",
+        "naming",
+        steps=200,
+        rate=1.5e-3,
+        window=24,
+        per_canvas=1,
+        objects=(3, 18),
+        decay=0.6,
+    ),
     # the language model meets objects among few background tokens, at their true positions ...
-    Stage("answers-few", "answers", steps=1500, rate=2e-3, tokens=112, reuse=4, decay=0.1),
+    Stage("answers-few", "answers", steps=1458, rate=1.2e-3, tokens=112, reuse=4, decay=0.05),
     # ... and then whole canvases, as the finished model does
-    Stage("answers-full", "answers", steps=400, rate=1e-3, decay=0.5, reuse=2),
+    Stage(
+        "answers-full",
+        "answers",
+        steps=430,
+        rate=8e-4,
+        batch=12,
+        questions=18,
+        reuse=2,
+        decay=0.7,
+        warmup=15,
+    ),
 )

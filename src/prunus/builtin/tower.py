@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
@@ -29,11 +31,12 @@ def project(model: LlavaForConditionalGeneration, pixels: Tensor, places: Tensor
     hidden = tower.pre_layrnorm(hidden)
     for block in tower.encoder.layers[:-1]:
         hidden = _block(block, hidden)
-    return model.model.multi_modal_projector(hidden[:, 1:])
+    projected: Tensor = model.model.multi_modal_projector(hidden[:, 1:])
+    return projected
 
 
-def _block(block: nn.Module, hidden: Tensor) -> Tensor:
-    """One CLIP encoder block without mask, written out so that it compiles to few kernels."""
+def _block(block: Any, hidden: Tensor) -> Tensor:
+    """One CLIP encoder block without mask."""
     attention, mlp = block.self_attn, block.mlp
     batch, length, width = hidden.shape
     normed = block.layer_norm1(hidden)
@@ -44,4 +47,5 @@ def _block(block: nn.Module, hidden: Tensor) -> Tensor:
     )
     mixed = nn.functional.scaled_dot_product_attention(query, key, value)
     hidden = hidden + attention.out_proj(mixed.transpose(1, 2).reshape(batch, length, width))
-    return hidden + mlp(block.layer_norm2(hidden))
+    out: Tensor = hidden + mlp(block.layer_norm2(hidden))
+    return out

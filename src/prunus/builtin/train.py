@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,15 +151,13 @@ class Run:
                 if self.optimisers is None:
                     self.optimisers = self._optimisers(stage)
                 task = progress.add_task(stage.name, total=stage.steps, completed=self.step)
-                if not self._run_stage(stage, deadline, lambda: progress.advance(task)):
+                if not self._run_stage(stage, deadline, partial(progress.advance, task)):
                     return False
                 self.optimisers = None
                 self.stage, self.step = self.stage + 1, 0
         return True
 
-    def _run_stage(
-        self, stage: Stage, deadline: float | None, advance: Callable[[], None]
-    ) -> bool:
+    def _run_stage(self, stage: Stage, deadline: float | None, advance: Callable[[], None]) -> bool:
         assert self.optimisers is not None
         loss_of = self._loss(stage)
         saved = began = time.monotonic()
@@ -166,7 +165,8 @@ class Run:
             with torch.autocast(self.device, torch.bfloat16):
                 loss, report = loss_of(self.step)
             loss.backward()
-            self.optimisers.step(rate_factor(self.step, stage.steps, decay=stage.decay))
+            factor = rate_factor(self.step, stage.steps, stage.warmup, stage.decay)
+            self.optimisers.step(factor)
             self.step += 1
             self.canvases += stage.batch
             now = time.monotonic()

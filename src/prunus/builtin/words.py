@@ -34,12 +34,67 @@ CHAT_TEMPLATE = (
 )
 
 _PLURALS = tuple(f"{kind}{'es' if kind == 'cross' else 's'}" for kind in KINDS)
-_OTHER = """
-a an the is are there any how many what which where in of on to and or not no yes image picture
-color colour shape object objects thing things digit number kind side position located shown
-written describe list scene look see do you can it its than more with one written
-background nothing something none please answer
-""".split()
+_OTHER = [
+    "a",
+    "an",
+    "the",
+    "is",
+    "are",
+    "there",
+    "any",
+    "how",
+    "many",
+    "what",
+    "which",
+    "where",
+    "in",
+    "of",
+    "on",
+    "to",
+    "and",
+    "or",
+    "not",
+    "no",
+    "yes",
+    "image",
+    "picture",
+    "color",
+    "colour",
+    "shape",
+    "object",
+    "objects",
+    "thing",
+    "things",
+    "digit",
+    "number",
+    "kind",
+    "side",
+    "position",
+    "located",
+    "shown",
+    "written",
+    "describe",
+    "list",
+    "scene",
+    "look",
+    "see",
+    "do",
+    "you",
+    "can",
+    "it",
+    "its",
+    "than",
+    "more",
+    "with",
+    "one",
+    "written",
+    "background",
+    "nothing",
+    "something",
+    "none",
+    "please",
+    "answer",
+]
 
 
 def vocabulary() -> list[str]:
