@@ -1,0 +1,238 @@
+"""``prunus eval``: accuracy against budget, on the built-in questions or the user's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunus.cli.console import err, out, print_json, quiet_transformers
+from prunus.cli.errors import BadInput, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from prunus.evaluate.cells import Cell
+    from prunus.evaluate.data import EvalSet
+    from prunus.evaluate.properties import Property
+    from prunus.evaluate.runner import Outcome
+    from prunus.evaluate.summary import Row
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Option(help="Built-in name, local folder or Hugging Face id.")
+    ] = "tiny-llava",
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Methods and controls; default: clse, clse-hybrid, clse-released, attn, "
+            "attn-released, random, uniform, ground-truth, blind, other-image.",
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K,K,...",
+            help="Budgets: counts or shares of the visual tokens; default 33.3, 22.2, 11.1 %.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds of random methods.")] = 3,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl",
+            help="Your questions: image (path beside the file), question, answer, type per line.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many questions.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Questions at a time.")] = 32,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write accuracy.json, accuracy.md and answers.jsonl."),
+    ] = None,
+    pictures: Annotated[
+        int,
+        typer.Option(min=0, help="Draw what is kept at the last budget for so many questions."),
+    ] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Accuracy of pruning methods at several budgets, with 95 % intervals, against the dense model.
+
+    Exact match of greedy answers. The dense model runs in the same pass; differences to it are
+    paired over questions. Without --data, the built-in questions about drawn scenes are asked.
+    """
+    from prunus.cli.loading import load_model
+    from prunus.cli.params import parse_keep
+    from prunus.evaluate.cells import DEFAULT, GROUND_TRUTH, RATIOS, make_cells
+    from prunus.evaluate.data import load_builtin_set, load_file
+    from prunus.evaluate.output import write_results
+
+    questions = (load_builtin_set() if data is None else load_file(data)).first(limit)
+    names = [name for name in DEFAULT if questions.has_scenes or name != GROUND_TRUTH]
+    if methods is not None:
+        names = _listed(methods, "--methods")
+    if GROUND_TRUTH in names and not questions.has_scenes:
+        raise BadInput("ground-truth needs the scenes of the built-in questions: leave it out")
+    keeps = RATIOS if keep is None else [parse_keep(text) for text in _listed(keep, "--keep")]
+    cells = make_cells(names, keeps, range(seeds))
+    if pictures and output is None:
+        raise BadInput("--pictures needs a folder to write to: add --output DIR")
+    if output is not None:  # now, not after minutes of work
+        with reading(f"--output {str(output)!r}"):
+            output.mkdir(parents=True, exist_ok=True)
+    quiet_transformers()
+    network, processor = load_model(model, dtype, device)
+    outcomes = _ask(network, processor, questions, cells, batch)
+    settings = {
+        "model": model,
+        "dtype": str(network.dtype).removeprefix("torch."),
+        "device": network.device.type,
+        "batch": batch,
+        "keep": [float(budget) for budget in keeps],
+        "seeds": seeds,
+        "limit": limit,
+        "cells": [cell.key for cell in cells],
+    }
+    written: list[Path] = []
+    if output is not None:
+        written = write_results(output, questions, outcomes, settings)
+        if pictures:
+            written.append(_draw(network, processor, questions, cells, pictures, output))
+    _show(questions, outcomes, settings, written, as_json)
+
+
+def _listed(text: str, option: str) -> list[str]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise BadInput(f"{option} {text!r}: separate names or numbers by single commas")
+    return parts
+
+
+def _ask(
+    network: Any, processor: Any, questions: EvalSet, cells: Sequence[Cell], batch: int
+) -> list[Outcome]:
+    """Evaluate under a progress bar on standard error."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    from prunus.evaluate.runner import evaluate as ask
+
+    console = err()
+    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), Left())
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
+        task = bars.add_task("answers", total=len(cells) * len(questions.queries))
+        return ask(
+            network,
+            processor,
+            questions,
+            cells,
+            batch=batch,
+            step=lambda count: bars.advance(task, count),
+        )
+
+
+def _draw(
+    network: Any,
+    processor: Any,
+    questions: EvalSet,
+    cells: Sequence[Cell],
+    count: int,
+    folder: Path,
+) -> Path:
+    """Draw every method at the last budget, one seed each, for questions spread evenly."""
+    from prunus.evaluate.pictures import draw_choices
+
+    least = [cell.keep for cell in cells if cell.keep is not None][-1:]
+    chosen = [
+        cell
+        for cell in cells
+        if cell.name == "dense" or (cell.keep in least and cell.seed in (None, 0))
+    ]
+    total = len(questions.queries)
+    numbers = [total * at // count for at in range(min(count, total))]
+    return draw_choices(network, processor, questions, numbers, chosen, folder / "kept.png")
+
+
+def _show(
+    questions: EvalSet,
+    outcomes: Sequence[Outcome],
+    settings: dict[str, Any],
+    written: Sequence[Path],
+    as_json: bool,
+) -> None:
+    from prunus.evaluate.output import results
+    from prunus.evaluate.properties import discrimination
+    from prunus.evaluate.summary import summarise
+
+    if as_json:
+        found = results(questions, outcomes, settings)
+        print_json({**found, "files": [str(path) for path in written]})
+        return
+    rows = summarise(questions, outcomes)
+    console = out()
+    console.print(_table(rows, len(questions.queries), settings["model"]))
+    console.print(f"{_LEGEND}\n", markup=False, style="dim")
+    for one in discrimination(questions, rows):
+        console.print(_line(one), markup=False, soft_wrap=True)
+    for path in written:
+        console.print(f"written: {path}", markup=False, soft_wrap=True)
+
+
+def _table(rows: Sequence[Row], count: int, model: str) -> Table:
+    from rich.table import Table
+
+    # no frame: the table must fit into 80 columns
+    table = Table(
+        title=f"{model}, {count} questions", title_justify="left", box=None, padding=(0, 1, 0, 0)
+    )
+    for column in (
+        "method",
+        "asked",
+        "true",
+        "FLOPs",
+        "accuracy % [95 %]",
+        "to dense",
+        "R→W",
+        "W→R",
+    ):
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    budget: Any = None
+    for row in rows:
+        if row.keep != budget:
+            table.add_row()
+            budget = row.keep
+        value, low, high = (100 * number for number in row.accuracy)
+        cost = ["", ""]
+        if row.figures:
+            cost = [f"{row.figures['average']:.0f}", f"{row.figures['llm_flops_ratio']:.0%}"]
+        change = ["", "", ""]
+        if row.difference is not None and row.changed is not None:
+            lost, won = row.changed
+            change = [f"{100 * row.difference.value:+.1f}", f"{lost:.0f}", f"{won:.0f}"]
+        asked = "" if row.nominal is None else str(row.nominal)
+        accuracy = f"{value:.1f} \\[{low:.1f}, {high:.1f}]"
+        table.add_row(row.name, asked, *cost, accuracy, *change)
+    return table
+
+
+_LEGEND = (
+    "asked, true: visual tokens asked for, and their mean over decoder layers; FLOPs: of the "
+    "language model against dense; R→W, W→R: answers that became wrong, and right"
+)
+
+
+def _line(one: Property) -> str:
+    verdict = {True: ": met", False: ": NOT MET", None: ""}[one.met]
+    return f"{one.name}: {one.measured} (wanted: {one.wanted}){verdict}"

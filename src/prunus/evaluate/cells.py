@@ -1,0 +1,135 @@
+"""The cells of the table: a method at a budget, or a control."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from prunus.budget import Keep, check_keep, resolve_keep
+from prunus.builtin.scenes import Scene, ground_truth_tokens
+from prunus.grid import Grid
+from prunus.method import Method, methods
+from prunus.pruners.clse import CLSE
+from prunus.pruners.fixed import Fixed
+from prunus.pruners.random import Random
+from prunus.pruners.uniform import Uniform
+
+Shown = Literal["own", "other", "none"]
+
+#: The papers' budgets: 192, 128 and 64 of 576 visual tokens.
+RATIOS: tuple[Keep, ...] = (1 / 3, 2 / 9, 1 / 9)
+
+#: Configurations with names of their own; other methods are taken with their defaults.
+NAMED: dict[str, tuple[Callable[..., Method], dict[str, Any]]] = {
+    "clse": (CLSE, {}),
+    "clse-hybrid": (CLSE, {"variant": "hybrid"}),
+    "clse-released": (CLSE, {"variant": "released"}),
+    "attn": (CLSE, {"score_type": "attn"}),
+    "attn-released": (CLSE, {"variant": "released", "score_type": "attn"}),
+    "random": (Random, {}),
+    "uniform": (Uniform, {}),
+}
+GROUND_TRUTH = "ground-truth"
+BLIND, OTHER = "blind", "other-image"
+_SHOWN: dict[str, Shown] = {BLIND: "none", OTHER: "other"}
+
+DEFAULT = (*NAMED, GROUND_TRUTH, BLIND, OTHER)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One column of answers.
+
+    ``shown`` says which image the model is given: its own, that of another question (a control in
+    which everything but the content is as usual), or none at all. ``method`` is None where nothing
+    is pruned and for the ground truth, which differs from sample to sample.
+    """
+
+    name: str
+    keep: Keep | None = None
+    seed: int | None = None
+    method: Method | None = None
+    shown: Shown = "own"
+
+    @property
+    def key(self) -> str:
+        """Unique short text, e.g. ``random@0.1111#2``."""
+        share = "" if self.keep is None else f"@{self.keep:.4g}"
+        return f"{self.name}{share}" + ("" if self.seed is None else f"#{self.seed}")
+
+    @property
+    def prunes(self) -> bool:
+        """Whether anything is removed."""
+        return self.keep is not None
+
+    def method_for(self, asked: Sequence[tuple[Scene | None, Sequence[int]]], grid: Grid) -> Method:
+        """The method for a batch; ``asked`` are scene and objects of each sample's question.
+
+        Raises:
+            ValueError: a ground truth for images whose objects are unknown.
+        """
+        if self.method is not None:
+            return self.method
+        if self.keep is None:
+            raise ValueError(f"{self.name} prunes nothing")
+        return Fixed([[ground_truth(scene, objects, self.keep, grid)] for scene, objects in asked])
+
+
+def ground_truth(scene: Scene | None, asked: Sequence[int], keep: Keep, grid: Grid) -> list[int]:
+    """Ascending tokens that an all-knowing observer would keep: exactly ``keep`` of the grid.
+
+    Raises:
+        ValueError: ``scene`` is None.
+    """
+    if scene is None:
+        raise ValueError("the ground truth needs scenes: it is for the built-in evaluation set")
+    count = resolve_keep(keep, grid.size)
+    return [int(n) for n in ground_truth_tokens(scene, asked, count, grid.rows, grid.cols)]
+
+
+def make_cells(
+    names: Sequence[str] = DEFAULT,
+    keeps: Sequence[Keep] = RATIOS,
+    seeds: Sequence[int] = (0, 1, 2),
+) -> list[Cell]:
+    """The dense model and controls that prune nothing, then for every budget all methods of
+    ``names``; single-stage ones cut at the same decoder layer (1). ``seeds`` are for those that
+    have one.
+
+    Raises:
+        ValueError: an unknown name, one without ``keep``, a repeated or impossible budget, no seed.
+    """
+    keeps = [check_keep(keep) for keep in keeps]
+    if len(set(keeps)) != len(keeps) or len(set(names)) != len(names):
+        raise ValueError("a method or a budget is given twice")
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError("give one or more different seeds")
+    cells = [Cell("dense")]
+    cells += [Cell(name, shown=_SHOWN[name]) for name in names if name in _SHOWN]
+    for keep in keeps:
+        for name in names:
+            if name not in _SHOWN:
+                cells += _of_method(name, keep, seeds)
+    return cells
+
+
+def _of_method(name: str, keep: Keep, seeds: Sequence[int]) -> list[Cell]:
+    if name == GROUND_TRUTH:
+        return [Cell(name, keep)]
+    known = methods()
+    if name not in NAMED and name not in known:
+        choices = sorted({*DEFAULT, *known})
+        close = get_close_matches(name, choices, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"unknown method {name!r}: {hint}there are {', '.join(choices)}")
+    build: Any
+    build, params = NAMED.get(name, (known.get(name), {}))
+    fields = {field.name for field in dataclasses.fields(build)}
+    if "keep" not in fields:
+        raise ValueError(f"method {name!r} takes no budget and cannot be compared at one")
+    if "seed" not in fields:
+        return [Cell(name, keep, None, build(keep=keep, **params))]
+    return [Cell(name, keep, seed, build(keep=keep, seed=seed, **params)) for seed in seeds]

@@ -1,0 +1,134 @@
+"""What is asked: the built-in evaluation set, or a JSON-lines file of the user's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from prunus.builtin.scenes import Scene, render
+
+_FIELDS = ("image", "question", "answer")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question about image number ``image`` of its set.
+
+    ``asked`` are the scene's objects that it is about, empty where unknown.
+    """
+
+    image: int
+    text: str
+    answer: str
+    type: str
+    asked: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """Questions about images that are drawn or opened when they are needed.
+
+    ``scenes[i]`` is the scene behind image i, None where there is only an image. ``chance`` is the
+    chance level of a question type where it is known.
+    """
+
+    name: str
+    queries: tuple[Query, ...]
+    images: tuple[Callable[[], Image.Image], ...]
+    scenes: tuple[Scene | None, ...]
+    chance: dict[str, float]
+
+    @property
+    def has_scenes(self) -> bool:
+        """Whether the objects of every image are known."""
+        return all(scene is not None for scene in self.scenes)
+
+    def first(self, limit: int | None) -> EvalSet:
+        """The first ``limit`` questions (all of them for None), with all images.
+
+        Raises:
+            ValueError: ``limit`` below 1.
+        """
+        if limit is None:
+            return self
+        if limit < 1:
+            raise ValueError(f"limit={limit} leaves no question: give a positive number")
+        return replace(self, queries=self.queries[:limit])
+
+
+def load_builtin_set() -> EvalSet:
+    """The questions about unseen scenes that ship with prunus."""
+    from prunus.builtin.evalset import load_evalset
+    from prunus.builtin.questions import TYPES
+
+    items = load_evalset()
+    queries = tuple(
+        Query(number, question.text, question.answer, question.type, question.objects)
+        for number, item in enumerate(items)
+        for question in item.questions
+    )
+    scenes = tuple(item.scene for item in items)
+    return EvalSet(
+        "built-in scenes", queries, tuple(_drawer(s) for s in scenes), scenes, dict(TYPES)
+    )
+
+
+def load_file(path: Path) -> EvalSet:
+    """A JSON-lines file: ``image`` (path, relative to the file), ``question``, ``answer`` and,
+    optionally, ``type`` on each line.
+
+    Raises:
+        ValueError: an unreadable file, a line that is no such object, or a missing image; the
+            message names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the questions in {str(path)!r}: {error}") from error
+    numbers: dict[Path, int] = {}
+    queries = []
+    for at, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        row = _row(line, f"{path.name}, line {at}")
+        image = path.parent / row["image"]
+        if not image.is_file():
+            raise ValueError(f"{path.name}, line {at}: no such image file: {row['image']!r}")
+        number = numbers.setdefault(image, len(numbers))
+        queries.append(Query(number, row["question"], row["answer"], row.get("type", "all")))
+    if not queries:
+        raise ValueError(f"{str(path)!r} holds no questions: write one JSON object per line")
+    images = tuple(_opener(image) for image in numbers)
+    return EvalSet(path.stem, tuple(queries), images, (None,) * len(images), {})
+
+
+def _row(line: str, place: str) -> dict[str, str]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place} is no JSON: {error}") from error
+    if not isinstance(row, dict) or any(not isinstance(row.get(key), str) for key in _FIELDS):
+        raise ValueError(f"{place}: expected an object with the texts {', '.join(_FIELDS)}")
+    if not isinstance(row.get("type", ""), str):
+        raise ValueError(f"{place}: the type must be a text")
+    return row
+
+
+def _drawer(scene: Scene) -> Callable[[], Image.Image]:
+    return lambda: render(scene)
+
+
+def _opener(path: Path) -> Callable[[], Image.Image]:
+    def open_image() -> Image.Image:
+        try:
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(image)
+                return upright.convert("RGB")
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{str(path)!r} is no image that Pillow can read") from error
+
+    return open_image

@@ -1,0 +1,66 @@
+"""What a method kept of the objects in a scene: the reasons behind its accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunus.builtin.scenes import Scene, object_coverage
+from prunus.evaluate.stats import auroc
+from prunus.trace import TraceEntry
+
+_CLEARLY = 0.3  # share of a patch that an object must cover to count as shown in it
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of one selection: ``objects`` is the share of all objects' ink that lies in kept patches,
+    ``asked`` that of the objects asked about (NaN where there are none), ``ranking`` the AUROC of
+    the first stage's scores against the patches that clearly show an object (NaN without scores).
+    """
+
+    objects: float
+    asked: float
+    ranking: float
+
+
+NOTHING = Evidence(np.nan, np.nan, np.nan)
+
+
+@lru_cache(maxsize=256)
+def _cover(scene: Scene, rows: int, cols: int) -> NDArray[np.float32]:
+    return object_coverage(scene, rows, cols).reshape(len(scene.objects), -1)
+
+
+def shows_object(scene: Scene, rows: int, cols: int) -> NDArray[np.bool_]:
+    """``[rows * cols]`` bool: patches that clearly show an object."""
+    clear: NDArray[np.bool_] = _cover(scene, rows, cols).max(axis=0, initial=0.0) >= _CLEARLY
+    return clear
+
+
+def evidence(
+    trace: Sequence[TraceEntry], sample: int, scene: Scene, asked: Sequence[int]
+) -> Evidence:
+    """Compare the selection made for one sample (with one image) with its scene.
+
+    ``objects`` and ``asked`` look at the last stage, ``ranking`` at the first.
+    """
+    grid = trace[0].grid[sample][0]
+    cover = _cover(scene, grid.rows, grid.cols)
+    kept = trace[-1].kept[sample][0].numpy()
+    everything, wanted = cover.sum(axis=0), cover[list(asked)].sum(axis=0)
+    scores = trace[0].scores
+    ranking = np.nan
+    if scores is not None:
+        values = scores[sample][0].numpy().astype(np.float64)
+        ranking = auroc(values, shows_object(scene, grid.rows, grid.cols))
+    return Evidence(_share(everything, kept), _share(wanted, kept), ranking)
+
+
+def _share(ink: NDArray[np.float32], kept: NDArray[np.int64]) -> float:
+    total = float(ink.sum())
+    return float(ink[kept].sum()) / total if total else np.nan

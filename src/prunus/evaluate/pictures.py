@@ -1,0 +1,97 @@
+"""Pictures of what each method keeps of the same scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from prunus.evaluate.batches import Vision, encode, left_padded
+from prunus.evaluate.cells import Cell
+from prunus.evaluate.data import EvalSet
+from prunus.evaluate.runner import answer_tokens
+from prunus.evaluate.scoring import is_right
+from prunus.run import prune
+from prunus.trace import TraceEntry
+from prunus.viz import Panel, as_picture, dim_dropped, draw_panels, heat_map
+
+
+@torch.inference_mode()
+def draw_choices(
+    model: Any,
+    processor: Any,
+    data: EvalSet,
+    queries: Sequence[int],
+    cells: Sequence[Cell],
+    path: Path,
+    size: float = 1.7,
+) -> Path:
+    """One row of panels per question: the image, then for each pruning cell its scores (as ranks,
+    where it has any) and the patches left at the last layer, with the answer below. The file has
+    256 colours, which grey and flat colours do not miss, and is a third of the size.
+
+    Raises:
+        ValueError: no such question, or matplotlib is missing.
+    """
+    vision = Vision(model)
+    tokenizer = getattr(processor, "tokenizer", processor)
+    new_tokens = answer_tokens(processor, data)
+    rows = []
+    for number in queries:
+        if not 0 <= number < len(data.queries):
+            raise ValueError(f"there is no question {number}: the set has {len(data.queries)}")
+        query = data.queries[number]
+        image = data.images[query.image]()
+        encoded, pixels = encode(processor, number, query.text, image)
+        inputs = {k: v.to(model.device) for k, v in left_padded([encoded.ids], 0).items()}
+        inputs |= vision.inputs(vision.prepare([pixels]))
+        grid = vision.family.default_grid()
+        if grid is None:
+            raise ValueError("pictures are drawn for models with one grid for every image")
+        picture = as_picture(image.resize((grid.cols * grid.cell[1], grid.rows * grid.cell[0])))
+        row = []
+        for cell in cells:
+            if not cell.prunes:
+                output = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)
+                text = _text(tokenizer, output, inputs)
+                row.append(
+                    Panel(picture, cell.name, f"{query.text}\n{_verdict(text, query.answer)}")
+                )
+                continue
+            method = cell.method_for([(data.scenes[query.image], query.asked)], grid)
+            with prune(model, method) as run:
+                output = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)
+                trace = run.trace
+            text = _text(tokenizer, output, inputs)
+            row += _panels(picture, cell, trace, _verdict(text, query.answer))
+        rows.append(row)
+    draw_panels(rows, path, size=size)
+    with Image.open(path) as drawn:
+        few = drawn.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
+    few.save(path, optimize=True)
+    return path
+
+
+def _panels(picture: Any, cell: Cell, trace: Sequence[TraceEntry], verdict: str) -> list[Panel]:
+    first, last = trace[0], trace[-1]
+    grid, kept = last.grid[0][0], last.kept[0][0]
+    panels = []
+    # scores of random and uniform are mere numbers of a lot: the choice says it all
+    if first.scores is not None and cell.name not in ("random", "uniform"):
+        drawn = heat_map(picture, first.scores[0][0], grid)
+        panels.append(Panel(drawn, f"{cell.name}: score"))
+    dimmed = dim_dropped(picture, kept, grid)
+    panels.append(Panel(dimmed, f"{cell.name}: {len(kept)} left", verdict))
+    return panels
+
+
+def _text(tokenizer: Any, output: Any, inputs: Any) -> str:
+    new = output[0, inputs["input_ids"].shape[1] :]
+    return str(tokenizer.decode(new, skip_special_tokens=True)).strip()
+
+
+def _verdict(text: str, truth: str) -> str:
+    return f"{text} (right)" if is_right(text, truth) else f"{text or 'nothing'} (true: {truth})"

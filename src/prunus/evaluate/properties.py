@@ -1,0 +1,84 @@
+"""Whether the task tells a good choice of tokens from a bad one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prunus.evaluate.cells import BLIND, GROUND_TRUTH
+from prunus.evaluate.data import EvalSet
+from prunus.evaluate.summary import Row
+
+_BUDGET = 1 / 9
+_NEAR = 0.10  # how far above chance the blind model may be
+
+
+@dataclass(frozen=True)
+class Property:
+    """A property that the task should have: what was ``wanted``, what was ``measured``, and whether
+    it is ``met``; None where the cells that it needs were not run."""
+
+    name: str
+    wanted: str
+    measured: str
+    met: bool | None
+
+
+def discrimination(data: EvalSet, rows: Sequence[Row]) -> list[Property]:
+    """The properties of the task that do not depend on any published method, at 11.1 %.
+
+    Empty for question sets without scenes: nothing is known about their objects.
+    """
+    if not data.has_scenes:
+        return []
+    dense = rows[0].accuracy.value
+    truth = _find(rows, GROUND_TRUTH, pruned=True)
+    return [
+        Property(
+            "ground truth keeps the accuracy",
+            "at least 95 % of dense",
+            "not run"
+            if truth is None
+            else f"{_points(truth)} of {100 * dense:.1f} %"
+            + (f" ({truth.accuracy.value / dense:.1%})" if dense else ""),
+            None if truth is None else truth.accuracy.value >= 0.95 * dense,
+        ),
+        _loss(rows, "random", 0.15),
+        _loss(rows, "uniform", 0.08),
+        _blind(data, rows),
+    ]
+
+
+def _loss(rows: Sequence[Row], name: str, least: float) -> Property:
+    row = _find(rows, name, pruned=True)
+    title, wanted = f"{name} loses accuracy", f"at least {100 * least:.0f} points"
+    if row is None or row.difference is None:
+        return Property(title, wanted, "not run", None)
+    lost = row.difference
+    measured = f"{-100 * lost.value:.1f} points [{-100 * lost.high:.1f}, {-100 * lost.low:.1f}]"
+    return Property(title, wanted, measured, -lost.value >= least)
+
+
+def _blind(data: EvalSet, rows: Sequence[Row]) -> Property:
+    row = _find(rows, BLIND, pruned=False)
+    chance = sum(data.chance[query.type] for query in data.queries) / len(data.queries)
+    wanted = f"within {100 * _NEAR:.0f} points of chance ({100 * chance:.1f} %)"
+    title = "blind is near chance"
+    if row is None:
+        return Property(title, wanted, "not run", None)
+    return Property(title, wanted, _points(row), row.accuracy.value <= chance + _NEAR)
+
+
+def _find(rows: Sequence[Row], name: str, pruned: bool) -> Row | None:
+    """The row of a control, at the budget of the property where it prunes."""
+    for row in rows:
+        if row.name != name:
+            continue
+        if not pruned or row.nominal == round(row.figures["original"] * _BUDGET):
+            return row
+    return None
+
+
+def _points(row: Row) -> str:
+    value, low, high = row.accuracy
+    return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"

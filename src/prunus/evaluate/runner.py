@@ -1,0 +1,220 @@
+"""Asks every question in every cell, batch by batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prunus.evaluate.batches import Encoded, Vision, encode, in_batches, left_padded
+from prunus.evaluate.cells import Cell
+from prunus.evaluate.data import EvalSet
+from prunus.evaluate.evidence import NOTHING, Evidence, evidence
+from prunus.evaluate.scoring import is_right
+from prunus.run import prune
+from prunus.trace import Report
+
+#: Sums that a cell's figures are made of: name to the keys that lead to it in a report.
+_SUMMED: dict[str, tuple[str, ...]] = {
+    "original": ("tokens", "original"),
+    "kept": ("tokens", "kept"),
+    "average": ("tokens", "average"),
+    "resident": ("tokens", "resident"),
+    "dense_flops": ("flops", "dense", "total"),
+    "flops": ("flops", "pruned", "total"),
+    "dense_llm_flops": ("flops", "dense", "llm"),
+    "llm_flops": ("flops", "pruned", "llm"),
+    "dense_kv": ("kv_bytes", "dense"),
+    "kv": ("kv_bytes", "pruned"),
+}
+#: What a cell cost: visual tokens (means) and shares of what the dense model needs.
+FIGURES = (
+    "original",
+    "kept",
+    "average",
+    "resident",
+    "flops_ratio",
+    "llm_flops_ratio",
+    "kv_ratio",
+)
+
+
+@dataclass
+class Outcome:
+    """The answers of one cell, in the order of the set's questions.
+
+    ``figures`` are the :data:`FIGURES` over all questions, from ``run.report()``; empty for cells
+    that prune nothing. ``seconds`` is the time spent in ``generate``.
+    """
+
+    cell: Cell
+    answers: list[str]
+    right: NDArray[np.bool_]
+    evidence: list[Evidence]
+    figures: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@torch.inference_mode()
+def evaluate(
+    model: Any,
+    processor: Any,
+    data: EvalSet,
+    cells: Sequence[Cell],
+    *,
+    batch: int = 32,
+    images_at_once: int = 125,
+    step: Callable[[int], None] | None = None,
+) -> list[Outcome]:
+    """Ask every question of ``data`` in every cell, greedily.
+
+    All cells see the same batches, made of questions of equal length wherever possible. The vision
+    tower runs once per image where the model allows it (see :class:`Vision`).
+
+    Args:
+        model: a supported model in evaluation mode.
+        processor: its processor.
+        data: questions and images.
+        cells: what to compare, from :func:`make_cells`.
+        batch: questions per call of ``generate``.
+        images_at_once: images whose features are held at a time.
+        step: called with the number of answers after each call of ``generate``.
+
+    Returns:
+        One outcome per cell, in the order of ``cells``.
+
+    Raises:
+        ValueError: no questions, or a ground truth without scenes.
+    """
+    if not data.queries:
+        raise ValueError("there are no questions to ask")
+    count = len(data.queries)
+    outcomes = [
+        Outcome(cell, [""] * count, np.zeros(count, dtype=np.bool_), [NOTHING] * count)
+        for cell in cells
+    ]
+    sums: list[dict[str, float]] = [dict.fromkeys(_SUMMED, 0.0) for _ in cells]
+    vision = Vision(model)
+    asker = _Asker(model, processor, data, vision, answer_tokens(processor, data))
+    for chunk, shown in _chunks(processor, data, vision, images_at_once):
+        for group in in_batches(chunk, batch):
+            for outcome, total in zip(outcomes, sums, strict=True):
+                report = asker.ask(outcome, group, shown)
+                if report is not None:
+                    for name, keys in _SUMMED.items():
+                        total[name] += _at(report, keys) * len(group)
+                if step is not None:
+                    step(len(group))
+    for outcome, total in zip(outcomes, sums, strict=True):
+        if outcome.cell.prunes:
+            outcome.figures = _figures(total, count)
+    return outcomes
+
+
+def _at(report: Report, keys: tuple[str, ...]) -> float:
+    value: Any = report
+    for key in keys:
+        value = value[key]
+    return float(value)
+
+
+def _figures(total: dict[str, float], count: int) -> dict[str, float]:
+    """Means of counts, and ratios of sums, which do not depend on how questions were batched."""
+    figures = {name: total[name] / count for name in ("original", "kept", "average", "resident")}
+    for name in ("flops", "llm_flops", "kv"):
+        figures[f"{name}_ratio"] = total[name] / total[f"dense_{name}"]
+    return figures
+
+
+def answer_tokens(processor: Any, data: EvalSet) -> int:
+    """New tokens that decide whether an answer is right: the longest true answer, the end, and one
+    more, so that a longer answer is not cut down to a right one."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    answers = {query.answer for query in data.queries}
+    return 2 + max(len(tokenizer.encode(text, add_special_tokens=False)) for text in answers)
+
+
+def _chunks(
+    processor: Any, data: EvalSet, vision: Vision, images_at_once: int
+) -> Iterator[tuple[list[Encoded], dict[int, Any]]]:
+    """Encoded questions about a few images at a time, and what the model is shown of each image."""
+    by_image: dict[int, list[int]] = {}
+    for number, query in enumerate(data.queries):
+        by_image.setdefault(query.image, []).append(number)
+    images = list(by_image)
+    for start in range(0, len(images), images_at_once):
+        encoded: list[Encoded] = []
+        pixels: list[dict[str, Tensor]] = []
+        for image in images[start : start + images_at_once]:
+            picture = data.images[image]()
+            for number in by_image[image]:
+                one, others = encode(processor, number, data.queries[number].text, picture)
+                encoded.append(one)
+            pixels.append(others)
+        prepared = vision.prepare(pixels)
+        yield encoded, dict(zip(images[start:], prepared, strict=False))
+
+
+class _Asker:
+    """One batch in one cell."""
+
+    def __init__(
+        self, model: Any, processor: Any, data: EvalSet, vision: Vision, new_tokens: int
+    ) -> None:
+        self._model, self._data, self._vision = model, data, vision
+        self._tokenizer = getattr(processor, "tokenizer", processor)
+        pad = self._tokenizer.pad_token_id
+        self._pad = pad if pad is not None else self._tokenizer.eos_token_id
+        self._options = {
+            "max_new_tokens": new_tokens,
+            "do_sample": False,
+            "num_beams": 1,
+            "pad_token_id": self._pad,
+        }
+
+    def ask(
+        self, outcome: Outcome, group: Sequence[Encoded], shown: dict[int, Any]
+    ) -> Report | None:
+        """Fill in the answers of ``group``; the report where something was pruned."""
+        cell = outcome.cell
+        queries = [self._data.queries[one.query] for one in group]
+        rows = [one.blind_ids if cell.shown == "none" else one.ids for one in group]
+        inputs: dict[str, Any] = {
+            key: value.to(self._model.device) for key, value in left_padded(rows, self._pad).items()
+        }
+        if cell.shown != "none":
+            images = [query.image for query in queries]
+            if cell.shown == "other":
+                numbers = list(shown)
+                images = [numbers[(numbers.index(n) + 1) % len(numbers)] for n in images]
+            inputs |= self._vision.inputs([shown[image] for image in images])
+        report = None
+        began = time.perf_counter()
+        if not cell.prunes:
+            output = self._model.generate(**inputs, **self._options)
+            outcome.seconds += time.perf_counter() - began
+        else:
+            grid = self._vision.family.default_grid()
+            scenes = [(self._data.scenes[query.image], query.asked) for query in queries]
+            if cell.method is None and grid is None:
+                raise ValueError("the ground truth needs a model with one grid for every image")
+            method = cell.method or cell.method_for(scenes, grid)  # type: ignore[arg-type]
+            with prune(self._model, method) as run:
+                output = self._model.generate(**inputs, **self._options)
+                outcome.seconds += time.perf_counter() - began
+                report, trace = run.report(), run.trace
+            for at, (one, (scene, asked)) in enumerate(zip(group, scenes, strict=True)):
+                if scene is not None and trace:
+                    outcome.evidence[one.query] = evidence(trace, at, scene, asked)
+        new = output[:, inputs["input_ids"].shape[1] :]
+        texts = self._tokenizer.batch_decode(new, skip_special_tokens=True)
+        for one, query, text in zip(group, queries, texts, strict=True):
+            outcome.answers[one.query] = text.strip()
+            outcome.right[one.query] = is_right(text, query.answer)
+        return report

@@ -1,0 +1,103 @@
+"""Which cells there are, and the tokens of the ground truth."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from prunus import CLSE
+from prunus.builtin.scenes import object_coverage
+from prunus.evaluate import EvalSet, load_file, make_cells
+from prunus.evaluate.cells import ground_truth
+from prunus.grid import Grid
+
+GRID = Grid(1, 24, 24, (8, 8))
+
+
+@pytest.mark.parametrize("keep", [1, 20, 1 / 9, 1 / 3, 576, 1.0])
+def test_ground_truth_has_exactly_the_budget(questions: EvalSet, keep: float) -> None:
+    wanted = keep if isinstance(keep, int) else int(keep * 576 + 1e-6)
+    for query in questions.queries[:40]:
+        scene = questions.scenes[query.image]
+        tokens = ground_truth(scene, query.asked, keep, GRID)
+        assert len(tokens) == wanted
+        assert tokens == sorted(set(tokens)) and tokens[0] >= 0 and tokens[-1] < 576
+        assert tokens == ground_truth(scene, query.asked, keep, GRID)
+
+
+def test_ground_truth_takes_the_asked_objects_first(questions: EvalSet) -> None:
+    for query in questions.queries[:200]:
+        scene = questions.scenes[query.image]
+        assert scene is not None
+        cover = object_coverage(scene, 24, 24).reshape(len(scene.objects), -1)
+        asked = _inked(cover[list(query.asked)])
+        few = set(ground_truth(scene, query.asked, 20, GRID))
+        assert len(few & asked) == min(20, len(asked))
+        if len(_inked(cover)) <= 128:
+            assert _inked(cover) <= set(ground_truth(scene, query.asked, 128, GRID))
+
+
+def _inked(cover: NDArray[np.float32]) -> set[int]:
+    """Patches with any ink of the objects ``[objects, patches]``."""
+    return {int(n) for n in np.flatnonzero(cover.max(axis=0, initial=0.0) > 0)}
+
+
+def test_ground_truth_needs_a_scene() -> None:
+    with pytest.raises(ValueError, match="needs scenes"):
+        ground_truth(None, (), 64, GRID)
+
+
+def test_default_cells_are_comparable() -> None:
+    cells = make_cells()
+    assert cells[0].name == "dense" and len({cell.key for cell in cells}) == len(cells)
+    assert len(cells) == 3 + 3 * (7 + 3)
+    for cell in cells:
+        if cell.method is not None:
+            cuts = cell.method.cuts(12)
+            assert cuts[0].layer == 1
+            assert len(cuts) == (3 if cell.name.endswith("released") else 1)
+            assert cell.method.nominal(576) in (192, 128, 64)
+
+
+def test_names_of_methods_and_of_configurations() -> None:
+    cells = make_cells(["clse-hybrid", "random"], [64], [5, 7])
+    assert [cell.key for cell in cells] == ["dense", "clse-hybrid@64", "random@64#5", "random@64#7"]
+    assert cells[1].method == CLSE(keep=64, variant="hybrid")
+
+
+@pytest.mark.parametrize(
+    ("names", "keeps", "seeds", "message"),
+    [
+        (["clsse"], [64], [0], "did you mean 'clse'"),
+        (["fixed"], [64], [0], "takes no budget"),
+        (["clse"], [0], [0], "keeps nothing"),
+        (["clse"], [64, 64], [0], "given twice"),
+        (["clse", "clse"], [64], [0], "given twice"),
+        (["random"], [64], [], "seeds"),
+    ],
+)
+def test_bad_cells(names: list[str], keeps: list[int], seeds: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_cells(names, keeps, seeds)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no questions"),
+        ("{", "line 1 is no JSON"),
+        ('\n{"image": "x.png", "question": "q"}', "line 2: expected an object"),
+        ('{"image": "x.png", "question": "q", "answer": "a"}', "no such image file: 'x.png'"),
+    ],
+)
+def test_bad_question_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "questions.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        load_file(path)
+
+
+def test_missing_question_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot read the questions"):
+        load_file(tmp_path / "none.jsonl")
