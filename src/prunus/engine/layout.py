@@ -48,7 +48,7 @@ class Layout:
         has to be read back from the device."""
         size = max(counts)
         # A stable sort of the mask puts what goes first and what stays last, each in order.
-        index = torch.sort(present, dim=1, stable=True).indices[:, -size:]
+        index = torch.sort(present.byte(), dim=1, stable=True).indices[:, -size:]
         ragged = min(counts) < size
         pad = torch.tensor([size - count for count in counts], device=present.device)[:, None]
         valid = torch.arange(size, device=present.device)[None] >= pad if ragged else None
