@@ -18,7 +18,6 @@ from prunus.builtin.evaluate import (
     random_choice,
     summary,
     uniform_choice,
-    wilson,
 )
 from prunus.builtin.questions import TYPES
 
@@ -51,13 +50,6 @@ def test_evalset_is_large_even_and_unseen() -> None:
     allowed = set(split_indices("test").tolist())
     for item in items:
         assert {o.digit_id for o in item.scene.objects if o.kind == "digit"} <= allowed
-
-
-def test_wilson_interval() -> None:
-    low, high = wilson(90, 100)
-    assert low == pytest.approx(0.8256, abs=1e-3)
-    assert high == pytest.approx(0.9448, abs=1e-3)
-    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_choices_have_the_asked_size() -> None:

@@ -7,7 +7,6 @@ forward pass over question and answer shows.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -23,21 +22,13 @@ from prunus.builtin.evalset import Item
 from prunus.builtin.questions import Question
 from prunus.builtin.scenes import Scene, ground_truth_tokens
 from prunus.builtin.tower import project
+from prunus.evaluate.stats import wilson
+from prunus.pruners.uniform import lattice
 
 #: Chooses visual tokens: scene, question, running number of the question -> ascending indices.
 Choice = Callable[[Scene, Question, int], np.ndarray]
 #: Type of question -> for each of them, whether the answer was right.
 Outcome = dict[str, list[bool]]
-
-
-def wilson(right: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    if total == 0:
-        return 0.0, 1.0
-    share, square = right / total, z * z / total
-    middle = (share + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(share * (1 - share) / total + square / (4 * total))
-    return middle - half, middle + half
 
 
 @torch.no_grad()
@@ -102,13 +93,13 @@ def summary(outcome: Outcome) -> dict[str, dict[str, float | int]]:
     table: dict[str, dict[str, float | int]] = {}
     everything = [value for values in outcome.values() for value in values]
     for kind, values in [("overall", everything), *sorted(outcome.items())]:
-        low, high = wilson(sum(values), len(values))
+        share = wilson(sum(values), len(values))
         table[kind] = {
             "questions": len(values),
             "right": sum(values),
-            "accuracy": round(sum(values) / max(1, len(values)), 4),
-            "low": round(low, 4),
-            "high": round(high, 4),
+            "accuracy": round(share.value, 4),
+            "low": round(share.low, 4),
+            "high": round(share.high, 4),
         }
     return table
 
@@ -129,11 +120,6 @@ def random_choice(keep: int, side: int, seed: int = 0) -> Choice:
 
 
 def uniform_choice(keep: int, side: int) -> Choice:
-    """An even lattice of tokens: the squarest one with at most ``keep`` points, then filled up."""
-    lines = max(1, math.isqrt(keep))
-    at = ((np.arange(lines) + 0.5) * side / lines).astype(np.int64)
-    lattice = (at[:, None] * side + at).ravel()
-    spare = np.setdiff1d(np.arange(side * side), lattice)
-    extra = spare[np.linspace(0, len(spare) - 1, keep - len(lattice)).astype(np.int64)]
-    chosen = np.sort(np.concatenate([lattice, extra]))
+    """An even lattice of tokens, the same for every question."""
+    chosen = lattice(min(keep, side * side), side, side).numpy()
     return lambda scene, question, number: chosen
