@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from prunus.builtin import checkpoint
+from prunus.builtin.answers import draw_tokens
 from prunus.builtin.model import Shape
 from prunus.builtin.optim import rate_factor
 from prunus.builtin.schedule import Stage
@@ -17,6 +19,7 @@ SHAPE = Shape(patch=16, tower_layers=3, tower_width=64, tower_mlp=64, layers=2, 
 STAGES = (
     Stage("see", "naming", steps=2, rate=1e-3, batch=2, window=6, per_canvas=2, objects=(8, 12)),
     Stage("few", "answers", steps=2, rate=1e-3, batch=2, tokens=40, reuse=2, questions=4),
+    Stage("varied", "answers", steps=2, rate=1e-3, batch=2, tokens=40, most=80, questions=4),
     Stage("all", "answers", steps=2, rate=1e-3, batch=2, tower_rate=0.1, questions=4),
 )
 
@@ -58,6 +61,14 @@ def test_a_checkpoint_is_not_overwritten_by_accident(tmp_path: Path) -> None:
 def test_unknown_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="tiny-llava"):
         train("huge-llava", output=tmp_path)
+
+
+def test_token_numbers_span_their_range_evenly_in_the_logarithm() -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.array([draw_tokens(72, 576, rng) for _ in range(4000)])
+    assert drawn.min() == 72 and drawn.max() == 576
+    assert abs((drawn < np.sqrt(72 * 576)).mean() - 0.5) < 0.03
+    assert draw_tokens(72, 0, rng) == 72
 
 
 def test_rate_rises_stays_and_falls() -> None:

@@ -75,6 +75,13 @@ def pool_batch(pool: Pool, number: int, turn: int, slot: int) -> tuple[list[Scen
     return [pool.scenes[i] for i in chosen], pool.features[torch.from_numpy(chosen)].float()
 
 
+def draw_tokens(least: int, most: int, rng: np.random.Generator) -> int:
+    """A number of tokens from ``least`` to ``most``, evenly in its logarithm."""
+    if most <= least:
+        return least
+    return min(most, int(least * ((most + 1) / least) ** rng.random()))
+
+
 def choose_places(scenes: list[Scene], side: int, tokens: int, rng: np.random.Generator) -> Tensor:
     """``tokens`` patches of each canvas, ascending: those with ink, then random background."""
     rows = []

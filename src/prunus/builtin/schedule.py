@@ -11,10 +11,12 @@ class Stage:
 
     ``batch`` counts canvases per step. ``window`` (patches) and ``per_canvas`` belong to naming.
     For answers: ``questions`` per canvas; ``tokens`` is how many visual tokens of each canvas the
-    language model is shown (0: all of them, as the finished model works); ``reuse`` is how many
-    steps each encoded canvas serves, with new questions each time; ``tower_rate`` scales the
-    learning rate of tower and projector (0: frozen). ``decay`` is the last share of the steps, in
-    which the rate falls, and ``warmup`` the number of steps in which it rises.
+    language model is shown (0: all of them, as the finished model works), and ``most``, where it is
+    larger, the other end of a range from which each step draws that number, evenly in its
+    logarithm; ``reuse`` is how many steps each encoded canvas serves, with new questions each
+    time; ``tower_rate`` scales the learning rate of tower and projector (0: frozen). ``decay`` is
+    the last share of the steps, in which the rate falls, and ``warmup`` the number of steps in
+    which it rises.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Stage:
     warmup: int = 50
     questions: int = 14
     tokens: int = 0
+    most: int = 0
     reuse: int = 1
     tower_rate: float = 0.0
 
@@ -49,6 +52,18 @@ TINY_LLAVA = (
     ),
     # the language model meets objects among few background tokens, at their true positions ...
     Stage("answers-few", "answers", steps=1458, rate=1.2e-3, tokens=112, reuse=4, decay=0.05),
+    # ... then among few or many, so that the share of background tells nothing about a count ...
+    Stage(
+        "answers-varied",
+        "answers",
+        steps=600,
+        rate=1e-3,
+        tokens=72,
+        most=576,
+        reuse=3,
+        decay=0.1,
+        warmup=30,
+    ),
     # ... and then whole canvases, as the finished model does
     Stage(
         "answers-full",

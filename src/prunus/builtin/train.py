@@ -23,6 +23,7 @@ from prunus.builtin.answers import (
     ask_all,
     choose_places,
     draw_scenes,
+    draw_tokens,
     fill_pool,
     pixels_of,
     pool_batch,
@@ -133,7 +134,8 @@ class Run:
                 scenes, features = pool_batch(pool, number, turn, slot)
                 places = all_places(self.model, len(scenes))
             if stage.tokens:
-                places = choose_places(scenes, self.shape.side, stage.tokens, rng).to(self.device)
+                tokens = draw_tokens(stage.tokens, stage.most, rng)
+                places = choose_places(scenes, self.shape.side, tokens, rng).to(self.device)
                 index = places[..., None].expand(-1, -1, features.shape[-1])
                 features = features.gather(1, index)
             visual = self.shape.side**2
