@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
+from prunus.builtin import checkpoint
 from prunus.builtin.answers import all_places, ask_all, draw_scenes, pixels_of
 from prunus.builtin.decoder import decode
-from prunus.builtin.export import export
+from prunus.builtin.export import export, export_checkpoint
 from prunus.builtin.model import Shape, build_model, build_processor
 from prunus.builtin.scenes import make_scene, render
 from prunus.builtin.tower import project
@@ -108,3 +110,21 @@ def test_export_loads_as_a_plain_pretrained_model(tmp_path: Path) -> None:
         assert torch.equal(ours.bfloat16().float(), theirs)
     assert isinstance(LlavaProcessor.from_pretrained(folder), LlavaProcessor)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_several_checkpoints_are_exported_as_their_mean(tmp_path: Path) -> None:
+    shape = {**asdict(SMALL)}
+    models = [build_model(SMALL), build_model(SMALL)]
+    with torch.no_grad():
+        for weight in models[1].parameters():
+            weight.add_(0.5)
+    paths = [tmp_path / "a.pt", tmp_path / "b.pt"]
+    for path, model in zip(paths, models, strict=True):
+        checkpoint.save(path, {"model": model.state_dict(), "shape": shape})
+    export_checkpoint(paths[0], tmp_path / "model", paths[1])
+    loaded = LlavaForConditionalGeneration.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    for ours, theirs in zip(models[0].parameters(), loaded.parameters(), strict=True):
+        torch.testing.assert_close(theirs, ours + 0.25, rtol=2**-8, atol=0.0)  # one bf16 rounding
+    checkpoint.save(paths[1], {"model": {}, "shape": {**shape, "layers": 9}})
+    with pytest.raises(ValueError, match="shapes differ"):
+        export_checkpoint(paths[0], tmp_path / "model", paths[1])

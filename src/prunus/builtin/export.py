@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
 from prunus.builtin import checkpoint
@@ -30,22 +32,40 @@ def export(model: LlavaForConditionalGeneration, folder: Path, shape: Shape | No
         fresh.rename(folder)
 
 
-def export_checkpoint(path: Path, folder: Path) -> None:
-    """Export the model of a training checkpoint."""
-    state = checkpoint.load(path)
-    shape = Shape(**state["shape"])
+def export_checkpoint(path: Path, folder: Path, *others: Path) -> None:
+    """Export the model of a training checkpoint, or the mean of several of one run.
+
+    Raises:
+        ValueError: the checkpoints hold models of different shapes.
+    """
+    states = [checkpoint.load(one) for one in (path, *others)]
+    if any(state["shape"] != states[0]["shape"] for state in states):
+        raise ValueError("only checkpoints of one run can be averaged: their shapes differ")
+    shape = Shape(**states[0]["shape"])
     model = build_model(shape)
-    model.load_state_dict(state["model"])
+    model.load_state_dict(mean_weights([state["model"] for state in states]))
     export(model, folder, shape)
 
 
+def mean_weights(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of state dictionaries with the same keys; what is not floating point is taken from the
+    first."""
+    return {
+        name: torch.stack([part[name] for part in parts]).mean(0)
+        if first.is_floating_point()
+        else first
+        for name, first in parts[0].items()
+    }
+
+
 def main() -> None:
-    """Command line: ``python -m prunus.builtin.export CHECKPOINT``."""
+    """Command line: ``python -m prunus.builtin.export CHECKPOINT...``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("checkpoint", type=Path, nargs="+", help="several are averaged")
     parser.add_argument("--folder", type=Path, default=WEIGHTS / "tiny-llava")
     args = parser.parse_args()
-    export_checkpoint(args.checkpoint, args.folder)
+    first, *others = args.checkpoint
+    export_checkpoint(first, args.folder, *others)
 
 
 if __name__ == "__main__":

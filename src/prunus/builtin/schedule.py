@@ -52,19 +52,7 @@ TINY_LLAVA = (
     ),
     # the language model meets objects among few background tokens, at their true positions ...
     Stage("answers-few", "answers", steps=1458, rate=1.2e-3, tokens=112, reuse=4, decay=0.05),
-    # ... then among few or many, so that the share of background tells nothing about a count ...
-    Stage(
-        "answers-varied",
-        "answers",
-        steps=600,
-        rate=1e-3,
-        tokens=72,
-        most=576,
-        reuse=3,
-        decay=0.1,
-        warmup=30,
-    ),
-    # ... and then whole canvases, as the finished model does
+    # ... then whole canvases ...
     Stage(
         "answers-full",
         "answers",
@@ -75,5 +63,29 @@ TINY_LLAVA = (
         reuse=2,
         decay=0.7,
         warmup=15,
+    ),
+    # ... then few or many, so that the share of background tells nothing about a count ...
+    Stage(
+        "answers-varied",
+        "answers",
+        steps=950,
+        rate=1e-3,
+        tokens=72,
+        most=576,
+        reuse=3,
+        decay=0.4,
+        warmup=30,
+    ),
+    # ... and at last whole canvases, as the finished model works
+    Stage(
+        "answers-last",
+        "answers",
+        steps=120,
+        rate=2e-4,
+        batch=12,
+        questions=18,
+        reuse=2,
+        decay=0.8,
+        warmup=10,
     ),
 )
