@@ -17,12 +17,24 @@ help:
 	@echo "make test-lowest  the tests with the lowest supported versions"
 	@echo "make clean        remove environments, caches and outputs"
 
-# torch comes first and alone, so that a CPU build that is already at hand is not replaced.
-$(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt torch
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
-	touch $@
+# torch comes first and alone, so that a CPU build that is already at hand is not replaced; then
+# torchvision, whose wheel may be built for CUDA: beside a CPU build of torch it can be imported
+# only with what tools/torchvision_schemas.py says.
+define install
+	test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install -c $(2) torch
+	$(1)/bin/python -m pip install -c constraints.txt --no-deps torchvision
+	$(1)/bin/python -m pip install -c $(2) $(3)
+	$(1)/bin/python -c 'import torchvision' 2> /dev/null || $(call lend_schemas,$(1))
+	$(1)/bin/python -c 'import torchvision'
+	touch $(1)/.ready
+endef
+lend_schemas = { site=$$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	&& cp tools/torchvision_schemas.py "$$site" \
+	&& echo 'import torchvision_schemas' > "$$site/torchvision_schemas.pth"; }
+
+$(READY): pyproject.toml constraints.txt tools/torchvision_schemas.py
+	$(call install,$(VENV),constraints.txt,-e '.[dev]')
 
 demo: $(READY)
 	$(BIN)/prunus demo --output out/demo.png
@@ -39,11 +51,8 @@ format: $(READY)
 test: lint
 	$(BIN)/python -m pytest
 
-$(LOWEST_READY): pyproject.toml constraints-lowest.txt
-	test -x $(LOWEST_VENV)/bin/python || $(PYTHON) -m venv $(LOWEST_VENV)
-	$(LOWEST_VENV)/bin/python -m pip install -c constraints-lowest.txt torch
-	$(LOWEST_VENV)/bin/python -m pip install -c constraints-lowest.txt -e '.[viz,peft]' pytest
-	touch $@
+$(LOWEST_READY): pyproject.toml constraints.txt constraints-lowest.txt tools/torchvision_schemas.py
+	$(call install,$(LOWEST_VENV),constraints-lowest.txt,-e '.[viz,peft]' av pytest)
 
 test-lowest: $(LOWEST_READY)
 	$(LOWEST_VENV)/bin/python -m pytest

@@ -20,6 +20,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from tests.qwen import QwenPrompts, qwen
+
 torch.set_num_threads(1)  # models are tiny: threads only wait for each other
 
 IMAGE, PAD = 100, 0
@@ -96,6 +98,8 @@ MODELS = {
     "llava-clip": llava_clip,
     "llava-clip-full": llava_clip_full,
     "llava-siglip": llava_siglip,
+    "qwen2.5-vl": qwen,
+    "qwen2.5-vl-video": qwen,
 }
 
 
@@ -135,19 +139,41 @@ class Prompts:
             found.append([image[self.extra :] for image in images])
         return found
 
+    def grids(self, inputs: dict[str, Tensor]) -> list[list[tuple[int, int, int]]]:
+        """``[row][image]`` frames, rows and columns of visual tokens."""
+        side = SIDE // PATCH
+        return [[(1, side, side) for _ in images] for images in self.spots(inputs["input_ids"])]
+
+    def one(self, inputs: dict[str, Tensor], row: int, trim: bool = False) -> dict[str, Tensor]:
+        """One row of a batch by itself; ``trim`` takes its padding off."""
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        kept = mask[row].bool() if trim else slice(None)
+        alone = {"input_ids": ids[row : row + 1, kept], "attention_mask": mask[row : row + 1, kept]}
+        counts = [len(images) for images in self.spots(ids)]
+        if counts[row]:
+            start = sum(counts[:row])
+            alone["pixel_values"] = inputs["pixel_values"][start : start + counts[row]]
+        return alone
+
 
 @dataclass
 class Case:
     name: str
     model: Any
-    prompts: Prompts
+    prompts: Prompts | QwenPrompts
+
+
+def prompts_for(name: str) -> Prompts | QwenPrompts:
+    """Prompts for a model of :data:`MODELS`."""
+    if name.startswith("qwen"):
+        return QwenPrompts(("video", "image") if name.endswith("video") else ("image",))
+    return Prompts(1 if name == "llava-clip-full" else 0)
 
 
 @pytest.fixture(params=sorted(MODELS))
 def case(request: pytest.FixtureRequest) -> Case:
     """A fresh tiny model of every supported kind."""
-    name = request.param
-    return Case(name, MODELS[name](), Prompts(1 if name == "llava-clip-full" else 0))
+    return Case(request.param, MODELS[request.param](), prompts_for(request.param))
 
 
 @pytest.fixture

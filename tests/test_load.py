@@ -74,7 +74,7 @@ def picture(seed: int, width: int = 50, height: int = 40) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(name for name in MODELS if name.startswith("llava")))
 def test_save_load_and_prune(tmp_path: Path, name: str) -> None:
     save(tmp_path, name)
     model, processor = prunus.load(tmp_path)

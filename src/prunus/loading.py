@@ -10,6 +10,7 @@ from torch import nn
 
 from prunus.builtin import BUILTIN, load_builtin
 from prunus.families.base import _FAMILIES, families
+from prunus.processor import load_processor
 
 
 def load(
@@ -60,7 +61,7 @@ def _dtype(dtype: torch.dtype | str) -> torch.dtype | str:
 def _from_transformers(
     name: str, dtype: torch.dtype | str, device_map: Any, kwargs: dict[str, Any]
 ) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoConfig, AutoModelForImageTextToText
 
     looks_local = name.startswith((".", "/", "~")) or Path(name).exists()
     place = str(Path(name).expanduser()) if looks_local else name
@@ -83,6 +84,6 @@ def _from_transformers(
         model = AutoModelForImageTextToText.from_pretrained(
             place, dtype=dtype, device_map=device_map, **kwargs
         )
-        return model, AutoProcessor.from_pretrained(place)
+        return model, load_processor(place, config)
     except OSError as error:
         raise ValueError(f"{name} cannot be loaded: {str(error).splitlines()[0]}") from error

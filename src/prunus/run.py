@@ -51,7 +51,9 @@ class Run:
             self._engine.attach(self._model)
             top = self._family.top
             config = getattr(top, "generation_config", None)
-            top.__dict__["generate"] = guarded(top.generate, config, self._plan)  # type: ignore[arg-type]
+            top.__dict__["generate"] = guarded(  # type: ignore[arg-type]
+                top.generate, config, self._plan, self._engine.announced
+            )
         except BaseException:
             self.detach()
             raise

@@ -70,7 +70,7 @@ class Record:
     samples: int = 0
     original: Sequence[int] = ()
     text: Sequence[int] = ()
-    images: Sequence[int] = ()
+    images: Sequence[Sequence[Grid]] = ()  # grids per sample
     per_layer: list[Sequence[int]] = field(default_factory=list)
     resident: list[Sequence[int]] = field(default_factory=list)
     nominal: Sequence[float] | None = None

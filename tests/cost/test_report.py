@@ -7,6 +7,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from prunus.cost.flops import prefill_flops
 from prunus.cost.report import build_report
+from prunus.grid import Grid
 from prunus.trace import Record
 
 
@@ -33,6 +34,7 @@ def config() -> LlavaConfig:
 
 
 FAMILY = SimpleNamespace(config=config())
+GRID = Grid(1, 6, 6, (8, 8))
 
 
 def record() -> Record:
@@ -40,7 +42,7 @@ def record() -> Record:
         samples=2,
         original=[36, 72],
         text=[10, 20],
-        images=[1, 2],
+        images=[[GRID], [GRID, GRID]],
         per_layer=[[36, 72], [12, 24], [12, 24], [4, 8]],
         resident=[[4, 8], [4, 8], [12, 24], [4, 8]],
         nominal=[12.0, 24.0],

@@ -13,8 +13,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 import prunus
 from prunus import Fixed, Method
 from prunus.engine.cache import PrunedLayer
-from tests.conftest import DEPTH, TOKENS, Case
-from tests.oracles.masked import continued, masked_logits, visibility
+from prunus.families import family_of
+from tests.conftest import DEPTH, Case
+from tests.oracles.masked import continued, masked_logits, positions, visibility
 from tests.settings import settings
 
 SETTINGS = settings()
@@ -42,11 +43,6 @@ def gap(a: Tensor, b: Tensor, valid: Tensor | None = None) -> float:
     if valid is not None:
         difference = difference[valid.bool()]
     return float(difference.max())
-
-
-def places(inputs: dict[str, Tensor]) -> Tensor:
-    """Position ids as generate() makes them; forward() alone counts padding as well."""
-    return (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
 
 
 def survivors(case: Case, inputs: dict[str, Tensor], trace: list[Any]) -> Tensor:
@@ -125,11 +121,7 @@ def test_beams_score_as_the_oracle_does(case: Case, method: Method) -> None:
     length = inputs["input_ids"].shape[1]
     assert len(run.trace[0].kept) == 2  # samples, not beams
     for row in range(2):
-        single = {
-            "input_ids": inputs["input_ids"][row : row + 1],
-            "attention_mask": inputs["attention_mask"][row : row + 1],
-            "pixel_values": inputs["pixel_values"][:2] if row == 0 else inputs["pixel_values"][2:],
-        }
+        single = case.prompts.one(inputs, row)
         for sequence, score in zip(
             out.sequences[row * beams : (row + 1) * beams],
             out.sequences_scores[row * beams : (row + 1) * beams],
@@ -154,14 +146,9 @@ def test_rows_of_a_batch_equal_the_rows_alone(case: Case, method: Method) -> Non
     inputs = case.prompts.rows(2, 0, 1)
     with prunus.prune(case.model, method) as run:
         together = plain(case.model, inputs)
-    images = {0: slice(0, 2), 2: slice(2, 3)}
     for row in (0, 2):
         mask = inputs["attention_mask"][row].bool()
-        alone = {
-            "input_ids": inputs["input_ids"][row : row + 1, mask],
-            "attention_mask": inputs["attention_mask"][row : row + 1, mask],
-            "pixel_values": inputs["pixel_values"][images[row]],
-        }
+        alone = case.prompts.one(inputs, row, trim=True)
         with prunus.prune(case.model, method) as single:
             plain(case.model, alone)
         replayed = Fixed.replay([one_sample(entry, row) for entry in run.trace])
@@ -196,9 +183,10 @@ def test_cache_layers_hold_what_the_cuts_say(case: Case, method: Method) -> None
     with prunus.prune(case.model, method) as run:
         with torch.no_grad():
             cache = case.model(**inputs, use_cache=True).past_key_values
-    text = inputs["input_ids"].shape[1] - 2 * TOKENS
+    original = sum(len(image) for image in case.prompts.spots(inputs["input_ids"])[0])
+    text = inputs["input_ids"].shape[1] - original
     for layer in range(DEPTH):
-        visual = 2 * TOKENS
+        visual = original
         for entry in run.trace:
             cut = -1 if entry.layer is None else entry.layer
             if layer >= cut or entry.trim_cache:
@@ -216,12 +204,12 @@ def test_a_text_turn_on_the_cache(case: Case, method: Method) -> None:
     length = inputs["input_ids"].shape[1]
     full = continued(inputs, torch.cat([inputs["input_ids"], turn], dim=1))
     with prunus.prune(case.model, method) as run, torch.no_grad():
-        first = case.model(**inputs, position_ids=places(inputs), use_cache=True)
-        positions = places(full)[:, length:]
+        where = positions(case.model, full)
+        first = case.model(**inputs, position_ids=where[..., :length], use_cache=True)
         second = case.model(
             input_ids=turn,
             attention_mask=full["attention_mask"],
-            position_ids=positions,
+            position_ids=where[..., length:],
             past_key_values=first.past_key_values,
         ).logits
     spots = case.prompts.spots(inputs["input_ids"])
@@ -256,22 +244,24 @@ def test_generate_continues_a_conversation(case: Case, method: Method) -> None:
 
 def test_cache_can_be_repeated_and_cropped(case: Case, method: Method) -> None:
     inputs = case.prompts.rows(1, 2)
+    token = torch.tensor([[41], [42]])
+    full = continued(inputs, torch.cat([inputs["input_ids"], token], dim=1))
+    mask, where = full["attention_mask"], positions(case.model, full)
     with prunus.prune(case.model, method) as run, torch.no_grad():
-        cache = case.model(**inputs, position_ids=places(inputs), use_cache=True).past_key_values
+        cache = case.model(**inputs, position_ids=where[..., :-1], use_cache=True).past_key_values
         wide, short = copy.deepcopy(cache), copy.deepcopy(cache)
-        more = torch.ones(2, 1, dtype=torch.long)
-        mask = torch.cat([inputs["attention_mask"], more], dim=1)
-        token = torch.tensor([[41], [42]])
-        where = {"position_ids": mask.sum(1, keepdim=True) - 1}
         expected = case.model(
-            input_ids=token, attention_mask=mask, past_key_values=cache, **where
+            input_ids=token,
+            attention_mask=mask,
+            past_key_values=cache,
+            position_ids=where[..., -1:],
         ).logits
         wide.batch_repeat_interleave(2)
         repeated = case.model(
             input_ids=token.repeat_interleave(2, 0),
             attention_mask=mask.repeat_interleave(2, 0),
             past_key_values=wide,
-            position_ids=where["position_ids"].repeat_interleave(2, 0),
+            position_ids=where[..., -1:].repeat_interleave(2, -2),
         ).logits
         assert gap(repeated, expected.repeat_interleave(2, 0)) < 1e-5
         # Take the last two text tokens of the prompt off, and give them again.
@@ -281,13 +271,12 @@ def test_cache_can_be_repeated_and_cropped(case: Case, method: Method) -> None:
             input_ids=torch.cat([inputs["input_ids"][:, -2:], token], dim=1),
             attention_mask=mask,
             past_key_values=short,
-            position_ids=(mask.cumsum(1) - 1)[:, -3:],
+            position_ids=where[..., -3:],
         ).logits
         pruned = [layer for layer in short.layers if isinstance(layer, PrunedLayer)]
         with pytest.raises(ValueError, match="pruned part"):
             pruned[0].crop(-(inputs["input_ids"].shape[1] - 1))
     # What is given again stands behind the prompt: it sees what the (trimmed) cache holds.
-    full = continued(inputs, torch.cat([inputs["input_ids"], token], dim=1))
     spots = case.prompts.spots(inputs["input_ids"])
     prompt = inputs["input_ids"].shape[1] - 2
     visible = visibility(run.trace, spots, full["attention_mask"], DEPTH, prompt)
@@ -316,10 +305,12 @@ def test_the_count_is_exactly_the_budget(case: Case, method: Method) -> None:
     inputs = case.prompts.rows(2, 1)
     with prunus.prune(case.model, method) as run:
         plain(case.model, inputs)
+    spots = case.prompts.spots(inputs["input_ids"])
     if not isinstance(method, Fixed):
         for stage, entry in enumerate(run.trace):
-            counts = {len(image) for sample in entry.kept for image in sample}
-            assert counts == {method.budget(stage, TOKENS)}
+            for sample, images in zip(entry.kept, spots, strict=True):
+                for kept, places in zip(sample, images, strict=True):
+                    assert len(kept) == method.budget(stage, len(places))
     for entry in run.trace:
         for sample in entry.kept:
             for image in sample:
@@ -365,6 +356,6 @@ def test_gradient_checkpointing_gives_the_same_gradients(case: Case, method: Met
                     model(**inputs, labels=labels, use_cache=False)
                 return
             model(**inputs, labels=labels, use_cache=False).loss.backward()
-        weight = model.model.multi_modal_projector.linear_1.weight
+        weight = next(family_of(model).projector.parameters())
         gradients.append(weight.grad.clone())
     assert gap(*gradients) < 1e-6 * float(gradients[0].abs().max()) + 1e-9

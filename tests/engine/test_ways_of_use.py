@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 
 import prunus
 from prunus import CLSE, Fixed, Random
-from tests.conftest import DEPTH, MODELS, TOKENS, Case
+from tests.conftest import DEPTH, MODELS, Case, prompts_for
 from tests.engine.test_invariants import gap, plain, survivors
 from tests.oracles.masked import masked_logits, visibility
 
@@ -20,13 +20,11 @@ GREEDY: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False}
 
 def test_right_padding_in_forward(case: Case) -> None:
     left = case.prompts.rows(2, 1)
-    ids, mask = left["input_ids"], left["attention_mask"]
-    pads = (mask == 0).sum(1).tolist()
-    right = {
-        **left,
-        "input_ids": torch.stack([row.roll(-n) for row, n in zip(ids, pads, strict=True)]),
-        "attention_mask": torch.stack([row.roll(-n) for row, n in zip(mask, pads, strict=True)]),
-    }
+    pads = (left["attention_mask"] == 0).sum(1).tolist()
+    right = dict(left)
+    for name in {"input_ids", "attention_mask", "mm_token_type_ids"} & set(left):
+        rows = zip(left[name], pads, strict=True)
+        right[name] = torch.stack([row.roll(-n) for row, n in rows])
     for method in (CLSE(keep=5, variant="hybrid"), Random(keep=5, layer=None)):
         with prunus.prune(case.model, method) as run:
             expected = plain(case.model, left)
@@ -57,7 +55,7 @@ def test_bfloat16_stays_within_the_spread_of_the_backends(case: Case, method: An
     inputs = case.prompts.rows(2, 1)
     exact = plain(case.model, inputs)
     model = case.model.to(torch.bfloat16)
-    inputs["pixel_values"] = inputs["pixel_values"].to(torch.bfloat16)
+    inputs |= {name: pixels.to(torch.bfloat16) for name, pixels in inputs.items() if "pix" in name}
     mask = inputs["attention_mask"]
     sdpa = plain(model, inputs).float()
     spread = gap(sdpa, exact, mask)
@@ -224,11 +222,13 @@ def test_report_counts_what_ran(case: Case) -> None:
         for hook in hooks:
             hook.remove()
     tokens = run.report()["tokens"]
-    assert tokens["original"] == 1.5 * TOKENS
-    assert tokens["per_layer"] == [1.5 * TOKENS] * 2 + [7.5] * (DEPTH - 2)
-    assert tokens["average"] == pytest.approx((2 * 1.5 * TOKENS + 3 * 7.5) / DEPTH)
+    visual = [sum(map(len, images)) for images in case.prompts.spots(inputs["input_ids"])]
+    mean = sum(visual) / 2
+    assert tokens["original"] == mean
+    assert tokens["per_layer"] == [mean] * 2 + [7.5] * (DEPTH - 2)
+    assert tokens["average"] == pytest.approx((2 * mean + 3 * 7.5) / DEPTH)
     longest = inputs["attention_mask"].sum(1).max()
-    assert lengths == [longest] * 2 + [longest - 2 * TOKENS + 10] * 3
+    assert lengths == [longest] * 2 + [longest - visual[0] + 10] * 3
     assert "visual tokens" in str(run.report())
 
 
@@ -241,10 +241,7 @@ def test_report_before_anything_ran(llava: Case) -> None:
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_warm_and_cold_models_agree(name: str) -> None:
-    from tests.conftest import Prompts
-
-    prompts = Prompts(1 if name == "llava-clip-full" else 0)
-    inputs = prompts.rows(1)
+    inputs = prompts_for(name).rows(1)
     cold, warm = MODELS[name](), MODELS[name]()
     plain(warm, inputs)
     results = []

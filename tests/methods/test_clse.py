@@ -11,10 +11,8 @@ from torch import Tensor
 
 import prunus
 from prunus import CLSE
-from tests.conftest import PATCH, SIDE, TOKENS, Case
+from tests.conftest import Case
 from tests.signals.test_spectral import literal_map
-
-ROWS = SIDE // PATCH
 
 
 def states_and_attention(
@@ -27,9 +25,11 @@ def states_and_attention(
     return out.hidden_states, out.attentions
 
 
-def literal_intensity(current: Tensor, reference: Tensor, cutoff: float) -> list[float]:
-    now = literal_map(current, 1, ROWS, ROWS, cutoff).tolist()
-    then = literal_map(reference, 1, ROWS, ROWS, cutoff).tolist()
+def literal_intensity(
+    current: Tensor, reference: Tensor, grid: tuple[int, int, int], cutoff: float
+) -> list[float]:
+    now = literal_map(current, *grid, cutoff).tolist()
+    then = literal_map(reference, *grid, cutoff).tolist()
     mean = sum(then) / len(then)
     return [min(abs(a - b) / (b + mean + 1e-6), 1.0) for a, b in zip(now, then, strict=True)]
 
@@ -58,11 +58,11 @@ def test_paper_variant(case: Case, reference: int, layer: int, cutoff: float) ->
     method = CLSE(keep=5, reference=reference, layers=(layer,), cutoff=cutoff)
     with prunus.prune(case.model, method) as run, torch.no_grad():
         case.model(**inputs)
+    grids = case.prompts.grids(inputs)
     for row, images in enumerate(case.prompts.spots(inputs["input_ids"])):
         for image, places in enumerate(images):
-            expected = literal_intensity(
-                hidden[layer][row, places], hidden[reference][row, places], cutoff
-            )
+            states = hidden[layer][row, places], hidden[reference][row, places]
+            expected = literal_intensity(*states, grids[row][image], cutoff)
             kept, scores = first_stage(run, row, image)
             assert scores == pytest.approx(expected, abs=1e-5)
             assert kept == best(scores, 5)
@@ -74,9 +74,11 @@ def test_first_stage_of_the_attention_variants(case: Case, variant: Any) -> None
     hidden, attention = states_and_attention(case, inputs)
     with prunus.prune(case.model, CLSE(keep=9, variant=variant)) as run, torch.no_grad():
         case.model(**inputs)
+    grids = case.prompts.grids(inputs)
     for row, images in enumerate(case.prompts.spots(inputs["input_ids"])):
         for image, places in enumerate(images):
-            intensity = literal_intensity(hidden[1][row, places], hidden[0][row, places], 0.1)
+            states = hidden[1][row, places], hidden[0][row, places]
+            intensity = literal_intensity(*states, grids[row][image], 0.1)
             row_attention = attention[0][row, :, -1, places].mean(0).tolist()
             gates = literal_gate(intensity, 0.1)
             expected = [g * a for g, a in zip(gates, row_attention, strict=True)]
@@ -156,17 +158,18 @@ def test_the_paper_variant_does_not_depend_on_the_question(case: Case) -> None:
 
 def test_keeping_more_than_there_is_keeps_all(case: Case) -> None:
     inputs = case.prompts.rows(1)
+    tokens = len(case.prompts.spots(inputs["input_ids"])[0][0])
     for variant in ("paper", "released"):
-        with prunus.prune(case.model, CLSE(keep=TOKENS + 9, variant=variant)) as run:
+        with prunus.prune(case.model, CLSE(keep=tokens + 9, variant=variant)) as run:
             with torch.no_grad():
                 case.model(**inputs)
-        assert all(len(entry.kept[0][0]) == TOKENS for entry in run.trace)
+        assert all(len(entry.kept[0][0]) == tokens for entry in run.trace)
         assert not run.report()["pruned"]
 
 
 def test_a_constant_image_gives_a_deterministic_choice(case: Case) -> None:
     inputs = case.prompts.rows(1)
-    inputs["pixel_values"] = torch.zeros_like(inputs["pixel_values"])
+    inputs |= {name: torch.zeros_like(one) for name, one in inputs.items() if "pixel" in name}
     for variant in ("paper", "hybrid", "released"):
         chosen = []
         for _ in range(2):

@@ -69,12 +69,28 @@ def masked_logits(model: Any, inputs: dict[str, Tensor], visible: list[Tensor]) 
         handles.append(layer.register_forward_pre_hook(use(mask), with_kwargs=True))
     try:
         with torch.no_grad():
-            positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
-            logits: Tensor = model(**inputs, position_ids=positions, use_cache=False).logits
+            where = positions(model, inputs)
+            logits: Tensor = model(**inputs, position_ids=where, use_cache=False).logits
         return logits
     finally:
         for handle in handles:
             handle.remove()
+
+
+def positions(model: Any, inputs: dict[str, Tensor]) -> Tensor:
+    """Position ids ``[B, L]`` as generate() makes them (forward() alone counts padding as well), or
+    ``[3, B, L]`` where the unmodified model gives visual tokens three each."""
+    mask = inputs["attention_mask"]
+    grids = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
+    if any(name in inputs for name in grids):
+        index = model.model.get_rope_index(
+            inputs["input_ids"],
+            inputs["mm_token_type_ids"],
+            attention_mask=mask,
+            **{name: inputs.get(name) for name in grids},
+        )
+        return index[0]  # type: ignore[no-any-return]
+    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def continued(inputs: dict[str, Tensor], sequences: Tensor) -> dict[str, Tensor]:
@@ -83,8 +99,8 @@ def continued(inputs: dict[str, Tensor], sequences: Tensor) -> dict[str, Tensor]
     ones = torch.ones(sequences.shape[0], new, dtype=torch.long)
     repeats = sequences.shape[0] // inputs["input_ids"].shape[0]
     mask = inputs["attention_mask"].repeat_interleave(repeats, 0)
-    return {
-        **inputs,
-        "input_ids": sequences,
-        "attention_mask": torch.cat([mask, ones], dim=1),
-    }
+    full = {**inputs, "input_ids": sequences, "attention_mask": torch.cat([mask, ones], dim=1)}
+    if "mm_token_type_ids" in inputs:  # what is generated is text
+        kinds = inputs["mm_token_type_ids"].repeat_interleave(repeats, 0)
+        full["mm_token_type_ids"] = torch.cat([kinds, 0 * ones.to(kinds.dtype)], dim=1)
+    return full

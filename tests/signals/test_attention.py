@@ -6,12 +6,16 @@ import pytest
 import torch
 
 from prunus import Cut, Method, prune
-from tests.conftest import TOKENS, Case
+from tests.conftest import Case
+
+Owner = tuple[int, int]
 
 
-def rows_seen(case: Case, inputs: dict, layer: int, **options: object) -> torch.Tensor:  # type: ignore[type-arg]
-    """What a method is given as attention of ``layer``: ``[images, TOKENS]``."""
-    seen = []
+def rows_seen(
+    case: Case, inputs: dict[str, torch.Tensor], layer: int, **options: object
+) -> dict[Owner, torch.Tensor]:
+    """What a method is given as attention of ``layer``: ``[tokens]`` by sample and image."""
+    seen = {}
 
     class Probe(Method):
         def cuts(self, depth: int) -> list[Cut]:
@@ -21,15 +25,16 @@ def rows_seen(case: Case, inputs: dict, layer: int, **options: object) -> torch.
             return original
 
         def score(self, stage: int, view: object) -> torch.Tensor:
-            seen.append(view.attention(layer))  # type: ignore[attr-defined]
-            return seen[-1]
+            scores: torch.Tensor = view.attention(layer)  # type: ignore[attr-defined]
+            seen.update(zip(view.owners, scores, strict=True))  # type: ignore[attr-defined]
+            return scores
 
         query_dependent = True  # type: ignore[assignment]
 
     Probe.name = "probe"
     with prune(case.model, Probe()), torch.no_grad():
         case.model(**inputs, **options)
-    return seen[0]
+    return seen
 
 
 @pytest.mark.parametrize("layer", [0, 2])
@@ -39,23 +44,25 @@ def test_equals_the_last_row_of_the_eager_map(case: Case, layer: int, use_cache:
     case.model.set_attn_implementation("eager")
     with torch.no_grad():
         maps = case.model(**inputs, output_attentions=True).attentions[layer]
-    expected = []
+    expected = {}
     for row, images in enumerate(case.prompts.spots(inputs["input_ids"])):
-        for places in images:
-            expected.append(maps[row, :, -1, places].mean(0))
+        for image, places in enumerate(images):
+            expected[row, image] = maps[row, :, -1, places].mean(0)
     case.model.set_attn_implementation("sdpa")
     found = rows_seen(case, inputs, layer, use_cache=use_cache)
-    assert found.shape == (3, TOKENS) and found.dtype == torch.float32
-    assert (found - torch.stack(expected)).abs().max() < 1e-6
+    assert set(found) == set(expected) == {(0, 0), (0, 1), (1, 0)}
+    for owner, attention in found.items():
+        assert attention.dtype == torch.float32
+        assert (attention - expected[owner]).abs().max() < 1e-6
 
 
 def test_an_answer_never_leaks_into_the_row(llava: Case) -> None:
     inputs = llava.prompts.rows(1, text=8)
     labels = torch.full_like(inputs["input_ids"], -100)
     labels[:, -3:] = inputs["input_ids"][:, -3:]
-    with_answer = rows_seen(llava, inputs, 0, labels=labels)
+    with_answer = rows_seen(llava, inputs, 0, labels=labels)[0, 0]
     prompt = {key: value[:, :-3] for key, value in inputs.items() if key != "pixel_values"}
     prompt["pixel_values"] = inputs["pixel_values"]
-    without = rows_seen(llava, prompt, 0)
+    without = rows_seen(llava, prompt, 0)[0, 0]
     assert (with_answer - without).abs().max() < 1e-7
-    assert (rows_seen(llava, inputs, 0) - without).abs().max() > 1e-6
+    assert (rows_seen(llava, inputs, 0)[0, 0] - without).abs().max() > 1e-6

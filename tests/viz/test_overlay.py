@@ -128,7 +128,7 @@ def test_one_row_per_image_with_every_stage() -> None:
     ]
     with pytest.raises(ValueError, match="picture 2"):
         trace_panels([[red()], [red()]], trace)
-    with pytest.raises(ValueError, match="frame"):
+    with pytest.raises(ValueError, match="slices"):
         trace_panels([[red(), red()]], trace)
 
 

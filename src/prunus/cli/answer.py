@@ -75,19 +75,25 @@ def answer(
 def dense_report(model: Any, inputs: Any) -> Report:
     """The report of the unmodified model for one encoded prompt: nothing is saved."""
     from prunus.cost.report import build_report
+    from prunus.engine.prompt import find_images
     from prunus.families import family_of
+    from prunus.grid import Grid
     from prunus.trace import Record
 
     with reading("the cost of this model cannot be counted"):
         family = family_of(model)
-        places = family.placeholders(inputs["input_ids"], None)
-        visual = [int(row) for row in places.sum(dim=1)]
+        ids = inputs["input_ids"]
+        prompt = find_images(family, family.placeholders(ids, None), family.grids_of(inputs))
+        grids: list[list[Grid]] = [[] for _ in ids]
+        for image in prompt.images:
+            grids[image.sample].append(image.grid)
+        visual = [sum(grid.size for grid in own) for own in grids]
         depth = len(family.layers)
         record = Record(
             samples=len(visual),
             original=visual,
-            text=[places.shape[1] - count for count in visual],
-            images=[len(inputs["pixel_values"])],
+            text=[ids.shape[1] - count for count in visual],
+            images=grids,
             per_layer=[visual] * depth,
             resident=[visual] * depth,
             nominal=[float(count) for count in visual],

@@ -87,7 +87,7 @@ def demo(
                 answers.append(answer(model, processor, inputs, instance, _ANSWER_TOKENS))
                 step()
             columns.append(Column(budget, answers))
-    [picture] = pictures_as_seen(processor, encoded[0], [image], [])[0]
+    [picture] = pictures_as_seen(processor, encoded[0], [[image]], [])[0]
     _draw(output, picture, asked, columns, method)
     if as_json:
         print_json(_as_dict(asked, columns, method, output))

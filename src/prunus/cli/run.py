@@ -20,10 +20,28 @@ if TYPE_CHECKING:
 
 
 def run(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
     prompt: Annotated[
-        str, typer.Option(help="The question; <image> marks where images go (default: in front).")
+        str,
+        typer.Option(
+            help="The question; <image> and <video> mark where these go (default: in front)."
+        ),
     ],
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="IMAGE...", help="Image files.")
+    ] = None,
+    video: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A video file; or, repeated, image files that are the frames of one video.",
+        ),
+    ] = None,
+    fps: Annotated[
+        float, typer.Option(min=0.01, help="Frames per second to take from a video.")
+    ] = 2.0,
+    max_frames: Annotated[
+        int, typer.Option(min=1, help="Most frames of a video file; longer ones get fewer per s.")
+    ] = 64,
     model: Annotated[
         str, typer.Option(help="Built-in name, local folder or Hugging Face id.")
     ] = "tiny-llava",
@@ -32,7 +50,7 @@ def run(
     ] = "clse",
     keep: Annotated[
         str | None,
-        typer.Option(help="Visual tokens per image: 64 is a count, 0.333 a share."),
+        typer.Option(help="Visual tokens per image or video: 64 is a count, 0.333 a share."),
     ] = None,
     param: Annotated[
         list[str] | None,
@@ -49,26 +67,37 @@ def run(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
-    """Ask a model about one or more images, with pruned visual tokens."""
+    """Ask a model about images and videos, with pruned visual tokens."""
     from prunus.cli.answer import answer
-    from prunus.cli.inputs import build_prompt, encode, open_images
+    from prunus.cli.inputs import arrange, build_prompt, encode, open_images
     from prunus.cli.loading import load_model
     from prunus.cli.params import build_method
+    from prunus.cli.videos import open_videos
 
-    pictures = open_images(images)
+    if not images and not video:
+        raise BadInput("nothing to look at: name IMAGE files, or give a video with --video")
+    pictures = open_images(images or [])
+    videos = open_videos(video or [], fps, max_frames)
     chosen = build_method(method, keep, param or [])
     if save_overlay is not None and save_overlay.suffix.lower() != ".png":
         raise BadInput(f"--save-overlay {str(save_overlay)!r}: give a file name in .png")
     quiet_transformers()
     network, processor = load_model(model, dtype, device)
-    text = build_prompt(processor, prompt, len(pictures))
-    inputs = encode(processor, text, pictures, network)
+    text = build_prompt(processor, prompt, len(pictures), len(videos))
+    inputs = encode(processor, text, pictures, network, videos)
     with progress("answering", max_new_tokens) as step:
         result = answer(network, processor, inputs, chosen, max_new_tokens, step)
     if save_overlay is not None:
-        _draw(save_overlay, processor, inputs, pictures, result)
+        queues = {
+            "image": iter([[picture] for picture in pictures]),
+            "video": iter([film.frames for film in videos]),
+        }
+        order = arrange(prompt, len(pictures), len(videos))
+        _draw(save_overlay, processor, inputs, [next(queues[kind]) for kind in order], result)
     if as_json:
-        print_json(_as_dict(result, model, method, chosen, images, prompt, save_overlay))
+        facts = _as_dict(result, model, method, chosen, images or [], prompt, save_overlay)
+        facts["videos"] = [{"frames": len(film.frames), "fps": film.fps} for film in videos]
+        print_json(facts)
         return
     console = out()
     console.print(result.text, markup=False, soft_wrap=True)
@@ -79,12 +108,16 @@ def run(
 
 
 def _draw(
-    path: Path, processor: Any, inputs: Any, pictures: Sequence[Image.Image], result: Answer
+    path: Path,
+    processor: Any,
+    inputs: Any,
+    shown: Sequence[Sequence[Image.Image]],
+    result: Answer,
 ) -> None:
     from prunus.cli.seen import pictures_as_seen
     from prunus.viz.overlay import draw_panels, trace_panels
 
-    seen = pictures_as_seen(processor, inputs, pictures, result.trace)
+    seen = pictures_as_seen(processor, inputs, shown, result.trace)
     with reading(f"cannot write the picture {str(path)!r}"):
         draw_panels(trace_panels(seen, result.trace), path, title=result.text[:100])
 

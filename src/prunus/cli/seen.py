@@ -13,19 +13,32 @@ if TYPE_CHECKING:
 
 
 def pictures_as_seen(
-    processor: Any, inputs: Any, images: Sequence[Image.Image], trace: Sequence[TraceEntry]
+    processor: Any,
+    inputs: Any,
+    shown: Sequence[Sequence[Image.Image]],
+    trace: Sequence[TraceEntry],
 ) -> list[list[Picture]]:
-    """For each image its frames (one, for a picture), in [0, 1].
+    """For each image or video of the prompt its frames (one, for an image), in [0, 1].
 
     Where ``pixel_values`` are pictures, their normalisation is undone, so that cropping shows;
-    processors that flatten patches only resize, and the image is resized to its grid instead.
+    processors that flatten patches only resize, and each frame is resized to its grid instead.
+    Where several frames go into one slice of visual tokens, the first of them stands for it.
+
+    Args:
+        processor: what made ``inputs``.
+        inputs: of the model.
+        shown: the frames of each image and video, in the order of the prompt.
+        trace: of the run; without one there are no grids, and frames are shown as they are.
     """
     from prunus.viz.seen import as_picture, resized_image, seen_images
 
-    pixels = inputs["pixel_values"]
-    if pixels.ndim == 4:
+    pixels = inputs.get("pixel_values")
+    if pixels is not None and pixels.ndim == 4:
         return [[picture] for picture in seen_images(pixels, processor.image_processor)]
     if not trace:
-        return [[as_picture(image)] for image in images]
-    grids = trace[0].grid[0]
-    return [[resized_image(image, grid)] for image, grid in zip(images, grids, strict=True)]
+        return [[as_picture(frame) for frame in frames] for frames in shown]
+    pictures = []
+    for frames, grid in zip(shown, trace[0].grid[0], strict=True):
+        together = -(-len(frames) // grid.frames)
+        pictures.append([resized_image(frame, grid) for frame in frames[::together]])
+    return pictures

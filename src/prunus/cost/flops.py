@@ -13,15 +13,19 @@ from typing import Any
 from prunus.cost.shapes import (
     DecoderShape,
     EncoderShape,
+    MergerShape,
     ModelShape,
     ProjectorShape,
+    WindowedShape,
     read_shape,
 )
+from prunus.grid import Grid
 
 FORMULA = (
     "FLOPs = 2 x MACs of matrix products; per decoder layer with n tokens: "
     "2nd*h*hd*(1+h_kv/h) projections + 2n^2*h*hd attention (full map, no causal half) "
-    "+ 3ndm SwiGLU; executed tower blocks: 4nd^2 + 2n^2d + 2ndm, patch embedding; projector; "
+    "+ 3ndm SwiGLU; executed tower blocks: 4nd^2 + 2n^2d + 2ndm (gated: 3ndm; n^2 summed over the "
+    "windows or frames that attend), patch embedding; projector or merger; "
     "method = scoring; text tokens included; norms and LM head left out"
 )
 
@@ -46,17 +50,27 @@ def decoder_macs(shape: DecoderShape, lengths: Sequence[int]) -> int:
     return sum(decoder_layer_macs(shape, n) for n in lengths)
 
 
-def encoder_macs(shape: EncoderShape, lengths: Sequence[int] | None = None) -> int:
+def encoder_macs(
+    shape: EncoderShape | WindowedShape,
+    lengths: Sequence[int] | None = None,
+    grid: Grid | None = None,
+) -> int:
     """MACs of the vision tower for one image.
 
     Args:
         shape: sizes of the tower.
         lengths: tokens that run through each block, for methods that merge inside the tower;
             by default all of them everywhere.
+        grid: of the visual tokens, for a tower that takes images of any size.
 
     Raises:
-        ValueError: not one length per block.
+        ValueError: not one length per block; a tower that needs the grid and was given none, or
+            lengths, whose distribution over its windows nobody has said.
     """
+    if isinstance(shape, WindowedShape):
+        if lengths is not None:
+            raise ValueError("tokens per block do not say how many each window lost")
+        return _windowed_macs(shape, _needed(grid))
     lengths = [shape.tokens] * shape.layers if lengths is None else lengths
     if len(lengths) != shape.layers:
         raise ValueError(f"{len(lengths)} lengths given for {shape.layers} tower blocks")
@@ -70,15 +84,54 @@ def encoder_macs(shape: EncoderShape, lengths: Sequence[int] | None = None) -> i
     return total
 
 
-def projector_macs(shape: ProjectorShape, tokens: int | None = None) -> int:
-    """MACs of the projector for one image of ``tokens`` tokens (default: all of them)."""
+def _windowed_macs(shape: WindowedShape, grid: Grid) -> int:
+    d, unit = shape.width, shape.merge**2
+    patches = grid.size * unit
+    per_frame = grid.rows * grid.cols * unit
+    # Windows at the right and lower border are smaller, not padded.
+    windows = [
+        height * width * unit
+        for height in _pieces(grid.rows, shape.window)
+        for width in _pieces(grid.cols, shape.window)
+    ]
+    pairs = {True: per_frame**2, False: sum(window**2 for window in windows)}
+    total = patches * shape.patch_inputs * d
+    for block in range(shape.layers):
+        attention = 2 * grid.frames * pairs[block in shape.full] * d
+        total += 4 * patches * d * d + attention + 3 * patches * d * shape.ffn
+    return total
+
+
+def _pieces(side: int, window: int) -> list[int]:
+    """Sides of the windows that cover ``side`` tokens."""
+    whole, rest = divmod(side, window)
+    return [window] * whole + [rest] * (rest > 0)
+
+
+def _needed(grid: Grid | None) -> Grid:
+    if grid is None:
+        raise ValueError("the cost of this tower depends on the size of each image: give its grid")
+    return grid
+
+
+def projector_macs(
+    shape: ProjectorShape | MergerShape, tokens: int | None = None, grid: Grid | None = None
+) -> int:
+    """MACs of the projector for one image of ``tokens`` tokens (default: all of them).
+
+    Raises:
+        ValueError: neither the tokens nor the ``grid`` of an image of any size are given.
+    """
+    if isinstance(shape, MergerShape):
+        count = _needed(grid).size if tokens is None else tokens
+        return count * shape.inputs * (shape.inputs + shape.width)
     return (shape.tokens if tokens is None else tokens) * shape.width * (shape.inputs + shape.width)
 
 
 def prefill_flops(
     config: Any,
     per_layer_lengths: Sequence[int],
-    images: int = 1,
+    images: int | Sequence[Grid] = 1,
     *,
     encoder_lengths: Sequence[int] | None = None,
     method_macs: float = 0.0,
@@ -88,7 +141,8 @@ def prefill_flops(
     Args:
         config: a Hugging Face configuration, or a :class:`ModelShape`.
         per_layer_lengths: tokens (visual *and* text) that run through each decoder layer.
-        images: number of images of the sample; each costs one pass of tower and projector.
+        images: number of images of the sample, or their grids (which a tower for images of any
+            size needs); each costs one pass of tower and projector.
         encoder_lengths: tokens per tower block of each image (default: all).
         method_macs: MACs that the pruning method itself spends.
 
@@ -99,9 +153,10 @@ def prefill_flops(
         ValueError: an unknown architecture, or not one length per layer.
     """
     shape = config if isinstance(config, ModelShape) else read_shape(config)
+    grids: Sequence[Grid | None] = [None] * images if isinstance(images, int) else images
     parts = {
-        "encoder": 2.0 * images * encoder_macs(shape.encoder, encoder_lengths),
-        "projector": 2.0 * images * projector_macs(shape.projector),
+        "encoder": 2.0 * sum(encoder_macs(shape.encoder, encoder_lengths, g) for g in grids),
+        "projector": 2.0 * sum(projector_macs(shape.projector, grid=g) for g in grids),
         "method": 2.0 * method_macs,
         "llm": 2.0 * decoder_macs(shape.decoder, per_layer_lengths),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +62,39 @@ class ProjectorShape:
 
 
 @dataclass(frozen=True)
+class WindowedShape:
+    """A tower over images of any size, most of whose blocks see windows only (Qwen2.5-VL).
+
+    A frame of ``rows x cols`` visual tokens has ``merge ** 2`` patches for each; ``window`` is the
+    side of a window in visual tokens. The blocks in ``full`` see whole frames instead, and never
+    more than one: frames do not meet in the tower. The feed-forward block is gated.
+    """
+
+    layers: int
+    width: int
+    ffn: int
+    patch_inputs: int
+    merge: int
+    window: int
+    full: frozenset[int]
+
+
+@dataclass(frozen=True)
+class MergerShape:
+    """Two linear layers ``inputs -> inputs -> width``, applied to each visual token; ``inputs`` are
+    the channels of all patches that are merged into it."""
+
+    inputs: int
+    width: int
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """Everything that :func:`prunus.cost.flops.prefill_flops` needs to know of a model."""
 
     decoder: DecoderShape
-    encoder: EncoderShape
-    projector: ProjectorShape
+    encoder: EncoderShape | WindowedShape
+    projector: ProjectorShape | MergerShape
 
 
 def read_decoder(config: Any) -> DecoderShape:
@@ -101,20 +128,24 @@ def read_decoder(config: Any) -> DecoderShape:
 
 
 def read_shape(config: Any) -> ModelShape:
-    """Sizes of a LLaVA-like model: CLIP or SigLIP tower, two-layer projector, decoder.
+    """Sizes of a model: its tower, projector and decoder.
 
     Raises:
-        ValueError: a tower of another kind (``vision_config.model_type``), or a decoder as in
+        ValueError: a tower of an unknown kind (``vision_config.model_type``), or a decoder as in
             :func:`read_decoder`.
     """
     decoder = read_decoder(config)
     vision = getattr(config, "vision_config", None)
     kind = getattr(vision, "model_type", None)
-    if vision is None or kind not in ("clip_vision_model", "siglip_vision_model"):
+    if kind not in _TOWERS:
         raise ValueError(
-            f"cannot count the cost of a {kind!r} vision tower: known are clip_vision_model "
-            "and siglip_vision_model"
+            f"cannot count the cost of a {kind!r} vision tower: known are {', '.join(_TOWERS)}"
         )
+    return _TOWERS[kind](config, decoder)
+
+
+def _plain(config: Any, decoder: DecoderShape) -> ModelShape:
+    vision, kind = config.vision_config, config.vision_config.model_type
     height, width = _pair(vision.image_size)
     patch_height, patch_width = _pair(vision.patch_size)
     patches = (height // patch_height) * (width // patch_width)
@@ -137,6 +168,29 @@ def read_shape(config: Any) -> ModelShape:
         tokens=encoder.tokens - dropped,
     )
     return ModelShape(decoder, encoder, projector)
+
+
+def _windowed(config: Any, decoder: DecoderShape) -> ModelShape:
+    vision = config.vision_config
+    merge, patch = vision.spatial_merge_size, vision.patch_size
+    encoder = WindowedShape(
+        layers=vision.depth,
+        width=vision.hidden_size,
+        ffn=vision.intermediate_size,
+        patch_inputs=vision.in_channels * vision.temporal_patch_size * patch * patch,
+        merge=merge,
+        window=vision.window_size // merge // patch,
+        full=frozenset(vision.fullatt_block_indexes),
+    )
+    projector = MergerShape(vision.hidden_size * merge * merge, vision.out_hidden_size)
+    return ModelShape(decoder, encoder, projector)
+
+
+_TOWERS: dict[str, Callable[[Any, DecoderShape], ModelShape]] = {
+    "clip_vision_model": _plain,
+    "siglip_vision_model": _plain,
+    "qwen2_5_vl_vision": _windowed,
+}
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +31,7 @@ class _Call:
 
     labels: Tensor | None = None
     logits_to_keep: Any = 0
-    input_ids: Tensor | None = None
-    embeds: Tensor | None = None
+    core: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Engine:
     prefill: Prefill | None = None
     prompts: int = 0
     _call: _Call = field(default_factory=_Call)
-    _grids: list[Grid] | None = None
+    _announced: dict[str, list[Grid]] = field(default_factory=dict)
     _running: Prefill | Resume | None = None
     _handles: list[RemovableHandle] = field(default_factory=list)
 
@@ -64,7 +65,6 @@ class Engine:
         for outer in {id(module): module for module in (model, family.top)}.values():
             self._add(outer.register_forward_pre_hook(self._on_top, with_kwargs=True))
         self._add(family.core.register_forward_pre_hook(self._on_core, with_kwargs=True))
-        self._add(family.tower.register_forward_pre_hook(self._on_tower, with_kwargs=True))
         lm = family.language_model
         self._add(lm.register_forward_pre_hook(self._before, with_kwargs=True))
         for number, layer in enumerate(family.layers):
@@ -75,7 +75,17 @@ class Engine:
         """Remove every hook."""
         while self._handles:
             self._handles.pop().remove()
-        self._running, self._call, self._grids = None, _Call(), None
+        self._running, self._call, self._announced = None, _Call(), {}
+
+    @contextmanager
+    def announced(self, call: Mapping[str, Any]) -> Iterator[None]:
+        """For the time of one ``generate`` with the arguments ``call``: it runs the tower before
+        the prompt is expanded for beams, and ``forward`` then sees features without grids."""
+        self._announced = self.family.grids_of(call)
+        try:
+            yield
+        finally:
+            self._announced = {}
 
     def _add(self, handle: RemovableHandle) -> None:
         self._handles.append(handle)
@@ -85,21 +95,16 @@ class Engine:
         self._call = _Call(bound.get("labels"), bound.get("logits_to_keep", 0))
 
     def _on_core(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        bound = _bind(module, args, kwargs)
-        outer, self._call = self._call, _Call()
-        self._call = _Call(
-            outer.labels, outer.logits_to_keep, bound.get("input_ids"), bound.get("inputs_embeds")
-        )
-
-    def _on_tower(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._grids = self.family.grids_of(_bind(module, args, kwargs))
+        outer = self._call
+        self._call = _Call(outer.labels, outer.logits_to_keep, _bind(module, args, kwargs))
 
     def _before(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         call, self._call = self._call, _Call()
         self._running = None
-        if call.input_ids is None and call.embeds is None:
+        ids, given = call.core.get("input_ids"), call.core.get("inputs_embeds")
+        if ids is None and given is None:
             return None  # the language model by itself, not through the multimodal core
         cache = kwargs.get("past_key_values")
         check_cache(cache)
@@ -108,16 +113,16 @@ class Engine:
         past = length_of(cache)
         if past and embeds.shape[1] == 1:  # a decode step: no value is read from the device
             return self._resume(kwargs) if is_pruned(cache) else None
-        holders = self.family.placeholders(call.input_ids, call.embeds)
-        grids, self._grids = self._grids, None
-        prompt = find_images(self.family, holders, grids)
+        holders = self.family.placeholders(ids, given)
         if past:
-            if prompt.images:
+            if any(bool(places.any()) for places in holders.values()):
                 raise ValueError(
                     "new images on a KV cache are not supported: start a new prompt with all "
                     "images (a further turn on the cache is text only)"
                 )
             return self._resume(kwargs) if is_pruned(cache) else None
+        grids = self.family.grids_of(call.core) or self._announced
+        prompt = find_images(self.family, holders, grids)
         self.prompts += 1
         return self._start(prompt, call, kwargs)
 

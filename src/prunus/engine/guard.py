@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from prunus.engine.cache import check_cache
 from prunus.engine.plan import Plan
 
 
-def guarded(generate: Callable[..., Any], config: Any, plan: Plan) -> Callable[..., Any]:
-    """``generate`` with a check in front of it.
+def guarded(
+    generate: Callable[..., Any],
+    config: Any,
+    plan: Plan,
+    announced: Callable[[Mapping[str, Any]], AbstractContextManager[None]],
+) -> Callable[..., Any]:
+    """``generate`` with a check in front of it; ``announced`` is entered with its arguments.
 
     Hooks see single forward calls, not how ``generate`` is going to split or extend a prompt, so
     this is the one place that looks at its arguments. It stands on the instance for the time of
@@ -44,6 +50,7 @@ def guarded(generate: Callable[..., Any], config: Any, plan: Plan) -> Callable[.
                 "generate without an assistant, or use a query-independent method"
             )
         check_cache(kwargs.get("past_key_values"))
-        return generate(*args, **kwargs)
+        with announced(kwargs):
+            return generate(*args, **kwargs)
 
     return checked

@@ -33,75 +33,115 @@ class Prompt:
     repeats: int
 
 
-def find_images(family: Family, placeholders: Tensor, grids: list[Grid] | None) -> Prompt:
-    """Where the images of a batch are.
+def find_images(
+    family: Family, placeholders: dict[str, Tensor], grids: dict[str, list[Grid]]
+) -> Prompt:
+    """Where the images (and videos) of a batch are.
 
     Args:
-        placeholders: bool ``[B, L]``.
-        grids: of the images as the tower was given them, before beams repeat them; None if the
-            tower did not run under our eyes (features computed beforehand).
+        placeholders: bool ``[B, L]`` for each kind of visual input.
+        grids: by kind, those of all samples in order, before beams repeat them; a kind is missing
+            where its features were computed beforehand.
 
     Raises:
-        ValueError: placeholders and images do not match.
+        ValueError: placeholders and grids do not match.
     """
-    positions = [row.nonzero().flatten() for row in placeholders]
-    per_row = [len(row) for row in positions]
-    if not sum(per_row):
-        return Prompt([], len(per_row), 1)
-    grids, repeats = _match(family, per_row, grids)
+    rows = len(next(iter(placeholders.values())))
+    found: list[list[_Spot]] = [[] for _ in range(rows)]
+    repeats: set[int] = set()
+    for kind, places in placeholders.items():
+        positions = [row.nonzero().flatten() for row in places]
+        if any(map(len, positions)):
+            repeats.add(_place(family, kind, positions, grids.get(kind), found))
+    if not repeats:
+        return Prompt([], rows, 1)
+    if len(repeats) > 1:
+        raise ValueError(
+            f"the prompt repeats its kinds of visual input {sorted(repeats)} times each: give one "
+            "image or video for each placeholder"
+        )
+    (step,) = repeats
     images: list[Image] = []
+    for row, spots in enumerate(found):
+        if len({spot.kind for spot in spots}) > 1:  # found kind by kind: into the prompt's order
+            spots.sort(key=lambda spot: int(spot.positions[0]))
+        for number, spot in enumerate(spots):
+            present = torch.arange(spot.grid.size, device=spot.positions.device)
+            images.append(Image(row, row // step, number, spot.positions, spot.grid, present))
+    return Prompt(images, rows // step, step)
+
+
+@dataclass
+class _Spot:
+    kind: str
+    positions: Tensor
+    grid: Grid
+
+
+def _place(
+    family: Family,
+    kind: str,
+    positions: list[Tensor],
+    grids: list[Grid] | None,
+    found: list[list[_Spot]],
+) -> int:
+    """Add to ``found``, row by row, where the inputs of one kind lie; return how often every row
+    is repeated."""
+    per_row = [len(row) for row in positions]
+    grids, repeats = _match(family, kind, per_row, grids)
     queue = list(grids)
     for sample in range(len(per_row) // repeats):
-        found, need = [], per_row[sample * repeats]
+        own, need = [], per_row[sample * repeats]
         while need > 0 and queue:
-            found.append(queue.pop(0))
-            need -= _tokens(family, found[-1])
+            own.append(queue.pop(0))
+            need -= _tokens(family, own[-1])
         if need:
-            raise _mismatch(per_row, grids)
+            raise _mismatch(kind, per_row, grids)
         for row in range(sample * repeats, (sample + 1) * repeats):
             start = 0
-            for number, grid in enumerate(found):
+            for grid in own:
                 before, after = family.extra_tokens(grid)
                 start += before
-                spot = positions[row][start : start + grid.size]
-                present = torch.arange(grid.size, device=spot.device)
-                images.append(Image(row, sample, number, spot, grid, present))
+                found[row].append(_Spot(kind, positions[row][start : start + grid.size], grid))
                 start += grid.size + after
     if queue:
-        raise _mismatch(per_row, grids)
-    return Prompt(images, len(per_row) // repeats, repeats)
+        raise _mismatch(kind, per_row, grids)
+    return repeats
 
 
 def _tokens(family: Family, grid: Grid) -> int:
     return grid.size + sum(family.extra_tokens(grid))
 
 
-def _match(family: Family, per_row: list[int], grids: list[Grid] | None) -> tuple[list[Grid], int]:
+def _match(
+    family: Family, kind: str, per_row: list[int], grids: list[Grid] | None
+) -> tuple[list[Grid], int]:
     """Grids, and how often ``generate`` repeated every row for beams or several sequences."""
     total = sum(per_row)
     if not grids:
         default = family.default_grid()
         if default is None:
             raise ValueError(
-                "the vision tower did not run inside prunus.prune, so the image grids are unknown: "
-                "pass pixel values instead of features computed beforehand"
+                f"the prompt has {kind} placeholders, but the call does not say how large what "
+                "fills them is: pass pixel values with their grid, or, beside features computed "
+                "beforehand, the grid as the processor gave it"
             )
         count, rest = divmod(total, _tokens(family, default))
         if rest:
-            raise _mismatch(per_row, [default] * count)
+            raise _mismatch(kind, per_row, [default] * count)
         return [default] * count, 1
     seen = sum(_tokens(family, grid) for grid in grids)
     repeats, rest = divmod(total, seen)
     if rest or not repeats or len(per_row) % repeats:
-        raise _mismatch(per_row, grids)
+        raise _mismatch(kind, per_row, grids)
     return grids, repeats
 
 
-def _mismatch(per_row: list[int], grids: list[Grid]) -> ValueError:
+def _mismatch(kind: str, per_row: list[int], grids: list[Grid]) -> ValueError:
     return ValueError(
-        f"the prompt has {sum(per_row)} image placeholder tokens ({per_row} per row), which do not "
-        f"fit {len(grids)} images of {[grid.size for grid in grids]} visual tokens: give one image "
-        "for each placeholder, in one piece (chunked prefill is not supported)"
+        f"the prompt has {sum(per_row)} {kind} placeholder tokens ({per_row} per row), which do "
+        f"not fit {len(grids)} {kind}s of {[grid.size for grid in grids]} visual tokens: give one "
+        f"{kind} for each placeholder, in one piece (chunked prefill is not supported)"
     )
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from prunus.engine.plan import Plan
 from prunus.engine.prefill import Prefill
+from prunus.grid import Grid
 from prunus.trace import Record, TraceEntry
 
 
@@ -41,12 +42,12 @@ def make_record(prefill: Prefill, plan: Plan) -> Record:
     """The numbers of the last prompt."""
     step = prefill.repeats
     rows = range(0, len(prefill.text), step)
-    images = [0] * prefill.samples
+    images: list[list[Grid]] = [[] for _ in range(prefill.samples)]
     nominal: list[float] | None = [0.0] * prefill.samples
     for image in prefill.images:
         if image.row % step:
             continue
-        images[image.sample] += 1
+        images[image.sample].append(image.grid)
         asked = plan.methods[-1].nominal(image.grid.size)
         if asked is None or nominal is None:
             nominal = None

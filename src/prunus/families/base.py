@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from prunus.grid import Grid
@@ -68,12 +72,20 @@ class Family(ABC):
     # -- image tokens --------------------------------------------------------------------------
 
     @abstractmethod
-    def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> Tensor:
-        """Bool ``[B, L]``: positions that image features will fill."""
+    def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
+        """For each kind of visual input the family knows ("image", "video"), bool ``[B, L]``: the
+        positions that features of that kind will fill. :meth:`holds` finds one token's."""
 
     @abstractmethod
-    def grids_of(self, call: dict[str, Any]) -> list[Grid]:
-        """Grids of the images of one call of the tower, in order; ``call`` are its arguments."""
+    def grids_of(self, call: Mapping[str, Any]) -> dict[str, list[Grid]]:
+        """Grids of the visual inputs that one call brings, by kind and in order.
+
+        ``call`` are the arguments of the model's ``forward`` or ``generate`` by name. What it does
+        not bring is left out: a decode step or a text turn gives ``{}``.
+
+        Raises:
+            ValueError: arguments from which no grid can be read.
+        """
 
     @abstractmethod
     def default_grid(self) -> Grid | None:
@@ -83,6 +95,20 @@ class Family(ABC):
     def extra_tokens(self, grid: Grid) -> tuple[int, int]:
         """Placeholders before and after an image's grid tokens that belong to no cell (a CLS
         token, separators). They are treated like text: always kept."""
+
+    def holds(self, token: int, input_ids: Tensor | None, embeds: Tensor | None) -> Tensor:
+        """Bool ``[B, L]``: where ``token`` stands in ``input_ids [B, L]``, or its embedding in
+        ``embeds [B, L, D]`` if there are no ids.
+
+        Raises:
+            ValueError: neither is given.
+        """
+        if input_ids is not None:
+            return input_ids == token
+        if embeds is None:
+            raise ValueError("the model was called with neither input_ids nor inputs_embeds")
+        vector: Tensor = self.top.get_input_embeddings()(torch.tensor(token, device=embeds.device))
+        return (embeds == vector.to(embeds)).all(-1)
 
     # -- attention -----------------------------------------------------------------------------
 
@@ -142,7 +168,9 @@ def unwrap(model: Any) -> Any:
 
 def families() -> dict[str, type[Family]]:
     """All supported families by name."""
-    import prunus.families.llava  # noqa: F401 - registers itself
+    package = importlib.import_module("prunus.families")
+    for module in pkgutil.iter_modules(package.__path__):  # a family registers itself
+        importlib.import_module(f"prunus.families.{module.name}")
 
     return {family.name: family for family in _FAMILIES.values()}
 

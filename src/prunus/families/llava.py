@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from prunus.families.base import Family
@@ -48,19 +48,16 @@ class Llava(Family):
         projector: nn.Module = self.core.multi_modal_projector
         return projector
 
-    def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> Tensor:
-        token: int = self.config.image_token_id
-        if input_ids is not None:
-            return input_ids == token
-        if embeds is None:
-            raise ValueError("the model was called with neither input_ids nor inputs_embeds")
-        vector: Tensor = self.top.get_input_embeddings()(torch.tensor(token, device=embeds.device))
-        return (embeds == vector.to(embeds)).all(-1)
+    def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
+        return {"image": self.holds(self.config.image_token_id, input_ids, embeds)}
 
-    def grids_of(self, call: dict[str, Any]) -> list[Grid]:
-        images, _, height, width = call["pixel_values"].shape
+    def grids_of(self, call: Mapping[str, Any]) -> dict[str, list[Grid]]:
+        pixels = call.get("pixel_values")
+        if pixels is None:
+            return {}
+        images, _, height, width = pixels.shape
         patch = self.config.vision_config.patch_size
-        return [Grid(1, height // patch, width // patch, (patch, patch))] * images
+        return {"image": [Grid(1, height // patch, width // patch, (patch, patch))] * images}
 
     def default_grid(self) -> Grid | None:
         vision = self.config.vision_config

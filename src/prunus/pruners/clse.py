@@ -33,7 +33,8 @@ class CLSE(Method):
       the later ones, earlier layers' cache trimmed. ``keep`` is nominal there: 192 keeps 330, 210,
       62 tokens; other budgets scale by the same rule, rounded down.
 
-    Each image has its own grid, normalisation and budget; ``keep`` counts tokens per image.
+    Each image has its own grid, normalisation and budget; ``keep`` counts tokens per image. A video
+    counts as one: the spectrum is taken in each temporal slice, all else over the whole video.
     """
 
     name = "clse"

@@ -89,10 +89,12 @@ def trace_panels(
     trace: Sequence[TraceEntry],
     sample: int = 0,
 ) -> list[list[Panel]]:
-    """One row per image (and frame): the image, then importance and kept patches of each stage.
+    """One row per image, or temporal slice of a video: the picture, then importance and kept
+    patches of each stage.
 
     Args:
-        pictures: for each image of the sample, its frames as the model saw them.
+        pictures: for each image of the sample, its frames (of a video, one per slice of visual
+            tokens) as the model saw them.
         trace: the entries of one prompt, in the order in which they happened.
         sample: which sample of the batch.
 
@@ -102,9 +104,10 @@ def trace_panels(
     rows: list[list[Panel]] = []
     for image, frames in enumerate(pictures):
         for frame, picture in enumerate(frames):
-            name = f"image {image + 1}" if len(pictures) > 1 else "as the model saw it"
+            kind = "video" if len(frames) > 1 else "image"
+            name = f"{kind} {image + 1}" if len(pictures) > 1 else "as the model saw it"
             if len(frames) > 1:
-                name += f", frame {frame + 1}"
+                name += f", slice {frame + 1}"
             row = [Panel(picture, name)]
             for entry in trace:
                 row += _entry_panels(entry, sample, image, frame, picture)
@@ -120,14 +123,17 @@ def _entry_panels(
         raise ValueError(f"the trace knows {len(images)} images, picture {image + 1} is one more")
     grid, kept = entry.grid[sample][image], images[image]
     if frame >= grid.frames:
-        raise ValueError(f"the trace knows {grid.frames} frames, picture {frame + 1} is one more")
+        raise ValueError(f"the trace knows {grid.frames} slices, picture {frame + 1} is one more")
     where = entry.place if entry.layer is None else f"layer {entry.layer}"
     panels = []
     if entry.scores is not None:
         drawn = heat_map(picture, entry.scores[sample][image], grid, frame)
         panels.append(Panel(drawn, f"importance, {where}"))
     dimmed = dim_dropped(picture, kept, grid, frame)
-    panels.append(Panel(dimmed, f"{entry.method}: {len(kept)} of {grid.size} kept, {where}"))
+    count = f"{len(kept)} of {grid.size}"
+    if grid.frames > 1:  # a budget holds for the whole video
+        count = f"{int(kept_cells(kept, grid)[frame].sum())} here, {count}"
+    panels.append(Panel(dimmed, f"{entry.method}: {count} kept, {where}"))
     return panels
 
 
