@@ -9,10 +9,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import prunus
 from prunus.cli.errors import BadInput
-from prunus.cli.inputs import arrange
+from prunus.cli.inputs import arrange, build_prompt, encode
 from prunus.cli.videos import open_videos
 from tests.cli.conftest import Cli
 from tests.qwen_processor import save_qwen
@@ -130,6 +132,14 @@ def test_bad_videos(
     refused("one size, these have 10x10, 64x48", "x", *small)
     llava = cli("run", "--prompt", "x", "--video", clip)
     assert llava.code == 2 and "takes images only" in llava.err
+
+
+def test_times_of_frames_keep_their_precision(qwen_folder: Path, frames: list[Path]) -> None:
+    model, processor = prunus.load(qwen_folder, dtype="bfloat16")
+    videos = open_videos(frames, 3.0, 8)
+    inputs = encode(processor, build_prompt(processor, "what ?", 0, 1), [], model, videos)
+    assert inputs["pixel_values_videos"].dtype == torch.bfloat16
+    assert inputs["second_per_grid_ts"].tolist() == pytest.approx([2 / 3], abs=1e-6)
 
 
 def test_without_pyav(clip: Path, frames: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

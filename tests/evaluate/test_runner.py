@@ -16,7 +16,9 @@ from prunus.evaluate.evidence import NOTHING, shows_object
 from prunus.evaluate.layers import ranking_by_layer
 from prunus.evaluate.output import results
 from prunus.evaluate.pictures import draw_choices
+from prunus.evaluate.runner import answer_tokens
 from tests.cli.conftest import Cli, cli, picture
+from tests.qwen_processor import save_qwen
 
 __all__ = ["cli", "picture"]  # pytest finds the fixtures here
 
@@ -70,6 +72,38 @@ def test_batches_keep_lengths_together_and_lose_nothing(tiny: Any, questions: Ev
     padded = left_padded([torch.tensor([7]), torch.tensor([1, 2, 3])], pad=0)
     assert padded["input_ids"].tolist() == [[0, 0, 7], [1, 2, 3]]
     assert padded["attention_mask"].tolist() == [[0, 0, 1], [1, 1, 1]]
+    kinds = [
+        {"mm_token_type_ids": torch.tensor([1])},
+        {"mm_token_type_ids": torch.tensor([0, 1, 0])},
+    ]
+    padded = left_padded([torch.tensor([7]), torch.tensor([1, 2, 3])], 0, kinds)
+    assert padded["mm_token_type_ids"].tolist() == [[0, 0, 1], [0, 1, 0]]
+
+
+def test_a_model_with_images_of_any_size(tmp_path: Path, questions: EvalSet) -> None:
+    """Batched answers are those to each question alone, with positions of three rows."""
+    save_qwen(tmp_path)
+    model, processor = prunus.load(tmp_path)
+    six = questions.first(6)
+    few = replace(
+        six, scenes=(None,) * len(six.images)
+    )  # its cells do not divide the canvas of a scene
+    dense, clse = evaluate(model, processor, few, make_cells(["clse"], [12]), batch=6)
+    options = {"max_new_tokens": answer_tokens(processor, few), "do_sample": False}
+    for number, query in enumerate(few.queries):
+        content = [{"type": "image"}, {"type": "text", "text": query.text}]
+        prompt = processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        inputs = processor(images=few.images[query.image](), text=prompt, return_tensors="pt")
+        start = inputs["input_ids"].shape[1]
+        plain = model.generate(**inputs, **options)
+        with prunus.prune(model, "clse", keep=12):
+            pruned = model.generate(**inputs, **options)
+        for outcome, output in zip((dense, clse), (plain, pruned), strict=True):
+            text = processor.tokenizer.decode(output[0, start:], skip_special_tokens=True)
+            assert outcome.answers[number] == text.strip()
+    assert clse.figures["kept"] == 12 and clse.figures["original"] == 100
 
 
 def test_the_other_image_is_another_one(tiny: Any, questions: EvalSet) -> None:

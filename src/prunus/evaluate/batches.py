@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,11 +21,13 @@ _ENOUGH = 8
 
 @dataclass(frozen=True)
 class Encoded:
-    """Prompt of one question: token ids ``[t]`` with an image and ``[s]`` without one."""
+    """Prompt of one question: token ids ``[t]`` with an image and ``[s]`` without one, and what
+    else the processor says of each of the ``t`` (its modality), ``[t]`` by name."""
 
     query: int
     ids: Tensor
     blind_ids: Tensor
+    per_token: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def build_prompt(processor: Any, question: str, image: bool) -> str:
@@ -46,9 +48,10 @@ def encode(processor: Any, number: int, question: str, image: Image.Image) -> tu
     full = dict(processor(images=[image], text=prompt, return_tensors="pt"))
     ids = full.pop("input_ids")[0]
     full.pop("attention_mask", None)
+    per_token = {key: full.pop(key)[0] for key in list(full) if key.endswith("token_type_ids")}
     tokenizer = getattr(processor, "tokenizer", processor)
     blind = tokenizer(build_prompt(processor, question, image=False), return_tensors="pt")
-    return Encoded(number, ids, blind["input_ids"][0]), full
+    return Encoded(number, ids, blind["input_ids"][0], per_token), full
 
 
 def in_batches(encoded: Sequence[Encoded], size: int) -> Iterator[list[Encoded]]:
@@ -64,15 +67,23 @@ def in_batches(encoded: Sequence[Encoded], size: int) -> Iterator[list[Encoded]]
         yield batch
 
 
-def left_padded(rows: Sequence[Tensor], pad: int) -> dict[str, Tensor]:
-    """``input_ids`` and ``attention_mask``, ``[b, t]`` int64."""
+def left_padded(
+    rows: Sequence[Tensor], pad: int, per_token: Sequence[Mapping[str, Tensor]] = ()
+) -> dict[str, Tensor]:
+    """``input_ids`` and ``attention_mask``, ``[b, t]`` int64, and what else is known ``per_token``
+    of each row, with zeros where there is padding."""
     longest = max(len(row) for row in rows)
     ids = torch.full((len(rows), longest), pad, dtype=torch.int64)
     mask = torch.zeros_like(ids)
     for at, row in enumerate(rows):
         ids[at, longest - len(row) :] = row
         mask[at, longest - len(row) :] = 1
-    return {"input_ids": ids, "attention_mask": mask}
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    for at, known in enumerate(per_token):
+        for name, values in known.items():
+            table = inputs.setdefault(name, torch.zeros(ids.shape, dtype=values.dtype))
+            table[at, longest - len(values) :] = values
+    return inputs
 
 
 class Vision:

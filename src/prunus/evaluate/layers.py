@@ -46,7 +46,9 @@ def ranking_by_layer(
             seen = []
             for group in in_batches(encoded, batch):
                 queries = [data.queries[one.query] for one in group]
-                inputs = left_padded([one.ids for one in group], 0)
+                inputs = left_padded(
+                    [one.ids for one in group], 0, [one.per_token for one in group]
+                )
                 inputs = {key: value.to(model.device) for key, value in inputs.items()}
                 inputs |= vision.inputs([features[query.image] for query in queries])
                 with prune(model, method) as run:

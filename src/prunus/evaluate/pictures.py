@@ -46,7 +46,8 @@ def draw_choices(
         query = data.queries[number]
         image = data.images[query.image]()
         encoded, pixels = encode(processor, number, query.text, image)
-        inputs = {k: v.to(model.device) for k, v in left_padded([encoded.ids], 0).items()}
+        padded = left_padded([encoded.ids], 0, [encoded.per_token])
+        inputs = {name: values.to(model.device) for name, values in padded.items()}
         inputs |= vision.inputs(vision.prepare([pixels]))
         grid = vision.family.default_grid()
         if grid is None:

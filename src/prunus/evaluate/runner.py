@@ -184,9 +184,13 @@ class _Asker:
         """Fill in the answers of ``group``; the report where something was pruned."""
         cell = outcome.cell
         queries = [self._data.queries[one.query] for one in group]
-        rows = [one.blind_ids if cell.shown == "none" else one.ids for one in group]
+        if cell.shown == "none":
+            padded = left_padded([one.blind_ids for one in group], self._pad)
+        else:
+            known = [one.per_token for one in group]
+            padded = left_padded([one.ids for one in group], self._pad, known)
         inputs: dict[str, Any] = {
-            key: value.to(self._model.device) for key, value in left_padded(rows, self._pad).items()
+            key: value.to(self._model.device) for key, value in padded.items()
         }
         if cell.shown != "none":
             images = [query.image for query in queries]
