@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -19,8 +19,12 @@ class TraceEntry:
     ``scores[sample][image]`` the float32 scores over those original tokens (NaN where a token was
     already gone) or None if the method has none, ``grid[sample][image]`` where the tokens lie.
     ``merged_into[sample][image]``, for methods that merge, gives for every original token the
-    original index of the survivor that now stands for it. ``trim_cache`` tells whether earlier
-    layers dropped the tokens from their cache too.
+    original index of the survivor that now stands for it; ``steps[sample][image]``, where that
+    happened inside the vision tower, the merges in their order: ``(block, sources, destinations)``,
+    original indices, with ``by_size`` (mean of original tokens, or of those that meet) and
+    ``proportional`` (later attention counted tokens by their size). ``trim_cache`` tells whether
+    earlier layers dropped the tokens from their cache too. ``place`` is "encoder" (inside the
+    vision tower), "features" or "decoder".
     """
 
     place: str
@@ -30,7 +34,18 @@ class TraceEntry:
     grid: list[list[Grid]]
     scores: list[list[Tensor]] | None = None
     merged_into: list[list[Tensor]] | None = None
+    steps: list[list[list[tuple[int, Tensor, Tensor]]]] | None = None
     trim_cache: bool = False
+    by_size: bool = True
+    proportional: bool = False
+
+    def of(self, sample: int) -> TraceEntry:
+        """The same selection as a prompt of only this ``sample`` would have made it."""
+        own = {
+            name: None if (value := getattr(self, name)) is None else [value[sample]]
+            for name in ("kept", "grid", "scores", "merged_into", "steps")
+        }
+        return replace(self, **own)  # type: ignore[arg-type]
 
 
 class Report(dict[str, Any]):
@@ -64,7 +79,11 @@ class Report(dict[str, Any]):
 
 @dataclass
 class Record:
-    """Everything kept of the last prompt: the raw material of trace and report."""
+    """Everything kept of the last prompt: the raw material of trace and report.
+
+    ``encoder`` holds ``[sample][image][block]``: visual tokens in attention and MLP of each block
+    of the vision tower, where a method acted in there; else None.
+    """
 
     entries: list[TraceEntry] = field(default_factory=list)
     samples: int = 0
@@ -75,4 +94,5 @@ class Record:
     resident: list[Sequence[int]] = field(default_factory=list)
     nominal: Sequence[float] | None = None
     method_macs: float = 0.0
+    encoder: list[list[list[tuple[int, int]]]] | None = None
     element_size: int = 4

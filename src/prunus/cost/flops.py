@@ -46,13 +46,18 @@ def decoder_macs(shape: DecoderShape, lengths: Sequence[int]) -> int:
     return sum(decoder_layer_macs(shape, n) for n in lengths)
 
 
-def encoder_macs(shape: EncoderShape, lengths: Sequence[int] | None = None) -> int:
+Length = int | tuple[int, int]
+"""Tokens that run through a block; or through its attention and through its MLP, where some merge
+between the two."""
+
+
+def encoder_macs(shape: EncoderShape, lengths: Sequence[Length] | None = None) -> int:
     """MACs of the vision tower for one image.
 
     Args:
         shape: sizes of the tower.
-        lengths: tokens that run through each block, for methods that merge inside the tower;
-            by default all of them everywhere.
+        lengths: tokens (CLS among them) that run through each block, for methods that merge
+            inside the tower; by default all of them everywhere.
 
     Raises:
         ValueError: not one length per block.
@@ -62,10 +67,11 @@ def encoder_macs(shape: EncoderShape, lengths: Sequence[int] | None = None) -> i
         raise ValueError(f"{len(lengths)} lengths given for {shape.layers} tower blocks")
     d = shape.width
     total = shape.patches * shape.patch_inputs * d
-    for n in lengths:
-        total += 4 * n * d * d + 2 * n * n * d + 2 * n * d * shape.ffn
+    n = shape.tokens
+    for length in lengths:
+        before, n = length if isinstance(length, tuple) else (length, length)
+        total += 4 * before * d * d + 2 * before * before * d + 2 * n * d * shape.ffn
     if shape.pooling_head:
-        n = lengths[-1] if lengths else shape.tokens
         total += 2 * d * d + 2 * n * d * d + 2 * n * d + 2 * d * shape.ffn
     return total
 
@@ -80,7 +86,8 @@ def prefill_flops(
     per_layer_lengths: Sequence[int],
     images: int = 1,
     *,
-    encoder_lengths: Sequence[int] | None = None,
+    encoder_lengths: Sequence[Length] | None = None,
+    projector_tokens: int | None = None,
     method_macs: float = 0.0,
 ) -> dict[str, float]:
     """FLOPs of the prefill of one sample, by component.
@@ -89,7 +96,9 @@ def prefill_flops(
         config: a Hugging Face configuration, or a :class:`ModelShape`.
         per_layer_lengths: tokens (visual *and* text) that run through each decoder layer.
         images: number of images of the sample; each costs one pass of tower and projector.
-        encoder_lengths: tokens per tower block of each image (default: all).
+        encoder_lengths: tokens per tower block of each image (default: all), as in
+            :func:`encoder_macs`.
+        projector_tokens: tokens of each image that the projector runs on (default: all).
         method_macs: MACs that the pruning method itself spends.
 
     Returns:
@@ -101,7 +110,7 @@ def prefill_flops(
     shape = config if isinstance(config, ModelShape) else read_shape(config)
     parts = {
         "encoder": 2.0 * images * encoder_macs(shape.encoder, encoder_lengths),
-        "projector": 2.0 * images * projector_macs(shape.projector),
+        "projector": 2.0 * images * projector_macs(shape.projector, projector_tokens),
         "method": 2.0 * method_macs,
         "llm": 2.0 * decoder_macs(shape.decoder, per_layer_lengths),
     }

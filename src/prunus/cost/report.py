@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from prunus.cost.flops import FORMULA, prefill_flops
 from prunus.cost.kv import kv_bytes
-from prunus.cost.shapes import read_shape
+from prunus.cost.shapes import ModelShape, read_shape
 from prunus.trace import Record, Report
 
 
@@ -47,12 +47,15 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
     for sample in range(samples):
         text, images = record.text[sample], record.images[sample]
         full = [text + record.original[sample]] * depth
+        lengths, projected = _tower(record, sample, shape)
         dense.append(prefill_flops(shape, full, images))
         pruned.append(
             prefill_flops(
                 shape,
                 [text + layer[sample] for layer in record.per_layer],
                 images,
+                encoder_lengths=lengths,
+                projector_tokens=projected,
                 method_macs=record.method_macs / samples,
             )
         )
@@ -94,6 +97,20 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
             "ratio": _mean(pruned_bytes) / _mean(dense_bytes),
         },
     )
+
+
+def _tower(
+    record: Record, sample: int, shape: ModelShape
+) -> tuple[list[tuple[int, int]] | None, int | None]:
+    """Tokens in attention and MLP of each tower block, and in the projector, of every image of a
+    sample: these models have one grid, and so one schedule."""
+    if record.encoder is None or not record.encoder[sample]:
+        return None, None
+    own = record.encoder[sample][0]
+    extra = shape.encoder.extra
+    gone = shape.encoder.patches - own[-1][1]
+    lengths = [(before + extra, after + extra) for before, after in own]
+    return lengths, shape.projector.tokens - gone
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from prunus.engine.cache import check_cache, is_pruned, length_of
+from prunus.engine.encoder import EncoderStage
 from prunus.engine.finish import resident_cache, spread_output
 from prunus.engine.layout import Layout
 from prunus.engine.plan import Plan
@@ -48,7 +49,12 @@ class Engine:
     _call: _Call = field(default_factory=_Call)
     _grids: list[Grid] | None = None
     _running: Prefill | Resume | None = None
+    _encoder: EncoderStage | None = None
     _handles: list[RemovableHandle] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.plan.encoder is not None:
+            self._encoder = EncoderStage(self.family, self.plan.encoder)
 
     @property
     def _backend(self) -> str:
@@ -65,6 +71,8 @@ class Engine:
             self._add(outer.register_forward_pre_hook(self._on_top, with_kwargs=True))
         self._add(family.core.register_forward_pre_hook(self._on_core, with_kwargs=True))
         self._add(family.tower.register_forward_pre_hook(self._on_tower, with_kwargs=True))
+        if self._encoder is not None:
+            self._encoder.attach(self._add)
         lm = family.language_model
         self._add(lm.register_forward_pre_hook(self._before, with_kwargs=True))
         for number, layer in enumerate(family.layers):
@@ -76,6 +84,8 @@ class Engine:
         while self._handles:
             self._handles.pop().remove()
         self._running, self._call, self._grids = None, _Call(), None
+        if self._encoder is not None:
+            self._encoder.detach()
 
     def _add(self, handle: RemovableHandle) -> None:
         self._handles.append(handle)
@@ -92,7 +102,10 @@ class Engine:
         )
 
     def _on_tower(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._grids = self.family.grids_of(_bind(module, args, kwargs))
+        call = _bind(module, args, kwargs)
+        self._grids = self.family.grids_of(call)
+        if self._encoder is not None:
+            self._encoder.start(call, self._grids)
 
     def _before(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -144,15 +157,19 @@ class Engine:
             return None
         self._running = running
         running.cache = kwargs.get("past_key_values")
-        if self.plan.features:
+        if self.plan.features or self._encoder is not None:
             kwargs = self._cut_features(running, kwargs)
         return (), kwargs
 
     def _cut_features(self, running: Prefill, kwargs: dict[str, Any]) -> dict[str, Any]:
         full, states = running.layout, kwargs["inputs_embeds"]
+        if self._encoder is not None:
+            states = self._encoder.hand_over(running, states)
         for step in self.plan.features:
             states = running.cut(step.method, step.stage, step.cut, states)
         running.entry = layout = running.layout
+        if layout.whole:  # a method in the tower that merged nothing
+            return kwargs
         ids = kwargs.get("position_ids")
         if ids is None:
             ids = full.index[:1]

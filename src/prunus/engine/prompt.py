@@ -21,6 +21,8 @@ class Image:
     positions: Tensor  # int64 [N], logical positions of its grid tokens
     grid: Grid
     present: Tensor  # int64 [n], ascending original indices still there
+    order: int = 0  # number of the image in the call of the tower, before beams repeat it
+    merged_into: Tensor | None = None  # int64 [N], the survivor each token is part of
 
 
 @dataclass
@@ -50,7 +52,7 @@ def find_images(family: Family, placeholders: Tensor, grids: list[Grid] | None) 
         return Prompt([], len(per_row), 1)
     grids, repeats = _match(family, per_row, grids)
     images: list[Image] = []
-    queue = list(grids)
+    queue, first = list(grids), 0
     for sample in range(len(per_row) // repeats):
         found, need = [], per_row[sample * repeats]
         while need > 0 and queue:
@@ -65,8 +67,10 @@ def find_images(family: Family, placeholders: Tensor, grids: list[Grid] | None) 
                 start += before
                 spot = positions[row][start : start + grid.size]
                 present = torch.arange(grid.size, device=spot.device)
-                images.append(Image(row, sample, number, spot, grid, present))
+                order = first + number
+                images.append(Image(row, sample, number, spot, grid, present, order))
                 start += grid.size + after
+        first += len(found)
     if queue:
         raise _mismatch(per_row, grids)
     return Prompt(images, len(per_row) // repeats, repeats)

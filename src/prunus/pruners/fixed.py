@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunus.merging import Merging, TowerView
 from prunus.method import Cut, Method, Selection, View
 from prunus.trace import TraceEntry
 
@@ -19,7 +20,8 @@ class Fixed(Method):
     """Keep exactly the given original token indices at one place.
 
     ``indices`` is ``[sample][image][token]``; a flat list holds for every image of every sample;
-    None keeps everything. :meth:`replay` turns a trace into the list of methods that repeats it.
+    None keeps everything. With ``pairs`` it acts inside the vision tower instead, and merges what
+    they name. :meth:`replay` turns a trace into the list of methods that repeats it.
 
     Raises:
         ValueError: indices that are negative, repeated, out of the grid, already gone, or of
@@ -37,6 +39,11 @@ class Fixed(Method):
         default=1, metadata={"help": "decoder layer at whose input tokens go; none: before the LLM"}
     )
     trim_cache: bool = field(default=False, metadata={"help": "trim earlier layers' cache as well"})
+    pairs: Any = field(
+        default=None, metadata={"help": "[image][(block, sources, destinations)]: in the tower"}
+    )
+    by_size: bool = field(default=True, metadata={"help": "how `pairs` merge: see evoprune"})
+    proportional: bool = field(default=False, metadata={"help": "with `pairs`: see evoprune"})
 
     def __post_init__(self) -> None:
         if self.indices is None:
@@ -54,9 +61,47 @@ class Fixed(Method):
     @staticmethod
     def replay(trace: Sequence[TraceEntry]) -> list[Fixed]:
         """The methods that repeat a trace: one per selection, at the same places."""
-        return [Fixed(entry.kept, entry.layer, entry.trim_cache) for entry in trace]
+        return [
+            Fixed(entry.kept, entry.layer, entry.trim_cache)
+            if entry.steps is None
+            else Fixed(
+                pairs=[steps for sample in entry.steps for steps in sample],
+                by_size=entry.by_size,
+                proportional=entry.proportional,
+            )
+            for entry in trace
+        ]
+
+    @property
+    def acts_in_tower(self) -> bool:
+        return self.pairs is not None
+
+    @property
+    def attention_by_size(self) -> bool:
+        return self.proportional
+
+    def merges(self, blocks: int, original: int) -> Sequence[int]:
+        counts = [0] * blocks
+        for block, sources, _ in self.pairs[0] if self.pairs else []:
+            counts[block] = len(sources)
+        return counts
+
+    def merge(self, view: TowerView) -> Merging:
+        found: list[tuple[Tensor, Tensor]] = []
+        for (image, _), present in zip(view.members, view.present, strict=True):
+            if image >= len(self.pairs):
+                raise ValueError(
+                    f"Fixed holds merges of {len(self.pairs)} images, the tower runs on more"
+                )
+            steps = {block: pair for block, *pair in self.pairs[image]}
+            gone, into = (tokens.to(present.device) for tokens in steps[view.block])
+            found.append((torch.searchsorted(present, gone), torch.searchsorted(present, into)))
+        source, destination = (torch.stack(tokens) for tokens in zip(*found, strict=True))
+        return Merging(source, destination, self.by_size)
 
     def cuts(self, depth: int) -> Sequence[Cut]:
+        if self.acts_in_tower:
+            return []
         return [Cut(self.layer, trim_cache=self.trim_cache)]
 
     def nominal(self, original: int) -> float | None:
