@@ -7,7 +7,8 @@ tokens in a dictionary by their original index.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,29 +16,51 @@ from torch import Tensor
 
 from prunus import TraceEntry
 
+Pairs = tuple[list[int], list[int]]
 
-def attention(block: Any, states: Tensor, log_sizes: Tensor) -> Tensor:
-    """Literal softmax attention ``[S, D]`` of a CLIP or SigLIP block, and its map ``[H, S, S]``."""
+
+@dataclass
+class Seen:
+    """What a merging block offers: original indices of its tokens (no CLS), and for each of them
+    the head-mean of its keys, the attention it receives, and its state behind the attention."""
+
+    block: int
+    order: list[int]
+    keys: Tensor
+    received: Tensor
+    states: Tensor
+
+
+def attention(block: Any, states: Tensor, log_sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Literal softmax attention of a CLIP or SigLIP block: output ``[S, D]``, maps ``[H, S, S]``
+    and head-mean keys ``[S, d]``."""
     module = block.self_attn
     width = module.head_dim
     query, key, value = (getattr(module, f"{name}_proj")(states) for name in ("q", "k", "v"))
-    mixed, maps = [], []
+    mixed, maps, keys = [], [], []
     for head in range(module.num_heads):
         part = slice(head * width, (head + 1) * width)
         logits = query[:, part] @ key[:, part].T / width**0.5 + log_sizes
         maps.append(torch.exp(logits) / torch.exp(logits).sum(1, keepdim=True))
         mixed.append(maps[-1] @ value[:, part])
-    return module.out_proj(torch.cat(mixed, dim=1)), torch.stack(maps)
+        keys.append(key[:, part])
+    mean = sum(keys[1:], keys[0]) / len(keys)
+    return module.out_proj(torch.cat(mixed, dim=1)), torch.stack(maps), mean
 
 
 def merged_tower(
-    model: Any, pixels: Tensor, steps: list[Any], by_size: bool = True, proportional: bool = False
-) -> tuple[dict[int, Tensor], dict[int, int], list[dict[int, int]]]:
-    """Run the tower on one image ``[1, 3, h, w]``, merging the pairs of ``steps``.
+    model: Any,
+    pixels: Tensor,
+    choose: Callable[[Seen], Pairs | None],
+    by_size: bool = True,
+    proportional: bool = False,
+) -> tuple[dict[int, Tensor], list[dict[int, int]]]:
+    """Run the tower on one image ``[1, 3, h, w]``, merging the pairs (sources, destinations;
+    original indices) that ``choose`` names at each block.
 
     Returns:
-        features of what is left by original index (-1: CLS), how many original tokens each
-        stands for, and these sizes behind every block.
+        features of what is left by original index (-1: CLS), and behind every block how many
+        original tokens each stands for.
     """
     tower, config = model.model.vision_tower, model.config
     has_cls = config.vision_config.model_type == "clip_vision_model"
@@ -47,31 +70,38 @@ def merged_tower(
     tokens = {number - has_cls: states[0, number] for number in range(states.shape[1])}
     sizes = dict.fromkeys(tokens, 1)
     history = []
-    pairs = {block: (source, destination) for block, source, destination in steps}
     assert config.vision_feature_layer == -2  # the last block is not read
     for number, block in enumerate(tower.encoder.layers[:-1]):
         order = list(tokens)
         here = torch.stack([tokens[index] for index in order])
         logs = torch.tensor([float(sizes[index]) for index in order]).log() * proportional
-        here = here + attention(block, block.layer_norm1(here), logs)[0]
+        added, maps, keys = attention(block, block.layer_norm1(here), logs)
+        here = here + added
         tokens = dict(zip(order, here, strict=True))
-        if number in pairs:
-            into: dict[int, list[int]] = {}
-            for source, destination in zip(*(t.tolist() for t in pairs[number]), strict=True):
-                into.setdefault(destination, []).append(source)
-            for destination, sources in into.items():
-                met = [destination, *sources]
-                weights = [sizes[index] if by_size else 1 for index in met]
-                whole = sum(w * tokens[index] for w, index in zip(weights, met, strict=True))
-                tokens[destination] = whole / sum(weights)
-                sizes[destination] = sum(sizes[index] for index in met)
-                for index in sources:
-                    del tokens[index], sizes[index]
+        received = maps.mean(0).mean(0)
+        seen = Seen(number, order[has_cls:], keys[has_cls:], received[has_cls:], here[has_cls:])
+        into: dict[int, list[int]] = {}
+        for source, destination in zip(*(choose(seen) or ([], [])), strict=True):
+            into.setdefault(destination, []).append(source)
+        for destination, sources in into.items():
+            met = [destination, *sources]
+            weights = [sizes[index] if by_size else 1 for index in met]
+            whole = sum(w * tokens[index] for w, index in zip(weights, met, strict=True))
+            tokens[destination] = whole / sum(weights)
+            sizes[destination] = sum(sizes[index] for index in met)
+            for index in sources:
+                del tokens[index], sizes[index]
         tokens = {
             index: token + block.mlp(block.layer_norm2(token)) for index, token in tokens.items()
         }
-        history.append(dict(sizes))
-    return tokens, sizes, history
+        history.append({index: size for index, size in sizes.items() if index >= 0})
+    return tokens, history
+
+
+def given(steps: list[Any]) -> Callable[[Seen], Pairs | None]:
+    """The choice that a trace's steps tell of."""
+    pairs = {block: (source.tolist(), destination.tolist()) for block, source, destination in steps}
+    return lambda seen: pairs.get(seen.block)
 
 
 def merged_features(model: Any, pixels: Tensor, trace: list[TraceEntry]) -> Tensor:
@@ -85,10 +115,11 @@ def merged_features(model: Any, pixels: Tensor, trace: list[TraceEntry]) -> Tens
     lead = lead and model.config.vision_feature_select_strategy == "full"
     features = []
     for image, (steps, grid) in enumerate(zip(images, grids, strict=True)):
-        tokens, _, _ = merged_tower(
-            model, pixels[image : image + 1], steps, entry.by_size, entry.proportional
+        one = pixels[image : image + 1]
+        tokens, _ = merged_tower(model, one, given(steps), entry.by_size, entry.proportional)
+        full = torch.zeros(
+            grid.size + lead, model.config.text_config.hidden_size, dtype=model.dtype
         )
-        full = torch.zeros(grid.size + lead, model.config.text_config.hidden_size)
         for index, token in tokens.items():
             if index >= 0 or lead:
                 full[index + lead] = model.model.multi_modal_projector(token)

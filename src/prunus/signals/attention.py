@@ -26,7 +26,11 @@ def last_row(query: Tensor, key: Tensor, visible: Tensor, scaling: float) -> Ten
 
 
 def column_mean(
-    query: Tensor, key: Tensor, scaling: float, bias: Tensor | None = None, budget: int = 2**22
+    query: Tensor,
+    key: Tensor,
+    scaling: float,
+    bias: Tensor | None = None,
+    budget: int | None = None,
 ) -> Tensor:
     """Attention that each token receives: mean of the post-softmax map over heads and queries.
 
@@ -36,19 +40,26 @@ def column_mean(
         query, key: ``[B, H, S, d]``; every query sees every key.
         scaling: factor on the logits, usually ``d ** -0.5``.
         bias: float32 ``[B, S]``, added to the logits of each key.
-        budget: elements of the map that exist at a time; queries are taken in pieces, so that
-            memory grows with S and not with its square.
+        budget: elements of the map that exist at a time (default: what fits the caches of a CPU,
+            or keeps a GPU busy). Heads and queries are taken in pieces, so that memory grows with
+            S and not with its square.
 
     Returns:
         float32 ``[B, S]``; computed in fp32 whatever the input. Each row sums to 1.
     """
     batch, heads, tokens, _ = query.shape
-    columns = key.float().transpose(-1, -2)
-    total = columns.new_zeros(batch, heads, tokens)
-    step = max(1, budget // (batch * heads * tokens))
-    for part in (query.float() * scaling).split(step, dim=2):
-        logits = torch.matmul(part, columns)
-        if bias is not None:
-            logits += bias[:, None, None, :]
-        total += logits.softmax(dim=-1).sum(dim=2)
-    return total.mean(dim=1) / tokens
+    budget = budget or (2**19 if query.device.type == "cpu" else 2**26)
+    queries = (query.float() * scaling).flatten(0, 1)
+    columns = key.float().flatten(0, 1).transpose(1, 2)
+    together = max(1, budget // (tokens * tokens))
+    step = max(1, budget // (together * tokens))
+    shift = None if bias is None else bias.repeat_interleave(heads, 0)[:, None]
+    total = queries.new_zeros(batch * heads, tokens)
+    for first in range(0, batch * heads, together):
+        some = slice(first, first + together)
+        for start in range(0, tokens, step):
+            logits = torch.matmul(queries[some, start : start + step], columns[some])
+            if shift is not None:
+                logits += shift[some]
+            total[some] += logits.softmax(dim=-1).sum(dim=1)
+    return total.view(batch, heads, tokens).mean(dim=1) / tokens
