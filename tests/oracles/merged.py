@@ -75,7 +75,7 @@ def merged_tower(
         order = list(tokens)
         here = torch.stack([tokens[index] for index in order])
         logs = torch.tensor([float(sizes[index]) for index in order]).log() * proportional
-        added, maps, keys = attention(block, block.layer_norm1(here), logs)
+        added, maps, keys = attention(block, block.layer_norm1(here), logs.to(here.dtype))
         here = here + added
         tokens = dict(zip(order, here, strict=True))
         received = maps.mean(0).mean(0)
