@@ -57,12 +57,14 @@ class Report(dict[str, Any]):
     count), ``kept`` (visual tokens left at the last layer), ``average`` (visual tokens per decoder
     layer: the true budget), ``resident`` (visual tokens per layer left in the KV cache) and
     ``per_layer`` (list); ``flops`` (of the prefill): ``dense`` and ``pruned``, each with
-    ``encoder``, ``projector``, ``method``, ``llm``, ``total``, and ``ratio``, ``formula``;
+    ``encoder``, ``projector``, ``method``, ``llm``, ``total``, and ``ratio``, ``encoder_ratio``,
+    ``llm_ratio``, ``formula``;
     ``kv_bytes`` (after the prefill, text included): ``dense``, ``pruned``, ``ratio``.
     """
 
     def __str__(self) -> str:
         tokens, flops, kv = self["tokens"], self["flops"], self["kv_bytes"]
+        in_tower = flops["encoder_ratio"] < 1
         nominal = "its own count" if tokens["nominal"] is None else f"{tokens['nominal']:g}"
         lines = [
             f"method          {self['method']}" + ("" if self["pruned"] else "  (nothing pruned)"),
@@ -71,7 +73,8 @@ class Report(dict[str, Any]):
             f"  true average  {tokens['average']:.1f} per layer; "
             f"{tokens['resident']:.1f} per layer in the KV cache",
             f"prefill FLOPs   {flops['dense']['total']:.3e} -> {flops['pruned']['total']:.3e} "
-            f"({flops['ratio']:.1%}); language model alone {flops['llm_ratio']:.1%}",
+            f"({flops['ratio']:.1%}); language model alone {flops['llm_ratio']:.1%}"
+            + (f", vision tower {flops['encoder_ratio']:.1%}" if in_tower else ""),
             f"KV cache        {kv['dense']:,.0f} -> {kv['pruned']:,.0f} bytes ({kv['ratio']:.1%})",
         ]
         return "\n".join(lines)

@@ -88,6 +88,7 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
             "dense": flops_dense,
             "pruned": flops_pruned,
             "ratio": flops_pruned["total"] / flops_dense["total"],
+            "encoder_ratio": flops_pruned["encoder"] / flops_dense["encoder"],
             "llm_ratio": flops_pruned["llm"] / flops_dense["llm"],
             "formula": FORMULA,
         },
