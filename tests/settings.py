@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from prunus import CLSE, Fixed, Method, Random, methods
+from prunus import CLSE, EvoPrune, Fixed, Method, Random, methods
 
 CHOSEN = {
     "clse": [
@@ -17,6 +17,21 @@ CHOSEN = {
         CLSE(keep=5, variant="hybrid"),
         CLSE(keep=12, variant="released"),
         CLSE(keep=12, variant="released", score_type="attn", trim_cache=False),
+    ],
+    # Two blocks of the LLaVAs' towers reach the projector: 16 tokens become 8 by the second alone,
+    # 4 by both.
+    "evoprune": [
+        EvoPrune(keep=0.5),
+        EvoPrune(keep=5, schedule="mean", start=0),
+        EvoPrune(
+            keep=6,
+            schedule="decreasing",
+            start=0,
+            metric="hidden",
+            proportional=True,
+            by_size=False,
+            order="append",
+        ),
     ],
     "fixed": [
         Fixed([0, 3, 7, 8, 15], layer=2),

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prunus.loading import load
+    from prunus.merging import Merging, TowerView
     from prunus.method import Cut, Method, Selection, View, methods
     from prunus.pruners.clse import CLSE
+    from prunus.pruners.evoprune import EvoPrune
     from prunus.pruners.fixed import Fixed
     from prunus.pruners.random import Random
     from prunus.pruners.uniform import Uniform
@@ -21,12 +23,15 @@ __version__ = "0.1.0"
 _HOME = {
     "CLSE": "prunus.pruners.clse",
     "Cut": "prunus.method",
+    "EvoPrune": "prunus.pruners.evoprune",
     "Fixed": "prunus.pruners.fixed",
+    "Merging": "prunus.merging",
     "Method": "prunus.method",
     "Random": "prunus.pruners.random",
     "Report": "prunus.trace",
     "Run": "prunus.run",
     "Selection": "prunus.method",
+    "TowerView": "prunus.merging",
     "TraceEntry": "prunus.trace",
     "Uniform": "prunus.pruners.uniform",
     "View": "prunus.method",
@@ -38,12 +43,15 @@ _HOME = {
 __all__ = [
     "CLSE",
     "Cut",
+    "EvoPrune",
     "Fixed",
+    "Merging",
     "Method",
     "Random",
     "Report",
     "Run",
     "Selection",
+    "TowerView",
     "TraceEntry",
     "Uniform",
     "View",

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from prunus.budget import Keep, resolve_keep
 from prunus.grid import Grid
+from prunus.merging import Merging, TowerView
 from prunus.signals.topk import stable_topk
 
 _REGISTRY: dict[str, type[Method]] = {}
@@ -117,14 +118,26 @@ class Method:
         keep: Keep | None = getattr(self, "keep", None)
         return None if keep is None else float(resolve_keep(keep, original))
 
+    def asked(self, grid: Grid) -> float | None:
+        """Like :meth:`nominal`, of an image whose tokens lie on ``grid``."""
+        return self.nominal(grid.size)
+
     def score(self, stage: int, view: View) -> Tensor:
         """Float32 ``[G, n]``; the largest are kept, ties by lower index."""
         raise TypeError(f"{type(self).__name__} defines neither score() nor select()")
 
     def select(self, stage: int, view: View) -> Selection:
         """Choose tokens; by default the :meth:`budget` best of :meth:`score`."""
+        return self.rank(stage, view, self.score(stage, view))
+
+    def rank(self, stage: int, view: View, scores: Tensor) -> Selection:
+        """The :meth:`budget` best by ``scores`` ``[G, n]``.
+
+        Raises:
+            ValueError: scores of another shape, or NaN among them.
+        """
         count = min(self.budget(stage, view.grid.size), view.present.shape[1])
-        scores = self.score(stage, view).float()
+        scores = scores.float()
         if scores.shape != view.present.shape:
             raise ValueError(
                 f"{self.name}.score returned shape {tuple(scores.shape)}, "
@@ -137,6 +150,32 @@ class Method:
     def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
         """Multiply-accumulates that scoring one image costs beyond the model's own work."""
         return 0.0
+
+    # -- inside the vision tower ---------------------------------------------------------------
+
+    @property
+    def acts_in_tower(self) -> bool:
+        """Whether :meth:`merge` is to be called at the blocks that :meth:`merges` names."""
+        return False
+
+    @property
+    def attention_by_size(self) -> bool:
+        """Whether the tower's attention is to count a merged token as often as the tokens it stands
+        for: the logarithm of its size is added to the logits (ToMe's proportional attention)."""
+        return False
+
+    def merges(self, blocks: int, original: int) -> Sequence[int]:
+        """Tokens that each of the ``blocks`` tower blocks that reach the projector removes of an
+        image (a frame of a video) that has ``original``.
+
+        Raises:
+            ValueError: the budget cannot be reached; raised before anything runs.
+        """
+        return [0] * blocks
+
+    def merge(self, view: TowerView) -> Merging:
+        """Which ``view.count`` tokens go into which others at this block."""
+        raise TypeError(f"{type(self).__name__} acts in the tower but does not define merge()")
 
     @property
     def query_dependent(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -17,10 +17,15 @@ class TraceEntry:
 
     ``kept[sample][image]`` are ascending indices (int64, CPU) into that image's *original* tokens,
     ``scores[sample][image]`` the float32 scores over those original tokens (NaN where a token was
-    already gone) or None if the method has none, ``grid[sample][image]`` where the tokens lie.
+    already gone) or None if the method has none, ``grid[sample][image]`` where the tokens lie,
+    ``kind[sample][image]`` what they show: "image" or "video".
     ``merged_into[sample][image]``, for methods that merge, gives for every original token the
-    original index of the survivor that now stands for it. ``trim_cache`` tells whether earlier
-    layers dropped the tokens from their cache too.
+    original index of the survivor that now stands for it; ``steps[sample][image]``, where that
+    happened inside the vision tower, the merges in their order: ``(block, sources, destinations)``,
+    original indices, with ``by_size`` (mean of original tokens, or of those that meet) and
+    ``proportional`` (later attention counted tokens by their size). ``trim_cache`` tells whether
+    earlier layers dropped the tokens from their cache too. ``place`` is "encoder" (inside the
+    vision tower), "features" or "decoder".
     """
 
     place: str
@@ -28,9 +33,21 @@ class TraceEntry:
     method: str
     kept: list[list[Tensor]]
     grid: list[list[Grid]]
+    kind: list[list[str]]
     scores: list[list[Tensor]] | None = None
     merged_into: list[list[Tensor]] | None = None
+    steps: list[list[list[tuple[int, Tensor, Tensor]]]] | None = None
     trim_cache: bool = False
+    by_size: bool = True
+    proportional: bool = False
+
+    def of(self, sample: int) -> TraceEntry:
+        """The same selection as a prompt of only this ``sample`` would have made it."""
+        own = {
+            name: None if (value := getattr(self, name)) is None else [value[sample]]
+            for name in ("kept", "grid", "kind", "scores", "merged_into", "steps")
+        }
+        return replace(self, **own)  # type: ignore[arg-type]
 
 
 class Report(dict[str, Any]):
@@ -42,12 +59,14 @@ class Report(dict[str, Any]):
     count), ``kept`` (visual tokens left at the last layer), ``average`` (visual tokens per decoder
     layer: the true budget), ``resident`` (visual tokens per layer left in the KV cache) and
     ``per_layer`` (list); ``flops`` (of the prefill): ``dense`` and ``pruned``, each with
-    ``encoder``, ``projector``, ``method``, ``llm``, ``total``, and ``ratio``, ``formula``;
+    ``encoder``, ``projector``, ``method``, ``llm``, ``total``, and ``ratio``, ``encoder_ratio``,
+    ``llm_ratio``, ``formula``;
     ``kv_bytes`` (after the prefill, text included): ``dense``, ``pruned``, ``ratio``.
     """
 
     def __str__(self) -> str:
         tokens, flops, kv = self["tokens"], self["flops"], self["kv_bytes"]
+        in_tower = flops["encoder_ratio"] < 1
         nominal = "its own count" if tokens["nominal"] is None else f"{tokens['nominal']:g}"
         lines = [
             f"method          {self['method']}" + ("" if self["pruned"] else "  (nothing pruned)"),
@@ -56,7 +75,8 @@ class Report(dict[str, Any]):
             f"  true average  {tokens['average']:.1f} per layer; "
             f"{tokens['resident']:.1f} per layer in the KV cache",
             f"prefill FLOPs   {flops['dense']['total']:.3e} -> {flops['pruned']['total']:.3e} "
-            f"({flops['ratio']:.1%}); language model alone {flops['llm_ratio']:.1%}",
+            f"({flops['ratio']:.1%}); language model alone {flops['llm_ratio']:.1%}"
+            + (f", vision tower {flops['encoder_ratio']:.1%}" if in_tower else ""),
             f"KV cache        {kv['dense']:,.0f} -> {kv['pruned']:,.0f} bytes ({kv['ratio']:.1%})",
         ]
         return "\n".join(lines)

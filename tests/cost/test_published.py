@@ -86,8 +86,8 @@ def test_wrong_number_of_layers_and_unknown_architectures_are_refused() -> None:
     config = llava_7b()
     with pytest.raises(ValueError, match="32 decoder layers"):
         prefill_flops(config, [626] * 31)
-    with pytest.raises(ValueError, match="24 tower blocks"):
-        prefill_flops(config, [626] * 32, encoder_lengths=[577])
+    with pytest.raises(ValueError, match="merges of 2 images given for 1"):
+        prefill_flops(config, [626] * 32, merges=[[], []])
     with pytest.raises(ValueError, match="32 decoder layers"):
         kv_bytes(read_shape(config).decoder, [626], 2)
     with pytest.raises(ValueError, match="vision tower"):

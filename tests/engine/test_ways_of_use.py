@@ -10,10 +10,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 import prunus
-from prunus import CLSE, Fixed, Random
+from prunus import CLSE, EvoPrune, Fixed, Random
 from tests.conftest import DEPTH, MODELS, Case, prompts_for
-from tests.engine.test_invariants import gap, plain, survivors
-from tests.oracles.masked import masked_logits, visibility
+from tests.engine.test_invariants import gap, masked_logits, plain, survivors
+from tests.oracles.masked import visibility
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False}
 
@@ -25,7 +25,7 @@ def test_right_padding_in_forward(case: Case) -> None:
     for name in {"input_ids", "attention_mask", "mm_token_type_ids"} & set(left):
         rows = zip(left[name], pads, strict=True)
         right[name] = torch.stack([row.roll(-n) for row, n in rows])
-    for method in (CLSE(keep=5, variant="hybrid"), Random(keep=5, layer=None)):
+    for method in (CLSE(keep=5, variant="hybrid"), Random(keep=5, layer=None), EvoPrune(keep=0.5)):
         with prunus.prune(case.model, method) as run:
             expected = plain(case.model, left)
         with prunus.prune(case.model, method) as other:
@@ -50,7 +50,9 @@ def test_sampling_is_reproducible(case: Case) -> None:
     assert several.shape[0] == 6
 
 
-@pytest.mark.parametrize("method", [CLSE(keep=5, variant="released"), Random(keep=4, layer=None)])
+@pytest.mark.parametrize(
+    "method", [CLSE(keep=5, variant="released"), Random(keep=4, layer=None), EvoPrune(keep=0.5)]
+)
 def test_bfloat16_stays_within_the_spread_of_the_backends(case: Case, method: Any) -> None:
     inputs = case.prompts.rows(2, 1)
     exact = plain(case.model, inputs)
@@ -65,7 +67,7 @@ def test_bfloat16_stays_within_the_spread_of_the_backends(case: Case, method: An
         found = plain(model, inputs).float()
     spots = case.prompts.spots(inputs["input_ids"])
     visible = visibility(run.trace, spots, mask, DEPTH, mask.shape[1])
-    expected = masked_logits(model, inputs, visible).float()
+    expected = masked_logits(model, inputs, visible, run.trace).float()
     assert gap(found, expected, survivors(case, inputs, run.trace)) <= 2 * spread
 
 
@@ -123,7 +125,7 @@ def test_hidden_states_have_full_length(case: Case) -> None:
             layer.register_forward_hook(lambda m, a, o: expected.append(o))
             for layer in case.model.model.language_model.layers
         ]
-        masked_logits(case.model, inputs, visible)
+        masked_logits(case.model, inputs, visible, run.trace)
         for hook in hooks:
             hook.remove()
     alive = survivors(case, inputs, run.trace)
@@ -182,7 +184,7 @@ def test_composition_of_two_methods(case: Case) -> None:
     mask = inputs["attention_mask"]
     visible = visibility(run.trace, spots, mask, DEPTH, mask.shape[1])
     alive = survivors(case, inputs, run.trace)
-    assert gap(found, masked_logits(case.model, inputs, visible), alive) < 1e-4
+    assert gap(found, masked_logits(case.model, inputs, visible, run.trace), alive) < 1e-4
     assert run.report()["method"] == "clse + random"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from prunus import CLSE
+from prunus import CLSE, EvoPrune
 from prunus.builtin.scenes import object_coverage
 from prunus.evaluate import EvalSet, load_file, make_cells
 from prunus.evaluate.cells import ground_truth
@@ -51,13 +51,27 @@ def test_ground_truth_needs_a_scene() -> None:
 def test_default_cells_are_comparable() -> None:
     cells = make_cells()
     assert cells[0].name == "dense" and len({cell.key for cell in cells}) == len(cells)
-    assert len(cells) == 3 + 3 * (7 + 3)
+    # 10 methods without a seed, random with three, one composition, the ground truth
+    assert len(cells) == 3 + 3 * (10 + 3 + 1 + 1)
     for cell in cells:
         if cell.method is not None:
-            cuts = cell.method.cuts(12)
-            assert cuts[0].layer == 1
-            assert len(cuts) == (3 if cell.name.endswith("released") else 1)
-            assert cell.method.nominal(576) in (192, 128, 64)
+            last = cell.method[-1] if isinstance(cell.method, tuple) else cell.method
+            assert last.nominal(576) in (192, 128, 64)
+            cuts = last.cuts(12)
+            assert bool(cuts) != last.acts_in_tower
+            if cuts:
+                assert cuts[0].layer == 1
+                assert len(cuts) == (3 if cell.name.endswith("released") else 1)
+
+
+def test_cells_that_act_in_the_tower() -> None:
+    names = ["evoprune", "evoprune-noattn", "evoprune-nodiv", "tome", "evoprune+clse", "clse"]
+    cells = {cell.name: cell for cell in make_cells(names, [1 / 9])}
+    assert [name for name in names if not cells[name].acts_in_tower] == ["clse"]
+    assert cells["tome"].method == EvoPrune(keep=1 / 9, protect=0.0, diversity=0.0)
+    assert cells["evoprune+clse"].method == (EvoPrune(keep=0.5), CLSE(keep=1 / 9))
+    with pytest.raises(ValueError, match="leaves 50%, 0.6 cannot be kept"):
+        make_cells(["evoprune+clse"], [0.6])
 
 
 def test_names_of_methods_and_of_configurations() -> None:

@@ -38,10 +38,12 @@ def test_batched_answers_are_those_of_single_prompts(tiny: Any, questions: EvalS
         )
 
 
-def test_answers_are_those_of_the_plain_way(tiny: Any, questions: EvalSet) -> None:
+@pytest.mark.parametrize("name", ["clse", "evoprune", "evoprune+clse"])
+def test_answers_are_those_of_the_plain_way(tiny: Any, questions: EvalSet, name: str) -> None:
     model, processor = tiny
     few = questions.first(2)
-    found = evaluate(model, processor, few, make_cells(["clse"], [64]))
+    cells = make_cells([name], [64])
+    found = evaluate(model, processor, few, cells)
     for number, query in enumerate(few.queries):
         content = [{"type": "image"}, {"type": "text", "text": query.text}]
         prompt = processor.apply_chat_template(
@@ -50,7 +52,7 @@ def test_answers_are_those_of_the_plain_way(tiny: Any, questions: EvalSet) -> No
         inputs = processor(images=few.images[query.image](), text=prompt, return_tensors="pt")
         start = inputs["input_ids"].shape[1]
         plain = model.generate(**inputs, max_new_tokens=4, do_sample=False)
-        with prunus.prune(model, "clse", keep=64) as run:
+        with prunus.prune(model, cells[1].method) as run:
             pruned = model.generate(**inputs, max_new_tokens=4, do_sample=False)
         for outcome, output in zip(found, (plain, pruned), strict=True):
             text = processor.tokenizer.decode(output[0, start:], skip_special_tokens=True)

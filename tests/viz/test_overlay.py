@@ -39,6 +39,7 @@ def entry(kept: list[int], scores: Any = None, layer: int | None = 1) -> TraceEn
         method="clse",
         kept=[[torch.tensor(kept)]],
         grid=[[GRID]],
+        kind=[["image"]],
         scores=None if scores is None else [[torch.tensor(scores)]],
     )
 

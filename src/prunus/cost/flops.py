@@ -19,6 +19,7 @@ from prunus.cost.shapes import (
     WindowedShape,
     read_shape,
 )
+from prunus.cost.tower import Step, needed, tower_work
 from prunus.grid import Grid
 
 FORMULA = (
@@ -52,80 +53,51 @@ def decoder_macs(shape: DecoderShape, lengths: Sequence[int]) -> int:
 
 def encoder_macs(
     shape: EncoderShape | WindowedShape,
-    lengths: Sequence[int] | None = None,
     grid: Grid | None = None,
+    steps: Sequence[Step] = (),
 ) -> int:
     """MACs of the vision tower for one image.
 
     Args:
         shape: sizes of the tower.
-        lengths: tokens that run through each block, for methods that merge inside the tower;
-            by default all of them everywhere.
         grid: of the visual tokens, for a tower that takes images of any size.
+        steps: merges inside the tower, by which later work gets less (see
+            :func:`prunus.cost.tower.tower_work`).
 
     Raises:
-        ValueError: not one length per block; a tower that needs the grid and was given none, or
-            lengths, whose distribution over its windows nobody has said.
+        ValueError: a tower that needs the grid and was given none.
     """
-    if isinstance(shape, WindowedShape):
-        if lengths is not None:
-            raise ValueError("tokens per block do not say how many each window lost")
-        return _windowed_macs(shape, _needed(grid))
-    lengths = [shape.tokens] * shape.layers if lengths is None else lengths
-    if len(lengths) != shape.layers:
-        raise ValueError(f"{len(lengths)} lengths given for {shape.layers} tower blocks")
+    work = tower_work(shape, grid, steps)
     d = shape.width
-    total = shape.patches * shape.patch_inputs * d
-    for n in lengths:
-        total += 4 * n * d * d + 2 * n * n * d + 2 * n * d * shape.ffn
-    if shape.pooling_head:
-        n = lengths[-1] if lengths else shape.tokens
+    matrices = 3 if isinstance(shape, WindowedShape) else 2  # of the MLP: gated or plain
+    total = _embedded(shape, grid) * shape.patch_inputs * d
+    for block in work:
+        total += 4 * block.attended * d * d + 2 * block.pairs * d
+        total += matrices * block.fed * d * shape.ffn
+    if isinstance(shape, EncoderShape) and shape.pooling_head:
+        n = work[-1].fed if work else shape.tokens
         total += 2 * d * d + 2 * n * d * d + 2 * n * d + 2 * d * shape.ffn
     return total
 
 
-def _windowed_macs(shape: WindowedShape, grid: Grid) -> int:
-    d, unit = shape.width, shape.merge**2
-    patches = grid.size * unit
-    per_frame = grid.rows * grid.cols * unit
-    # Windows at the right and lower border are smaller, not padded.
-    windows = [
-        height * width * unit
-        for height in _pieces(grid.rows, shape.window)
-        for width in _pieces(grid.cols, shape.window)
-    ]
-    pairs = {True: per_frame**2, False: sum(window**2 for window in windows)}
-    total = patches * shape.patch_inputs * d
-    for block in range(shape.layers):
-        attention = 2 * grid.frames * pairs[block in shape.full] * d
-        total += 4 * patches * d * d + attention + 3 * patches * d * shape.ffn
-    return total
-
-
-def _pieces(side: int, window: int) -> list[int]:
-    """Sides of the windows that cover ``side`` tokens."""
-    whole, rest = divmod(side, window)
-    return [window] * whole + [rest] * (rest > 0)
-
-
-def _needed(grid: Grid | None) -> Grid:
-    if grid is None:
-        raise ValueError("the cost of this tower depends on the size of each image: give its grid")
-    return grid
+def _embedded(shape: EncoderShape | WindowedShape, grid: Grid | None) -> int:
+    """Patches that are embedded."""
+    if isinstance(shape, EncoderShape):
+        return shape.patches
+    return needed(grid).size * shape.merge**2
 
 
 def projector_macs(
-    shape: ProjectorShape | MergerShape, tokens: int | None = None, grid: Grid | None = None
+    shape: ProjectorShape | MergerShape, grid: Grid | None = None, gone: int = 0
 ) -> int:
-    """MACs of the projector for one image of ``tokens`` tokens (default: all of them).
+    """MACs of the projector for one image, of which ``gone`` tokens were merged away before it.
 
     Raises:
-        ValueError: neither the tokens nor the ``grid`` of an image of any size are given.
+        ValueError: a projector that needs the ``grid`` and was given none.
     """
     if isinstance(shape, MergerShape):
-        count = _needed(grid).size if tokens is None else tokens
-        return count * shape.inputs * (shape.inputs + shape.width)
-    return (shape.tokens if tokens is None else tokens) * shape.width * (shape.inputs + shape.width)
+        return (needed(grid).size - gone) * shape.inputs * (shape.inputs + shape.width)
+    return (shape.tokens - gone) * shape.width * (shape.inputs + shape.width)
 
 
 def prefill_flops(
@@ -133,7 +105,7 @@ def prefill_flops(
     per_layer_lengths: Sequence[int],
     images: int | Sequence[Grid] = 1,
     *,
-    encoder_lengths: Sequence[int] | None = None,
+    merges: Sequence[Sequence[Step]] | None = None,
     method_macs: float = 0.0,
 ) -> dict[str, float]:
     """FLOPs of the prefill of one sample, by component.
@@ -143,20 +115,29 @@ def prefill_flops(
         per_layer_lengths: tokens (visual *and* text) that run through each decoder layer.
         images: number of images of the sample, or their grids (which a tower for images of any
             size needs); each costs one pass of tower and projector.
-        encoder_lengths: tokens per tower block of each image (default: all).
+        merges: for each image, what a method merged inside the tower (default: nothing).
         method_macs: MACs that the pruning method itself spends.
 
     Returns:
         ``encoder``, ``projector``, ``method``, ``llm`` and their sum ``total``, in FLOPs.
 
     Raises:
-        ValueError: an unknown architecture, or not one length per layer.
+        ValueError: an unknown architecture, not one length per layer, not one list of merges per
+            image.
     """
     shape = config if isinstance(config, ModelShape) else read_shape(config)
     grids: Sequence[Grid | None] = [None] * images if isinstance(images, int) else images
+    steps: Sequence[Sequence[Step]] = [()] * len(grids) if merges is None else merges
+    if len(steps) != len(grids):
+        raise ValueError(f"merges of {len(steps)} images given for {len(grids)} images")
+    encoder, projector = 0, 0
+    for grid, own in zip(grids, steps, strict=True):
+        encoder += encoder_macs(shape.encoder, grid, own)
+        gone = sum(len(sources) for _, sources, _ in own)
+        projector += projector_macs(shape.projector, grid, gone)
     parts = {
-        "encoder": 2.0 * sum(encoder_macs(shape.encoder, encoder_lengths, g) for g in grids),
-        "projector": 2.0 * sum(projector_macs(shape.projector, grid=g) for g in grids),
+        "encoder": 2.0 * encoder,
+        "projector": 2.0 * projector,
         "method": 2.0 * method_macs,
         "llm": 2.0 * decoder_macs(shape.decoder, per_layer_lengths),
     }

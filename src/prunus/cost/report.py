@@ -40,6 +40,8 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
             f"cache, the model has {depth}"
         )
 
+    inside = [entry for entry in record.entries if entry.place == "encoder"]
+    merges = inside[0].steps if inside else None
     dense: list[dict[str, float]] = []
     pruned: list[dict[str, float]] = []
     dense_bytes: list[float] = []
@@ -53,6 +55,7 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
                 shape,
                 [text + layer[sample] for layer in record.per_layer],
                 images,
+                merges=None if merges is None else merges[sample],
                 method_macs=record.method_macs / samples,
             )
         )
@@ -85,6 +88,7 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
             "dense": flops_dense,
             "pruned": flops_pruned,
             "ratio": flops_pruned["total"] / flops_dense["total"],
+            "encoder_ratio": _ratio(flops_pruned["encoder"], flops_dense["encoder"]),
             "llm_ratio": flops_pruned["llm"] / flops_dense["llm"],
             "formula": FORMULA,
         },
@@ -98,6 +102,11 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
 
 def _mean(values: Sequence[float]) -> float:
     return float(sum(values)) / len(values)
+
+
+def _ratio(part: float, whole: float) -> float:
+    """1 where there is nothing, as in a prompt without images."""
+    return part / whole if whole else 1.0
 
 
 def _mean_of_parts(parts: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from torch.utils.hooks import RemovableHandle
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from prunus.engine.cache import check_cache, is_pruned, length_of
+from prunus.engine.calls import by_name
+from prunus.engine.encoder import EncoderStage
 from prunus.engine.finish import resident_cache, spread_output
 from prunus.engine.layout import Layout
 from prunus.engine.plan import Plan
@@ -49,7 +50,12 @@ class Engine:
     _call: _Call = field(default_factory=_Call)
     _announced: dict[str, list[Grid]] = field(default_factory=dict)
     _running: Prefill | Resume | None = None
+    _encoder: EncoderStage | None = None
     _handles: list[RemovableHandle] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.plan.encoder is not None:
+            self._encoder = EncoderStage(self.family, self.plan.encoder)
 
     @property
     def _backend(self) -> str:
@@ -65,6 +71,8 @@ class Engine:
         for outer in {id(module): module for module in (model, family.top)}.values():
             self._add(outer.register_forward_pre_hook(self._on_top, with_kwargs=True))
         self._add(family.core.register_forward_pre_hook(self._on_core, with_kwargs=True))
+        if self._encoder is not None:
+            self._encoder.attach(self._add)
         lm = family.language_model
         self._add(lm.register_forward_pre_hook(self._before, with_kwargs=True))
         for number, layer in enumerate(family.layers):
@@ -76,12 +84,16 @@ class Engine:
         while self._handles:
             self._handles.pop().remove()
         self._running, self._call, self._announced = None, _Call(), {}
+        if self._encoder is not None:
+            self._encoder.detach()
 
     @contextmanager
     def announced(self, call: Mapping[str, Any]) -> Iterator[None]:
         """For the time of one ``generate`` with the arguments ``call``: it runs the tower before
         the prompt is expanded for beams, and ``forward`` then sees features without grids."""
         self._announced = self.family.grids_of(call)
+        if self._encoder is not None:
+            self._encoder.expect(self._announced)
         try:
             yield
         finally:
@@ -91,12 +103,14 @@ class Engine:
         self._handles.append(handle)
 
     def _on_top(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        bound = _bind(module, args, kwargs)
+        bound = by_name(module, args, kwargs)
         self._call = _Call(bound.get("labels"), bound.get("logits_to_keep", 0))
 
     def _on_core(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        outer = self._call
-        self._call = _Call(outer.labels, outer.logits_to_keep, _bind(module, args, kwargs))
+        outer, core = self._call, by_name(module, args, kwargs)
+        self._call = _Call(outer.labels, outer.logits_to_keep, core)
+        if self._encoder is not None:
+            self._encoder.expect(self.family.grids_of(core))
 
     def _before(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -149,15 +163,19 @@ class Engine:
             return None
         self._running = running
         running.cache = kwargs.get("past_key_values")
-        if self.plan.features:
+        if self.plan.features or self._encoder is not None:
             kwargs = self._cut_features(running, kwargs)
         return (), kwargs
 
     def _cut_features(self, running: Prefill, kwargs: dict[str, Any]) -> dict[str, Any]:
         full, states = running.layout, kwargs["inputs_embeds"]
+        if self._encoder is not None:
+            states = self._encoder.hand_over(running, states)
         for step in self.plan.features:
             states = running.cut(step.method, step.stage, step.cut, states)
         running.entry = layout = running.layout
+        if layout.whole:  # a method in the tower that merged nothing
+            return kwargs
         ids = kwargs.get("position_ids")
         if ids is None:
             ids = full.index[:1]
@@ -220,13 +238,6 @@ class Engine:
         resident_cache(running, output.past_key_values)
         running.release()
         return spread_output(running, output)
-
-
-def _bind(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of a call by name, however they were given."""
-    if not args:
-        return kwargs
-    return {**inspect.signature(module.forward).bind_partial(*args).arguments, **kwargs}
 
 
 def _refuse_maps(module: nn.Module, kwargs: dict[str, Any]) -> None:

@@ -26,16 +26,25 @@ class Plan:
     Attributes:
         features: stages before the language model; decoder: stages by layer.
         noted: decoder layers whose input states some stage wants to see again.
+        encoder: the method that acts inside the vision tower, if there is one.
     """
 
     methods: tuple[Method, ...]
     features: tuple[Step, ...]
     decoder: dict[int, tuple[Step, ...]]
     noted: set[int]
+    encoder: Method | None = None
 
     @property
     def query_dependent(self) -> bool:
         return any(method.query_dependent for method in self.methods)
+
+    @property
+    def last(self) -> Method:
+        """The method whose stage data meets last: its count is what is left."""
+        if self.decoder:
+            return self.decoder[max(self.decoder)][-1].method
+        return self.features[-1].method if self.features else self.methods[-1]
 
     @property
     def name(self) -> str:
@@ -52,6 +61,12 @@ def make_plan(methods: Sequence[Method], family: Family, positions: str) -> Plan
     if not methods:
         raise ValueError("no method given: name one, for example prunus.prune(model, 'clse')")
     depth = len(family.layers)
+    inside = [method for method in methods if method.acts_in_tower]
+    if len(inside) > 1:
+        raise ValueError(
+            f"{' and '.join(method.name for method in inside)} both merge inside the vision tower: "
+            "give one of them"
+        )
     steps = [
         Step(method, stage, cut)
         for method in methods
@@ -71,6 +86,8 @@ def make_plan(methods: Sequence[Method], family: Family, positions: str) -> Plan
                 f"{step.method.name} needs the whole grid of each image, but "
                 f"{others[-1].method.name} removes tokens before it: change their order or layers"
             )
+        if inside and step.stage == 0 and step.method.needs_intact_grid:
+            _check_spread(step.method, inside[0])
     if any(step.cut.attention for step in steps):
         family.check_attention()
     features = tuple(step for step in ordered if step.cut.layer is None)
@@ -86,7 +103,17 @@ def make_plan(methods: Sequence[Method], family: Family, positions: str) -> Plan
             f"{next(iter(decoder.values()))[0].method.name} removes them inside it"
         )
     noted = {layer for step in steps for layer in (*step.cut.snapshots, *step.cut.attention)}
-    return Plan(tuple(methods), features, decoder, noted)
+    return Plan(tuple(methods), features, decoder, noted, inside[0] if inside else None)
+
+
+def _check_spread(method: Method, before: Method) -> None:
+    """Behind a merge, the score of a method that needs the whole grid is computed on survivors
+    spread back over it and averaged: that takes a score, not a selection of its own."""
+    if before is not method and type(method).select is not Method.select:
+        raise ValueError(
+            f"{method.name} needs the whole grid and makes its own selection, so it cannot run "
+            f"behind {before.name}, which merges tokens"
+        )
 
 
 def _of(steps: list[Step], method: Method) -> list[Step]:

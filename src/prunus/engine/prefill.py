@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from prunus.engine.groups import Reduced
 from prunus.engine.layout import Layout
 from prunus.engine.masks import causal_mask
 from prunus.engine.prompt import Prompt
+from prunus.engine.spread import per_survivor, spread_view
 from prunus.families import Family
 from prunus.grid import Grid
-from prunus.method import Cut, Method, View
+from prunus.method import Cut, Method, Selection, View
 from prunus.signals.attention import last_row
 
 Rope = tuple[Tensor, Tensor]
@@ -21,12 +23,15 @@ Rope = tuple[Tensor, Tensor]
 
 @dataclass
 class Chosen:
-    """One selection as it was made; tensors stay on their device until somebody looks."""
+    """One selection as it was made; tensors stay on their device until somebody looks. ``reduced``
+    is what the vision tower left of each image, where the selection was made in there."""
 
     cut: Cut
     method: str
     kept: list[Tensor]
     scores: list[Tensor] | None
+    reduced: list[Reduced] | None = None
+    proportional: bool = False
 
 
 class Prefill:
@@ -56,6 +61,7 @@ class Prefill:
         self.cache: Cache | None = None
         self.compact = False  # positions were closed up before the language model
         self.macs = 0.0
+        self.tower_macs = 0.0  # of all images of the call, before beams repeat them
         self.element_size: int = family.top.dtype.itemsize
         self._noting = noted
         self._states: dict[int, tuple[Tensor, Layout, Rope]] = {}
@@ -108,8 +114,7 @@ class Prefill:
             groups.setdefault((image.grid, image.present.shape[0]), []).append(number)
         with torch.no_grad():
             for (grid, count), members in groups.items():
-                view = self._view(members, grid, states)
-                selection = method.select(stage, view)
+                selection = self._select(method, stage, self._view(members, grid, states), members)
                 self.macs += len(members) * method.macs(stage, grid, count, states.shape[-1])
                 for place, number in enumerate(members):
                     present = self.images[number].present
@@ -122,6 +127,51 @@ class Prefill:
         chosen = [indices for indices in kept if indices is not None]
         scored = [values for values in scores if values is not None]
         self.chosen.append(Chosen(cut, method.name, chosen, scored or None))
+        return self._drop(chosen, cut, states)
+
+    def adopt(self, method: Method, reduced: dict[str, list[Reduced]], states: Tensor) -> Tensor:
+        """Take over what ``method`` left of each image inside the vision tower (``reduced``, by
+        kind and in the order of its calls), and return ``states`` without the empty places.
+
+        Raises:
+            ValueError: ``states`` do not hold the features of that call.
+        """
+        own = [reduced[image.kind][image.order] for image in self.images]
+        chosen = []
+        for image, one in zip(self.images, own, strict=True):
+            device = image.positions.device
+            chosen.append(one.kept.to(device))
+            image.merged_into = one.merged_into.to(device)
+            if len(one.kept) < image.grid.size:
+                _check_places(states[image.row, image.positions], one)
+        scores = None
+        if any(one.scores is not None for one in own):  # an image within its budget has none
+            scores = [
+                torch.full((len(one.merged_into),), float("nan"))
+                if one.scores is None
+                else one.scores
+                for one in own
+            ]
+        self.chosen.append(
+            Chosen(Cut(None), method.name, chosen, scores, own, method.attention_by_size)
+        )
+        if all(len(one.kept) == len(one.merged_into) for one in own):
+            return states  # nothing was merged
+        return self._drop(chosen, Cut(None), states)
+
+    def _select(self, method: Method, stage: int, view: View, members: list[int]) -> Selection:
+        """What ``method`` keeps. Where it needs the whole grid and tokens were merged, survivors
+        are spread over the cells that they stand for, and the scores of these are averaged."""
+        owners = [self.images[number].merged_into for number in members]
+        merged = [owner for owner in owners if owner is not None]
+        if stage or view.intact or not method.needs_intact_grid or not merged:
+            return method.select(stage, view)
+        slots = torch.searchsorted(view.present, torch.stack(merged))
+        scores = method.score(stage, spread_view(view, slots))
+        return method.rank(stage, view, per_survivor(scores, slots, view.present.shape[1]))
+
+    def _drop(self, chosen: list[Tensor], cut: Cut, states: Tensor) -> Tensor:
+        """Go on with the ``chosen`` original tokens of each image only."""
         before = self.layout
         present = before.present.clone()
         for image, indices in zip(self.images, chosen, strict=True):
@@ -204,3 +254,17 @@ class Prefill:
         if layout.valid is not None:
             visible = visible & layout.valid.to(device)
         return last_row(query, key, visible, self.family.scaling(layer)), layout
+
+
+def _check_places(states: Tensor, reduced: Reduced) -> None:
+    """Raise ValueError unless exactly the survivors' places hold features: the tower may have run
+    on other images since these were made."""
+    filled = (states != 0).any(dim=-1)
+    expected = torch.zeros_like(filled)
+    expected[reduced.kept.to(filled.device)] = True
+    if not torch.equal(filled, expected):
+        raise ValueError(
+            "the image features of this prompt are not those of the vision tower's last call "
+            "inside prunus.prune, so it is unknown where their tokens lie: compute them right "
+            "before the call, or pass pixel values"
+        )

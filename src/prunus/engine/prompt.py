@@ -21,6 +21,9 @@ class Image:
     positions: Tensor  # int64 [N], logical positions of its grid tokens
     grid: Grid
     present: Tensor  # int64 [n], ascending original indices still there
+    kind: str  # of visual input: "image" or "video"
+    order: int  # its number among those of its kind, before beams repeat it
+    merged_into: Tensor | None = None  # int64 [N], the survivor each token is part of
 
 
 @dataclass
@@ -47,7 +50,7 @@ def find_images(
         ValueError: placeholders and grids do not match.
     """
     rows = len(next(iter(placeholders.values())))
-    found: list[list[_Spot]] = [[] for _ in range(rows)]
+    found: list[list[Image]] = [[] for _ in range(rows)]
     repeats: set[int] = set()
     for kind, places in placeholders.items():
         positions = [row.nonzero().flatten() for row in places]
@@ -62,20 +65,13 @@ def find_images(
         )
     (step,) = repeats
     images: list[Image] = []
-    for row, spots in enumerate(found):
-        if len({spot.kind for spot in spots}) > 1:  # found kind by kind: into the prompt's order
-            spots.sort(key=lambda spot: int(spot.positions[0]))
-        for number, spot in enumerate(spots):
-            present = torch.arange(spot.grid.size, device=spot.positions.device)
-            images.append(Image(row, row // step, number, spot.positions, spot.grid, present))
+    for row in found:
+        if len({image.kind for image in row}) > 1:  # found kind by kind: into the prompt's order
+            row.sort(key=lambda image: int(image.positions[0]))
+        for number, image in enumerate(row):
+            image.image = number
+            images.append(image)
     return Prompt(images, rows // step, step)
-
-
-@dataclass
-class _Spot:
-    kind: str
-    positions: Tensor
-    grid: Grid
 
 
 def _place(
@@ -83,13 +79,13 @@ def _place(
     kind: str,
     positions: list[Tensor],
     grids: list[Grid] | None,
-    found: list[list[_Spot]],
+    found: list[list[Image]],
 ) -> int:
     """Add to ``found``, row by row, where the inputs of one kind lie; return how often every row
     is repeated."""
     per_row = [len(row) for row in positions]
     grids, repeats = _match(family, kind, per_row, grids)
-    queue = list(grids)
+    queue, first = list(grids), 0
     for sample in range(len(per_row) // repeats):
         own, need = [], per_row[sample * repeats]
         while need > 0 and queue:
@@ -99,11 +95,15 @@ def _place(
             raise _mismatch(kind, per_row, grids)
         for row in range(sample * repeats, (sample + 1) * repeats):
             start = 0
-            for grid in own:
+            for number, grid in enumerate(own):
                 before, after = family.extra_tokens(grid)
                 start += before
-                found[row].append(_Spot(kind, positions[row][start : start + grid.size], grid))
+                spot = positions[row][start : start + grid.size]
+                present = torch.arange(grid.size, device=spot.device)
+                order = first + number
+                found[row].append(Image(row, sample, number, spot, grid, present, kind, order))
                 start += grid.size + after
+        first += len(own)
     if queue:
         raise _mismatch(kind, per_row, grids)
     return repeats

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
 from torch import Tensor
 
 from prunus.engine.plan import Plan
@@ -9,33 +13,48 @@ from prunus.engine.prefill import Prefill
 from prunus.grid import Grid
 from prunus.trace import Record, TraceEntry
 
+T = TypeVar("T")
+U = TypeVar("U")
+
 
 def make_trace(prefill: Prefill) -> list[TraceEntry]:
     """One entry per selection; of beams, which choose alike, the first row speaks."""
     firsts = [n for n, image in enumerate(prefill.images) if image.row % prefill.repeats == 0]
 
-    def nested(values: list[Tensor]) -> list[list[Tensor]]:
-        samples: list[list[Tensor]] = [[] for _ in range(prefill.samples)]
+    def nested(values: Sequence[T], convert: Callable[[T], U]) -> list[list[U]]:
+        samples: list[list[U]] = [[] for _ in range(prefill.samples)]
         for number in firsts:
-            samples[prefill.images[number].sample].append(values[number].cpu())
+            samples[prefill.images[number].sample].append(convert(values[number]))
         return samples
 
-    grids = [
-        [prefill.images[n].grid for n in firsts if prefill.images[n].sample == sample]
-        for sample in range(prefill.samples)
-    ]
-    return [
-        TraceEntry(
-            place="features" if chosen.cut.layer is None else "decoder",
+    grids = nested(prefill.images, lambda image: image.grid)
+    kinds = nested(prefill.images, lambda image: image.kind)
+    entries = []
+    for chosen in prefill.chosen:
+        place = "features" if chosen.cut.layer is None else "decoder"
+        entry = TraceEntry(
+            place=place if chosen.reduced is None else "encoder",
             layer=chosen.cut.layer,
             method=chosen.method,
-            kept=nested(chosen.kept),
+            kept=nested(chosen.kept, Tensor.cpu),
             grid=grids,
-            scores=None if chosen.scores is None else nested(chosen.scores),
+            kind=kinds,
+            scores=None if chosen.scores is None else nested(chosen.scores, Tensor.cpu),
             trim_cache=chosen.cut.trim_cache,
         )
-        for chosen in prefill.chosen
-    ]
+        if chosen.reduced is not None:
+            entry = replace(
+                entry,
+                merged_into=nested(chosen.reduced, lambda one: one.merged_into.cpu()),
+                steps=nested(
+                    chosen.reduced,
+                    lambda one: [(block, s.cpu(), d.cpu()) for block, s, d in one.steps],
+                ),
+                by_size=chosen.reduced[0].by_size,
+                proportional=chosen.proportional,
+            )
+        entries.append(entry)
+    return entries
 
 
 def make_record(prefill: Prefill, plan: Plan) -> Record:
@@ -48,7 +67,7 @@ def make_record(prefill: Prefill, plan: Plan) -> Record:
         if image.row % step:
             continue
         images[image.sample].append(image.grid)
-        asked = plan.methods[-1].nominal(image.grid.size)
+        asked = plan.last.asked(image.grid)
         if asked is None or nominal is None:
             nominal = None
         else:
@@ -64,6 +83,6 @@ def make_record(prefill: Prefill, plan: Plan) -> Record:
             [prefill.resident(layer)[1][row] for row in rows] for layer in range(prefill.depth)
         ],
         nominal=nominal,
-        method_macs=prefill.macs / step,
+        method_macs=prefill.macs / step + prefill.tower_macs,
         element_size=prefill.element_size,
     )

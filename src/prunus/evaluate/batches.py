@@ -86,12 +86,21 @@ def left_padded(
     return inputs
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """One image: what the processor made of it, and its features ``[n, D]`` where they were
+    computed beforehand."""
+
+    pixels: dict[str, Tensor]
+    features: Tensor | None
+
+
 class Vision:
     """Image inputs of ``generate``, where possible from features computed once per image.
 
-    No method of the table acts in the tower, so that its output is the same for all of them. Where
-    the model cannot be given features (transformers before ``mm_encoder_outputs``, images of more
-    than one grid), pixels are passed and the tower runs for every cell.
+    For methods behind the tower its output is the same. Where one acts inside it, or the model
+    cannot be given features (transformers before ``mm_encoder_outputs``, images of more than one
+    grid), pixels are passed and the tower runs for every cell.
     """
 
     def __init__(self, model: Any) -> None:
@@ -102,26 +111,28 @@ class Vision:
         self.once = one_grid and "mm_encoder_outputs" in forward
 
     @torch.no_grad()
-    def prepare(self, pixels: Sequence[dict[str, Tensor]]) -> list[Any]:
-        """What :meth:`inputs` wants for each image: features ``[n, D]``, or pixels unchanged."""
+    def prepare(self, pixels: Sequence[dict[str, Tensor]]) -> list[Prepared]:
+        """What :meth:`inputs` wants for each image."""
         if not self.once:
-            return list(pixels)
+            return [Prepared(one, None) for one in pixels]
         model, found = self._model, []
         for one in pixels:
             values = one["pixel_values"].to(model.device, model.dtype)
-            found.append(self.family.core.get_image_features(values).pooler_output[0])
+            features = self.family.core.get_image_features(values).pooler_output[0]
+            found.append(Prepared(one, features))
         return found
 
-    def inputs(self, prepared: Sequence[Any]) -> dict[str, Any]:
-        """Arguments of ``generate`` for one image per row."""
-        if self.once:
+    def inputs(self, prepared: Sequence[Prepared], in_tower: bool = False) -> dict[str, Any]:
+        """Arguments of ``generate`` for one image per row: features, or pixels where a method acts
+        ``in_tower``."""
+        features = [one.features for one in prepared if one.features is not None]
+        if not in_tower and len(features) == len(prepared):
             return {
-                "mm_encoder_outputs": {
-                    "image": BaseModelOutputWithPooling(pooler_output=list(prepared))
-                }
+                "mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features)}
             }
         model = self._model
-        merged = {key: torch.cat([one[key] for one in prepared]) for key in prepared[0]}
+        keys = prepared[0].pixels
+        merged = {key: torch.cat([one.pixels[key] for one in prepared]) for key in keys}
         return {
             key: value.to(model.device, model.dtype if value.is_floating_point() else None)
             for key, value in merged.items()

@@ -13,6 +13,7 @@ from prunus.builtin.scenes import Scene, ground_truth_tokens
 from prunus.grid import Grid
 from prunus.method import Method, methods
 from prunus.pruners.clse import CLSE
+from prunus.pruners.evoprune import EvoPrune
 from prunus.pruners.fixed import Fixed
 from prunus.pruners.random import Random
 from prunus.pruners.uniform import Uniform
@@ -22,6 +23,9 @@ Shown = Literal["own", "other", "none"]
 #: The papers' budgets: 192, 128 and 64 of 576 visual tokens.
 RATIOS: tuple[Keep, ...] = (1 / 3, 2 / 9, 1 / 9)
 
+#: One method, or several that act one after the other.
+Methods = Method | tuple[Method, ...]
+
 #: Configurations with names of their own; other methods are taken with their defaults.
 NAMED: dict[str, tuple[Callable[..., Method], dict[str, Any]]] = {
     "clse": (CLSE, {}),
@@ -29,6 +33,10 @@ NAMED: dict[str, tuple[Callable[..., Method], dict[str, Any]]] = {
     "clse-released": (CLSE, {"variant": "released"}),
     "attn": (CLSE, {"score_type": "attn"}),
     "attn-released": (CLSE, {"variant": "released", "score_type": "attn"}),
+    "evoprune": (EvoPrune, {}),
+    "evoprune-noattn": (EvoPrune, {"protect": 0.0}),
+    "evoprune-nodiv": (EvoPrune, {"diversity": 0.0}),
+    "tome": (EvoPrune, {"protect": 0.0, "diversity": 0.0}),
     "random": (Random, {}),
     "uniform": (Uniform, {}),
 }
@@ -36,7 +44,11 @@ GROUND_TRUTH = "ground-truth"
 BLIND, OTHER = "blind", "other-image"
 _SHOWN: dict[str, Shown] = {BLIND: "none", OTHER: "other"}
 
-DEFAULT = (*NAMED, GROUND_TRUTH, BLIND, OTHER)
+#: The tower leaves half of the tokens, the decoder's first layer the budget of them.
+BOTH = "evoprune+clse"
+_IN_TOWER = 0.5
+
+DEFAULT = (*NAMED, BOTH, GROUND_TRUTH, BLIND, OTHER)
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Cell:
     name: str
     keep: Keep | None = None
     seed: int | None = None
-    method: Method | None = None
+    method: Methods | None = None
     shown: Shown = "own"
 
     @property
@@ -61,11 +73,19 @@ class Cell:
         return f"{self.name}{share}" + ("" if self.seed is None else f"#{self.seed}")
 
     @property
+    def acts_in_tower(self) -> bool:
+        """Whether the vision tower's own output differs from that of other cells."""
+        methods = self.method if isinstance(self.method, tuple) else (self.method,)
+        return any(method is not None and method.acts_in_tower for method in methods)
+
+    @property
     def prunes(self) -> bool:
         """Whether anything is removed."""
         return self.keep is not None
 
-    def method_for(self, asked: Sequence[tuple[Scene | None, Sequence[int]]], grid: Grid) -> Method:
+    def method_for(
+        self, asked: Sequence[tuple[Scene | None, Sequence[int]]], grid: Grid
+    ) -> Methods:
         """The method for a batch; ``asked`` are scene and objects of each sample's question.
 
         Raises:
@@ -96,8 +116,8 @@ def make_cells(
     seeds: Sequence[int] = (0, 1, 2),
 ) -> list[Cell]:
     """The dense model and controls that prune nothing, then for every budget all methods of
-    ``names``; single-stage ones cut at the same decoder layer (1). ``seeds`` are for those that
-    have one.
+    ``names``; single-stage ones in the decoder cut at the same layer (1). ``seeds`` are for those
+    that have one.
 
     Raises:
         ValueError: an unknown name, one without ``keep``, a repeated or impossible budget, no seed.
@@ -119,6 +139,10 @@ def make_cells(
 def _of_method(name: str, keep: Keep, seeds: Sequence[int]) -> list[Cell]:
     if name == GROUND_TRUTH:
         return [Cell(name, keep)]
+    if name == BOTH:
+        if isinstance(keep, float) and keep > _IN_TOWER:
+            raise ValueError(f"{name}: the tower leaves {_IN_TOWER:.0%}, {keep:g} cannot be kept")
+        return [Cell(name, keep, None, (EvoPrune(keep=_IN_TOWER), CLSE(keep=keep)))]
     known = methods()
     if name not in NAMED and name not in known:
         choices = sorted({*DEFAULT, *known})

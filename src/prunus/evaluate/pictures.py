@@ -16,7 +16,8 @@ from prunus.evaluate.runner import answer_tokens
 from prunus.evaluate.scoring import is_right
 from prunus.run import prune
 from prunus.trace import TraceEntry
-from prunus.viz import Panel, as_picture, dim_dropped, draw_panels, heat_map
+from prunus.viz import Panel, as_picture, draw_panels, heat_map
+from prunus.viz.overlay import draw_entry
 
 
 @torch.inference_mode()
@@ -47,14 +48,15 @@ def draw_choices(
         image = data.images[query.image]()
         encoded, pixels = encode(processor, number, query.text, image)
         padded = left_padded([encoded.ids], 0, [encoded.per_token])
-        inputs = {name: values.to(model.device) for name, values in padded.items()}
-        inputs |= vision.inputs(vision.prepare([pixels]))
+        ids = {name: values.to(model.device) for name, values in padded.items()}
+        prepared = vision.prepare([pixels])
         grid = vision.family.default_grid()
         if grid is None:
             raise ValueError("pictures are drawn for models with one grid for every image")
         picture = as_picture(image.resize((grid.cols * grid.cell[1], grid.rows * grid.cell[0])))
         row = []
         for cell in cells:
+            inputs = ids | vision.inputs(prepared, cell.acts_in_tower)
             if not cell.prunes:
                 output = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)
                 text = _text(tokenizer, output, inputs)
@@ -84,8 +86,9 @@ def _panels(picture: Any, cell: Cell, trace: Sequence[TraceEntry], verdict: str)
     if first.scores is not None and cell.name not in ("random", "uniform"):
         drawn = heat_map(picture, first.scores[0][0], grid)
         panels.append(Panel(drawn, f"{cell.name}: score"))
-    dimmed = dim_dropped(picture, kept, grid)
-    panels.append(Panel(dimmed, f"{cell.name}: {len(kept)} left", verdict))
+    merged = first.merged_into if last is not first else None
+    drawn, _ = draw_entry(last, 0, 0, 0, picture, merged)
+    panels.append(Panel(drawn, f"{cell.name}: {len(kept)} left", verdict))
     return panels
 
 

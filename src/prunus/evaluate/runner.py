@@ -12,7 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunus.evaluate.batches import Encoded, Vision, encode, in_batches, left_padded
+from prunus.evaluate.batches import (
+    Encoded,
+    Prepared,
+    Vision,
+    encode,
+    in_batches,
+    left_padded,
+)
 from prunus.evaluate.cells import Cell
 from prunus.evaluate.data import EvalSet
 from prunus.evaluate.evidence import NOTHING, Evidence, evidence
@@ -75,7 +82,7 @@ def evaluate(
     """Ask every question of ``data`` in every cell, greedily.
 
     All cells see the same batches, made of questions of equal length wherever possible. The vision
-    tower runs once per image where the model allows it (see :class:`Vision`).
+    tower runs once per image where model and method allow it (see :class:`Vision`).
 
     Args:
         model: a supported model in evaluation mode.
@@ -142,7 +149,7 @@ def answer_tokens(processor: Any, data: EvalSet) -> int:
 
 def _chunks(
     processor: Any, data: EvalSet, vision: Vision, images_at_once: int
-) -> Iterator[tuple[list[Encoded], dict[int, Any]]]:
+) -> Iterator[tuple[list[Encoded], dict[int, Prepared]]]:
     """Encoded questions about a few images at a time, and what the model is shown of each image."""
     by_image: dict[int, list[int]] = {}
     for number, query in enumerate(data.queries):
@@ -179,7 +186,7 @@ class _Asker:
         }
 
     def ask(
-        self, outcome: Outcome, group: Sequence[Encoded], shown: dict[int, Any]
+        self, outcome: Outcome, group: Sequence[Encoded], shown: dict[int, Prepared]
     ) -> Report | None:
         """Fill in the answers of ``group``; the report where something was pruned."""
         cell = outcome.cell
@@ -197,7 +204,8 @@ class _Asker:
             if cell.shown == "other":
                 numbers = list(shown)
                 images = [numbers[(numbers.index(n) + 1) % len(numbers)] for n in images]
-            inputs |= self._vision.inputs([shown[image] for image in images])
+            prepared = [shown[image] for image in images]
+            inputs |= self._vision.inputs(prepared, cell.acts_in_tower)
         report = None
         began = time.perf_counter()
         if not cell.prunes:

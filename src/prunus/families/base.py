@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from prunus.families.tower import Tower
 from prunus.grid import Grid
 
 _FAMILIES: dict[str, type[Family]] = {}
@@ -68,6 +69,14 @@ class Family(ABC):
     def text_config(self) -> Any:
         """Configuration of the language model."""
         return self.config.get_text_config()
+
+    def encoder(self) -> Tower:
+        """The blocks of the vision tower, for methods that merge inside it.
+
+        Raises:
+            ValueError: not supported for this family or configuration.
+        """
+        raise ValueError(f"methods inside the vision tower are not supported for {self.name}")
 
     # -- image tokens --------------------------------------------------------------------------
 

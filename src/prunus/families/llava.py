@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from prunus.families.base import Family
+from prunus.families.tower import Tower
+from prunus.families.vit import ViT
 from prunus.grid import Grid
 
 _TOWERS = ("clip_vision_model", "siglip_vision_model")
@@ -47,6 +49,25 @@ class Llava(Family):
     def projector(self) -> nn.Module:
         projector: nn.Module = self.core.multi_modal_projector
         return projector
+
+    def encoder(self) -> Tower:
+        depth, layer = len(self.core.vision_tower.encoder.layers), self.config.vision_feature_layer
+        if not isinstance(layer, int):
+            raise ValueError(
+                f"vision_feature_layer={layer!r} joins features of several blocks, which have "
+                "different numbers of tokens when a method merges inside the tower"
+            )
+        has_cls = self.config.vision_config.model_type == "clip_vision_model"
+        full = self.config.vision_feature_select_strategy == "full"
+        if not has_cls and not full:
+            raise ValueError(
+                "vision_feature_select_strategy='default' takes the first token away, which is no "
+                "CLS token in this tower: set it to 'full'"
+            )
+        # hidden_states[k] is what block k - 1 gives.
+        read = layer if layer >= 0 else depth + 1 + layer
+        patch = self.config.vision_config.patch_size
+        return ViT(self.tower, read, int(has_cls), int(has_cls and full), patch)
 
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {"image": self.holds(self.config.image_token_id, input_ids, embeds)}

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from prunus.families.base import Family
+from prunus.families.tower import Tower
+from prunus.families.windows import Windows
 from prunus.grid import Grid
 
 
@@ -41,6 +43,9 @@ class Qwen25VL(Family):
     def projector(self) -> nn.Module:
         projector: nn.Module = self.core.visual.merger
         return projector
+
+    def encoder(self) -> Tower:
+        return Windows(self.tower, lambda sizes: self._grids("grid_thw", sizes))
 
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunus.grid import Grid
+from prunus.merging import Merging, TowerView
 from prunus.method import Cut, Method, Selection, View
 from prunus.trace import TraceEntry
 
@@ -19,7 +21,10 @@ class Fixed(Method):
     """Keep exactly the given original token indices at one place.
 
     ``indices`` is ``[sample][image][token]``; a flat list holds for every image of every sample;
-    None keeps everything. :meth:`replay` turns a trace into the list of methods that repeats it.
+    None keeps everything. With ``pairs`` it acts inside the vision tower instead, and merges what
+    they name: for each kind ("image", "video") and each image of that kind its grid and its steps
+    ``(block, sources, destinations)``, original indices. :meth:`replay` turns a trace into the list
+    of methods that repeats it.
 
     Raises:
         ValueError: indices that are negative, repeated, out of the grid, already gone, or of
@@ -37,6 +42,11 @@ class Fixed(Method):
         default=1, metadata={"help": "decoder layer at whose input tokens go; none: before the LLM"}
     )
     trim_cache: bool = field(default=False, metadata={"help": "trim earlier layers' cache as well"})
+    pairs: Any = field(
+        default=None, metadata={"help": "in the tower: {kind: [(grid, [(block, from, into)])]}"}
+    )
+    by_size: bool = field(default=True, metadata={"help": "how `pairs` merge: see evoprune"})
+    proportional: bool = field(default=False, metadata={"help": "with `pairs`: see evoprune"})
 
     def __post_init__(self) -> None:
         if self.indices is None:
@@ -54,9 +64,50 @@ class Fixed(Method):
     @staticmethod
     def replay(trace: Sequence[TraceEntry]) -> list[Fixed]:
         """The methods that repeat a trace: one per selection, at the same places."""
-        return [Fixed(entry.kept, entry.layer, entry.trim_cache) for entry in trace]
+        return [
+            Fixed(entry.kept, entry.layer, entry.trim_cache)
+            if entry.steps is None
+            else Fixed(pairs=_pairs(entry), by_size=entry.by_size, proportional=entry.proportional)
+            for entry in trace
+        ]
+
+    @property
+    def acts_in_tower(self) -> bool:
+        return self.pairs is not None
+
+    @property
+    def attention_by_size(self) -> bool:
+        return self.proportional
+
+    def merges(self, blocks: int, original: int) -> Sequence[int]:
+        counts = [0] * blocks
+        for grid, steps in itertools.chain.from_iterable((self.pairs or {}).values()):
+            if grid.rows * grid.cols == original:
+                for block, sources, _ in steps:
+                    counts[block] = len(sources) // grid.frames
+                return counts
+        return counts
+
+    def merge(self, view: TowerView) -> Merging:
+        own = self.pairs.get(view.kind, []) if view.kind else next(iter(self.pairs.values()))
+        found: list[tuple[Tensor, Tensor]] = []
+        for (image, frame), present in zip(view.members, view.present, strict=True):
+            if image >= len(own):
+                raise ValueError(
+                    f"Fixed holds merges of {len(own)} inputs of kind {view.kind}, "
+                    "the tower runs on more"
+                )
+            steps = {block: pair for block, *pair in own[image][1]}
+            gone, into = (tokens.to(present.device) for tokens in steps[view.block])
+            here = gone // view.grid.size == frame
+            gone, into = (tokens[here] - frame * view.grid.size for tokens in (gone, into))
+            found.append((torch.searchsorted(present, gone), torch.searchsorted(present, into)))
+        source, destination = (torch.stack(tokens) for tokens in zip(*found, strict=True))
+        return Merging(source, destination, self.by_size)
 
     def cuts(self, depth: int) -> Sequence[Cut]:
+        if self.acts_in_tower:
+            return []
         return [Cut(self.layer, trim_cache=self.trim_cache)]
 
     def nominal(self, original: int) -> float | None:
@@ -90,6 +141,15 @@ class Fixed(Method):
                 f"image {image}, which are gone or outside its grid of {view.grid.size}"
             )
         return torch.searchsorted(present, chosen)
+
+
+def _pairs(entry: TraceEntry) -> dict[str, list[tuple[Grid, Any]]]:
+    """By kind, in the order in which the tower is given them: grid and steps of each image."""
+    found: dict[str, list[tuple[Grid, Any]]] = {}
+    for kinds, grids, steps in zip(entry.kind, entry.grid, entry.steps or [], strict=True):
+        for kind, grid, own in zip(kinds, grids, steps, strict=True):
+            found.setdefault(kind, []).append((grid, own))
+    return found
 
 
 def _checked(indices: Any) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from prunus.grid import Grid
 from prunus.trace import TraceEntry
+from prunus.viz.regions import merged_regions, spread_kept
 from prunus.viz.seen import Picture
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -90,7 +91,8 @@ def trace_panels(
     sample: int = 0,
 ) -> list[list[Panel]]:
     """One row per image, or temporal slice of a video: the picture, then importance and kept
-    patches of each stage.
+    patches of each stage, or the regions that tokens were merged to. Behind a merge, a kept token
+    shows all it stands for.
 
     Args:
         pictures: for each image of the sample, its frames (of a video, one per slice of visual
@@ -109,14 +111,16 @@ def trace_panels(
             if len(frames) > 1:
                 name += f", slice {frame + 1}"
             row = [Panel(picture, name)]
+            merged = None
             for entry in trace:
-                row += _entry_panels(entry, sample, image, frame, picture)
+                row += _entry_panels(entry, sample, image, frame, picture, merged)
+                merged = entry.merged_into or merged
             rows.append(row)
     return rows
 
 
 def _entry_panels(
-    entry: TraceEntry, sample: int, image: int, frame: int, picture: Picture
+    entry: TraceEntry, sample: int, image: int, frame: int, picture: Picture, merged: Any
 ) -> list[Panel]:
     images = entry.kept[sample]
     if image >= len(images):
@@ -127,14 +131,32 @@ def _entry_panels(
     where = entry.place if entry.layer is None else f"layer {entry.layer}"
     panels = []
     if entry.scores is not None:
-        drawn = heat_map(picture, entry.scores[sample][image], grid, frame)
+        scores = entry.scores[sample][image]
+        if merged is not None:  # a survivor's score shows on all that it stands for
+            scores = scores[merged[sample][image]]
+        drawn = heat_map(picture, scores, grid, frame)
         panels.append(Panel(drawn, f"importance, {where}"))
-    dimmed = dim_dropped(picture, kept, grid, frame)
+    drawn, done = draw_entry(entry, sample, image, frame, picture, merged)
     count = f"{len(kept)} of {grid.size}"
-    if grid.frames > 1:  # a budget holds for the whole video
+    if grid.frames > 1:  # a video: how many of them are in this slice
         count = f"{int(kept_cells(kept, grid)[frame].sum())} here, {count}"
-    panels.append(Panel(dimmed, f"{entry.method}: {count} kept, {where}"))
+    panels.append(Panel(drawn, f"{entry.method}: {count} {done}, {where}"))
     return panels
+
+
+def draw_entry(
+    entry: TraceEntry, sample: int, image: int, frame: int, picture: Picture, merged: Any = None
+) -> tuple[Picture, str]:
+    """What ``entry`` left of one frame, drawn, and the word for it ("kept" or "left, merged").
+
+    ``merged`` is the ``merged_into`` of an earlier entry, or None.
+    """
+    grid, kept = entry.grid[sample][image], entry.kept[sample][image]
+    if entry.merged_into is not None:
+        own = entry.merged_into[sample][image]
+        return merged_regions(picture, own, grid, frame), "left, merged"
+    shown = kept if merged is None else spread_kept(kept, merged[sample][image], grid)
+    return dim_dropped(picture, shown, grid, frame), "kept"
 
 
 def draw_panels(

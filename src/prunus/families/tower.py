@@ -1,0 +1,114 @@
+"""What the encoder stage must know about a family's vision tower, and nothing else may know."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from prunus.grid import Grid
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional and keyword arguments of a module."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Images, or frames of videos, of one tower call that have equally many tokens.
+
+    Attributes:
+        grid: that of one frame.
+        members: ``(image of this call, frame of that image)`` of each of the G.
+    """
+
+    grid: Grid
+    members: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Where the tokens of a tower call lie in a tensor, its leading dimensions flattened.
+
+    Attributes:
+        length: its rows when every token is there, with those that are no token (CLS).
+        slots: for each :class:`Frames`, int64 ``[G, N, u]``: the rows of the ``u`` patches of
+            original token n. Rows of no token are never removed; what remains keeps its order.
+    """
+
+    length: int
+    slots: Sequence[Tensor]
+
+
+class Tower(ABC):
+    """Adapter of a vision tower whose blocks are ``x + attention(norm(x))``, then
+    ``x + mlp(norm(x))``, for methods that merge between the two.
+
+    Everything here speaks of tensors with their leading dimensions flattened to rows, so that
+    batched ``[images, tokens, D]`` and packed ``[tokens, D]`` towers look alike.
+    """
+
+    takes_bias: ClassVar[bool] = False
+    """Whether :meth:`enter` can add a bias to the attention logits of every key."""
+
+    blocks: Sequence[nn.Module]
+    """All blocks that run."""
+
+    read: int
+    """How many of them reach the projector; what later ones do is thrown away by the model."""
+
+    @abstractmethod
+    def norm(self, number: int) -> nn.Module:
+        """The module in front of the MLP of block ``number``, given what the attention left."""
+
+    @abstractmethod
+    def mlp(self, number: int) -> nn.Module:
+        """The MLP of block ``number``, whose output is added to the residual."""
+
+    @abstractmethod
+    def taps(self, number: int) -> Mapping[str, nn.Module]:
+        """Modules of block ``number`` whose outputs :meth:`keys` and :meth:`received` read."""
+
+    @abstractmethod
+    def grids(self, call: Mapping[str, Any]) -> list[Grid]:
+        """Those of the images (or videos) of one call of the tower, from its own arguments."""
+
+    @abstractmethod
+    def frames(self, grids: Sequence[Grid]) -> list[Frames]:
+        """The images of one call of the tower, those of equal size together."""
+
+    @abstractmethod
+    def inside(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
+        """Rows of the hidden states between blocks; ``call`` are the tower's own arguments."""
+
+    @abstractmethod
+    def features(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
+        """Rows of what enters the projector."""
+
+    @abstractmethod
+    def projected(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
+        """Rows of what leaves the projector: one per token (``u`` is 1)."""
+
+    def enter(self, number: int, call: Call, rows: Tensor | None, bias: Tensor | None) -> Call:
+        """Arguments of block ``number`` (behind the hidden states) for the rows that are left.
+
+        Args:
+            rows: int64, ascending: which of the original rows; None if nothing is gone yet.
+            bias: float32, one per row, to be added to the logits of that key; only if
+                :attr:`takes_bias`.
+        """
+        return call
+
+    @abstractmethod
+    def keys(self, number: int, seen: Mapping[str, Tensor]) -> Tensor:
+        """``[rows, d]``: keys of block ``number``, mean over heads, before rotary embedding."""
+
+    @abstractmethod
+    def received(
+        self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None
+    ) -> tuple[Tensor, float]:
+        """Float32 ``[rows]``: attention received, mean over heads, in one measure over queries for
+        all rows of an image; and the multiply-accumulates this took. ``call`` and ``bias`` as the
+        block was given them."""

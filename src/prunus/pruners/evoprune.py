@@ -1,0 +1,156 @@
+"""EvoPrune: merge visual tokens inside the vision tower, from block to block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from prunus.budget import Keep, check_keep, resolve_keep
+from prunus.grid import Grid
+from prunus.merging import Merging, TowerView
+from prunus.method import Cut, Method
+from prunus.schedule import SCHEDULES, Schedule, removals, shares
+from prunus.signals.density import diversity
+from prunus.signals.similarity import best_partners, unit
+from prunus.signals.topk import stable_topk
+
+
+@dataclass(frozen=True)
+class EvoPrune(Method):
+    """Early visual token merging (arXiv 2603.03681, section 3 and appendix A).
+
+    At each merging block, tokens at even and odd places are matched: every even one finds its best
+    odd one by ``similarity * exp(-diversity * (d_i + d_j))``, where d is how alone a token is among
+    its nearest neighbours, and the best pairs merge. The quarter of tokens that receive most
+    attention is protected. ``keep`` counts tokens per image, or per frame of a video, and is met
+    exactly. ``diversity=0, protect=0`` is plain ToMe with EvoPrune's schedule.
+
+    What the paper leaves open is a parameter; `docs/evoprune.md` lists the choices.
+    """
+
+    name = "evoprune"
+    paper = "arXiv 2603.03681"
+    summary = "merges similar tokens inside the vision tower, spares unique and attended ones"
+    kind = "merge"
+
+    keep: Keep = field(default=1 / 3, metadata={"help": "tokens per image or frame, or share"})
+    schedule: Schedule = field(default="skip", metadata={"help": " | ".join(SCHEDULES)})
+    start: int = field(default=1, metadata={"help": "first tower block that may merge"})
+    some: int | None = field(
+        default=None, metadata={"help": "blocks of `first` and `last`; default: half of them"}
+    )
+    growth: float = field(default=1.0, metadata={"help": "exponent of increasing and decreasing"})
+    protect: float = field(
+        default=0.25, metadata={"help": "share protected by attention received; 0: none"}
+    )
+    diversity: float = field(
+        default=0.5, metadata={"help": "strength (lambda) of the diversity weight; 0: off"}
+    )
+    neighbours: int = field(default=5, metadata={"help": "K of the diversity weight"})
+    tau: float | Literal["auto"] = field(
+        default="auto", metadata={"help": "scale of its Gaussian; auto: from each image"}
+    )
+    metric: Literal["key", "hidden"] = field(
+        default="key", metadata={"help": "what is compared: attention keys, or hidden states"}
+    )
+    proportional: bool = field(
+        default=False, metadata={"help": "count merged tokens by their size in later attention"}
+    )
+    by_size: bool = field(
+        default=True, metadata={"help": "merge to the mean of original tokens, or of the pair"}
+    )
+    order: Literal["slot", "append"] = field(
+        default="slot", metadata={"help": "of survivors: their own places, or as ToMe appends them"}
+    )
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        for name, choices in (
+            ("schedule", SCHEDULES),
+            ("metric", ("key", "hidden")),
+            ("order", ("slot", "append")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose {' or '.join(choices)}")
+        for name, lowest in (("start", 0), ("neighbours", 1), ("some", 1)):
+            value = getattr(self, name)
+            if value is None and name == "some":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name}={value!r} is no integer")
+            if value < lowest:
+                raise ValueError(f"{name}={value}: it must be at least {lowest}")
+        if not 0.0 <= self.protect <= 1.0:
+            raise ValueError(f"protect={self.protect}: the protected share must be in [0, 1]")
+        for name in ("diversity", "growth"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be finite, at least 0")
+        if self.tau != "auto" and not (isinstance(self.tau, float | int) and self.tau > 0):
+            raise ValueError(f"tau={self.tau!r}: give 'auto' or a positive number")
+
+    @property
+    def acts_in_tower(self) -> bool:
+        return True
+
+    @property
+    def attention_by_size(self) -> bool:
+        return self.proportional
+
+    def cuts(self, depth: int) -> Sequence[Cut]:
+        return []
+
+    def asked(self, grid: Grid) -> float:
+        return float(grid.frames * resolve_keep(self.keep, grid.rows * grid.cols))
+
+    def merges(self, blocks: int, original: int) -> Sequence[int]:
+        weights = shares(self.schedule, blocks, self.start, self.some, self.growth)
+        return removals(original, resolve_keep(self.keep, original), weights)
+
+    def merge(self, view: TowerView) -> Merging:
+        vectors = unit(view.keys if self.metric == "key" else view.states)
+        groups, tokens, width = vectors.shape
+        places = torch.arange(tokens, device=vectors.device).expand(groups, tokens)
+        if view.carry is not None:
+            places = view.carry.argsort(dim=1)
+        even, odd = places[:, ::2], places[:, 1::2]
+        macs = float(even.shape[1] * odd.shape[1] * width)
+
+        weights = barred = received = None
+        if self.diversity > 0:
+            weight = torch.exp(-self.diversity * diversity(vectors, self.neighbours, self.tau))
+            weights = weight.gather(1, even), weight.gather(1, odd)
+            macs += float(tokens * tokens * width)
+        # Enough must stay free for the pairs that are to merge.
+        count = math.floor(min(self.protect * tokens, tokens - 2 * view.count))
+        if self.protect > 0:
+            received = view.received
+            spared = torch.zeros_like(received, dtype=torch.bool)
+            spared.scatter_(1, stable_topk(received, max(0, count)), True)
+            barred = spared.gather(1, even), spared.gather(1, odd)
+
+        scores, partner = best_partners(_rows(vectors, even), _rows(vectors, odd), weights, barred)
+        best = stable_topk(scores, view.count)
+        carry = _appended(even, odd, best) if self.order == "append" else None
+        source, destination = even.gather(1, best), odd.gather(1, partner.gather(1, best))
+        return Merging(source, destination, self.by_size, received, carry, macs)
+
+
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    """Rows ``index [G, A]`` of ``values [G, T, d]``."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def _appended(even: Tensor, odd: Tensor, best: Tensor) -> Tensor:
+    """``[G, T]``: places of the tokens as ToMe leaves them, those of ``even`` that stay and then
+    all of ``odd``; what stands at the places of merged tokens means nothing."""
+    stays = torch.ones_like(even, dtype=torch.bool).scatter(1, best, False)
+    ahead = stays.long().cumsum(1) - 1
+    behind = even.shape[1] - best.shape[1] + torch.arange(odd.shape[1], device=odd.device)
+    places = torch.zeros(even.shape[0], even.shape[1] + odd.shape[1], dtype=torch.long)
+    places = places.to(even.device).scatter(1, even, ahead)
+    return places.scatter(1, odd, behind.expand_as(odd))

@@ -1,0 +1,47 @@
+"""How alone a token is among its nearest neighbours (EvoPrune, arXiv 2603.03681, section 3)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+_EPSILON = 1e-12
+
+
+def diversity(
+    vectors: Tensor, neighbours: int, tau: float | Literal["auto"], budget: int = 2**24
+) -> Tensor:
+    """``d = 1 - mean over the nearest of exp(-distance^2 / tau^2)``: near 0 in a crowd of similar
+    tokens, near 1 for one like no other.
+
+    Args:
+        vectors: float32 ``[G, T, d]`` of length 1, so that squared distances lie in [0, 4].
+        neighbours: K, nearest others (not the token itself) within the same image.
+        tau: scale of the Gaussian; "auto": tau^2 is the mean squared distance to those neighbours,
+            of each image by itself.
+        budget: similarities that exist at a time.
+
+    Returns:
+        float32 ``[G, T]`` in [0, 1]; 0 where there is no other token.
+    """
+    groups, tokens, _ = vectors.shape
+    nearest = min(neighbours, tokens - 1)
+    if nearest < 1:
+        return vectors.new_zeros(groups, tokens)
+    columns = vectors.transpose(1, 2)
+    step = max(1, budget // (groups * tokens))
+    found = []
+    for start in range(0, tokens, step):
+        similar = torch.matmul(vectors[:, start : start + step], columns)
+        own = torch.arange(similar.shape[1], device=vectors.device)
+        similar[:, own, start + own] = float("-inf")
+        found.append(similar.topk(nearest, dim=-1, sorted=False).values)
+    # For vectors of length 1 the nearest are the most similar: |a - b|^2 = 2 - 2 a.b
+    squared = (2.0 - 2.0 * torch.cat(found, dim=1)).clamp(min=0.0)
+    if tau == "auto":
+        scale = squared.mean(dim=(1, 2), keepdim=True).clamp(min=_EPSILON)
+    else:
+        scale = torch.full_like(squared[:1, :1, :1], float(tau) ** 2)
+    return 1.0 - torch.exp(-squared / scale).mean(dim=-1)

@@ -1,0 +1,67 @@
+"""Pictures of merged tokens: every survivor drawn as the region that it stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunus.grid import Grid
+from prunus.viz.seen import Picture
+
+_LINE = np.array([0.05, 0.35, 0.75], dtype=np.float32)  # of borders: blue shows on light and dark
+
+
+def region_cells(merged_into: Any, grid: Grid) -> NDArray[np.int64]:
+    """``[frames, rows, cols]``: original index of the token that each cell is part of.
+
+    Raises:
+        ValueError: not one index per cell, or indices outside the grid.
+    """
+    owners = np.asarray(merged_into, dtype=np.int64).reshape(-1)
+    if owners.size != grid.size:
+        raise ValueError(f"{owners.size} tokens are merged, the grid has {grid.size}")
+    if owners.size and not (owners.min() >= 0 and owners.max() < grid.size):
+        raise ValueError(f"merged_into reaches {owners.max()}, the grid has {grid.size} tokens")
+    return owners.reshape(grid.frames, grid.rows, grid.cols)
+
+
+def spread_kept(kept: Any, merged_into: Any, grid: Grid) -> NDArray[np.int64]:
+    """Ascending cells that tokens of ``kept`` stand for, their own among them."""
+    owners = region_cells(merged_into, grid).reshape(-1)
+    cells: NDArray[np.int64] = np.flatnonzero(np.isin(owners, np.asarray(kept, dtype=np.int64)))
+    return cells
+
+
+def merged_regions(picture: Picture, merged_into: Any, grid: Grid, frame: int = 0) -> Picture:
+    """``picture`` with each region in its mean colour, and borders between different regions.
+
+    Raises:
+        ValueError: ``merged_into`` does not fit the grid, or the grid not the picture.
+    """
+    owners = region_cells(merged_into, grid)[frame]
+    height, width = grid.cell
+    rows, cols = grid.rows * height, grid.cols * width
+    if rows > picture.shape[0] or cols > picture.shape[1]:
+        raise ValueError(
+            f"a grid of {rows}x{cols} pixels does not fit a picture of "
+            f"{picture.shape[0]}x{picture.shape[1]}: give the image as the model saw it"
+        )
+    seen = picture[:rows, :cols]
+    means = seen.reshape(grid.rows, height, grid.cols, width, 3).mean(axis=(1, 3)).reshape(-1, 3)
+    _, region = np.unique(owners, return_inverse=True)
+    region = region.reshape(-1)
+    count = np.bincount(region)
+    colours = np.stack([np.bincount(region, means[:, c]) / count for c in range(3)], axis=1)
+    cells = colours[region].reshape(grid.rows, grid.cols, 3)
+    drawn = np.repeat(np.repeat(cells, height, axis=0), width, axis=1)
+    below = owners[1:] != owners[:-1]
+    beside = owners[:, 1:] != owners[:, :-1]
+    for row, col in np.argwhere(below):
+        drawn[(row + 1) * height, col * width : (col + 1) * width] = _LINE
+    for row, col in np.argwhere(beside):
+        drawn[row * height : (row + 1) * height, (col + 1) * width] = _LINE
+    full = picture.copy()
+    full[:rows, :cols] = drawn
+    return full.astype(np.float32)

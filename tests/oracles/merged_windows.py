@@ -1,0 +1,157 @@
+"""The oracle for methods that merge inside Qwen2.5-VL's tower: the same pairs, merged by hand.
+
+Nothing here uses the engine or the tower's own bookkeeping. One frame at a time (frames never meet
+in this tower), one attention head at a time, tokens in a dictionary by their original index, each
+with its square of patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prunus.grid import Grid
+from tests.oracles.merged import Pairs, Seen
+
+
+def angles(grid: Grid, token: int, merge: int, width: int) -> Tensor:
+    """``[patches, width]``: rotary angles of a token's patches, half of them from the row, half
+    from the column."""
+    frequencies = 10000.0 ** -(torch.arange(0, width // 2, 2) / (width // 2))
+    found = []
+    for patch in range(merge**2):
+        row = token // grid.cols * merge + patch // merge
+        col = token % grid.cols * merge + patch % merge
+        half = torch.cat([row * frequencies, col * frequencies])
+        found.append(torch.cat([half, half]))
+    return torch.stack(found)
+
+
+def rotated(values: Tensor, angle: Tensor) -> Tensor:
+    """``[rows, width]`` turned by ``angle``."""
+    half = values.shape[1] // 2
+    turned = torch.cat([-values[:, half:], values[:, :half]], dim=1)
+    return values * angle.cos() + turned * angle.sin()
+
+
+def merged_frame(
+    model: Any,
+    pixels: Tensor,
+    grid: Grid,
+    choose: Callable[[Seen], Pairs | None],
+    by_size: bool = True,
+) -> tuple[dict[int, Tensor], list[dict[int, int]]]:
+    """Run the tower on one frame (``pixels``: its patches), merging the pairs that ``choose`` names
+    at each block.
+
+    Returns:
+        features of what is left by original index, and behind every block how many original tokens
+        each stands for.
+    """
+    tower = model.model.visual
+    config = tower.config
+    merge, heads = config.spatial_merge_size, config.num_heads
+    window = config.window_size // merge // config.patch_size
+    width = config.hidden_size // heads
+    embedded = tower.patch_embed(pixels)
+    unit = merge**2
+    tokens = {n: embedded[n * unit : (n + 1) * unit] for n in range(grid.size)}
+    sizes = dict.fromkeys(tokens, 1)
+    history = []
+    for number, block in enumerate(tower.blocks):
+        rooms: dict[Any, list[int]] = {}
+        for token in tokens:
+            row, col = divmod(token, grid.cols)
+            full = number in config.fullatt_block_indexes
+            rooms.setdefault(None if full else (row // window, col // window), []).append(token)
+        keys, received = {}, {}
+        for members in rooms.values():
+            here = torch.cat([tokens[token] for token in members])
+            turn = torch.cat([angles(grid, token, merge, width) for token in members])
+            query, key, value = block.attn.qkv(block.norm1(here)).chunk(3, dim=1)
+            mixed, columns, plain = [], [], []
+            for head in range(heads):
+                part = slice(head * width, (head + 1) * width)
+                logits = rotated(query[:, part], turn) @ rotated(key[:, part], turn).T
+                weights = torch.exp(logits / width**0.5)
+                weights = weights / weights.sum(1, keepdim=True)
+                mixed.append(weights @ value[:, part])
+                columns.append(weights.sum(0))  # over the queries of this window or frame
+                plain.append(key[:, part])
+            here = here + block.attn.proj(torch.cat(mixed, dim=1))
+            mean_key = sum(plain[1:], plain[0]) / heads
+            column = sum(columns[1:], columns[0]) / heads
+            for place, token in enumerate(members):
+                rows = slice(place * unit, (place + 1) * unit)
+                tokens[token] = here[rows]
+                keys[token] = mean_key[rows].mean(0)
+                received[token] = column[rows].sum()
+        order = list(tokens)
+        seen = Seen(
+            number,
+            order,
+            torch.stack([keys[token] for token in order]),
+            torch.stack([received[token] for token in order]),
+            torch.stack([tokens[token].mean(0) for token in order]),
+        )
+        into: dict[int, list[int]] = {}
+        for source, destination in zip(*(choose(seen) or ([], [])), strict=True):
+            into.setdefault(destination, []).append(source)
+        for destination, sources in into.items():
+            met = [destination, *sources]
+            weights = [sizes[index] if by_size else 1 for index in met]
+            whole = sum(w * tokens[index] for w, index in zip(weights, met, strict=True))
+            tokens[destination] = whole / sum(weights)
+            sizes[destination] = sum(sizes[index] for index in met)
+            for index in sources:
+                del tokens[index], sizes[index]
+        tokens = {token: state + block.mlp(block.norm2(state)) for token, state in tokens.items()}
+        history.append(dict(sizes))
+    return {token: tower.merger(state)[0] for token, state in tokens.items()}, history
+
+
+def frames_of(inputs: dict[str, Tensor], merge: int) -> Iterator[tuple[str, int, Grid, Tensor]]:
+    """Kind, number among its kind, grid of one frame, and patches, frame by frame."""
+    for kind, name in (("image", "pixel_values"), ("video", "pixel_values_videos")):
+        start = 0
+        for number, (time, rows, cols) in enumerate(inputs.get(f"{kind}_grid_thw", [])):
+            grid = Grid(1, int(rows) // merge, int(cols) // merge, (1, 1))
+            for _ in range(int(time)):
+                patches = grid.size * merge**2
+                yield kind, number, grid, inputs[name][start : start + patches]
+                start += patches
+
+
+def window_features(model: Any, inputs: dict[str, Tensor], entry: Any) -> dict[str, Tensor]:
+    """For each kind the tower's output ``[tokens, D]``, zeros where a token was merged away."""
+    given: dict[tuple[str, int], Any] = {}
+    counts: dict[str, int] = {}
+    for kinds, sample in zip(entry.kind, entry.steps, strict=True):
+        for kind, steps in zip(kinds, sample, strict=True):
+            given[kind, counts.get(kind, 0)] = steps
+            counts[kind] = counts.get(kind, 0) + 1
+    found: dict[str, list[Tensor]] = {}
+    frame, last = 0, None
+    for kind, number, grid, pixels in frames_of(inputs, model.model.visual.spatial_merge_size):
+        frame = frame + 1 if (kind, number) == last else 0
+        last, first = (kind, number), frame * grid.size
+        pairs = {}
+        for block, source, destination in given[kind, number]:
+            own = [index for index in range(len(source)) if source[index] // grid.size == frame]
+            pairs[block] = (
+                [int(source[index]) - first for index in own],
+                [int(destination[index]) - first for index in own],
+            )
+
+        def choose(seen: Seen, pairs: dict[int, Pairs] = pairs) -> Pairs | None:
+            return pairs.get(seen.block)
+
+        tokens, _ = merged_frame(model, pixels, grid, choose, entry.by_size)
+        full = torch.zeros(grid.size, model.config.text_config.hidden_size, dtype=model.dtype)
+        for index, token in tokens.items():
+            full[index] = token
+        found.setdefault(kind, []).append(full)
+    return {kind: torch.cat(parts) for kind, parts in found.items()}
