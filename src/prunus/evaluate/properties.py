@@ -40,7 +40,7 @@ def discrimination(data: EvalSet, rows: Sequence[Row]) -> list[Property]:
             "not run"
             if truth is None
             else f"{_points(truth)} of {100 * dense:.1f} %"
-            + (f" ({truth.accuracy.value / dense:.1%})" if dense else ""),
+            + (f" ({truth.accuracy.value / dense:.2%})" if dense else ""),
             None if truth is None else truth.accuracy.value >= 0.95 * dense,
         ),
         _loss(rows, "random", 0.15),
