@@ -61,7 +61,7 @@ def test_chooses_and_merges_as_the_literal_reading_does(kinds: Any, name: str) -
         counts = list(method.merges(4, grid.size))
         with torch.no_grad():
             tokens, history = merged_frame(
-                model, pixels, grid, literal(method, counts), method.by_size
+                model.model.visual, pixels, grid, literal(method, counts), method.by_size
             )
         kept, into = flat[kind][number]
         own = [index - first for index in kept if first <= index < first + grid.size]
@@ -100,7 +100,8 @@ def test_later_blocks_run_on_less_and_empty_windows_vanish() -> None:
         states = args[0] if args else kwargs["hidden_states"]
         seen.append((len(states), kwargs["cu_seqlens"].diff().tolist()))
 
-    with prunus.prune(model, EvoPrune(keep=3, schedule="mean", start=0)) as run, torch.no_grad():
+    method = EvoPrune(keep=1, schedule="mean", start=0)
+    with prunus.prune(model, method) as run, torch.no_grad():
         handles = [
             block.register_forward_hook(note, with_kwargs=True)
             for block in model.model.visual.blocks
@@ -108,12 +109,12 @@ def test_later_blocks_run_on_less_and_empty_windows_vanish() -> None:
         model(**inputs)
     for handle in handles:
         handle.remove()
-    rows = [count for count, _ in seen]
-    assert rows == [80, 60, 40, 24]  # 20 tokens of 4 patches, 15, 10, 6
+    assert list(method.merges(4, 20)) == [10, 5, 3, 1]
+    assert [count for count, _ in seen] == [4 * 20, 4 * 10, 4 * 5, 4 * 2]
     assert all(sum(segments) == count and min(segments) > 0 for count, segments in seen)
     assert len(seen[0][1]) == 6 and len(seen[2][1]) < 6  # windows of blocks 0 and 2
-    assert seen[1][1] == [60] and seen[3][1] == [24]  # blocks 1 and 3 see the frame
-    assert run.report()["tokens"]["kept"] == 3
+    assert seen[1][1] == [40] and seen[3][1] == [8]  # blocks 1 and 3 see the frame
+    assert run.report()["tokens"]["kept"] == 1
 
 
 @pytest.mark.parametrize("kinds", [("image",), ("video", "image")])

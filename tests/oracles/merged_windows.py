@@ -7,6 +7,7 @@ with its square of patches.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,7 +39,7 @@ def rotated(values: Tensor, angle: Tensor) -> Tensor:
 
 
 def merged_frame(
-    model: Any,
+    tower: Any,
     pixels: Tensor,
     grid: Grid,
     choose: Callable[[Seen], Pairs | None],
@@ -51,7 +52,6 @@ def merged_frame(
         features of what is left by original index, and behind every block how many original tokens
         each stands for.
     """
-    tower = model.model.visual
     config = tower.config
     merge, heads = config.spatial_merge_size, config.num_heads
     window = config.window_size // merge // config.patch_size
@@ -135,7 +135,10 @@ def window_features(model: Any, inputs: dict[str, Tensor], entry: Any) -> dict[s
             counts[kind] = counts.get(kind, 0) + 1
     found: dict[str, list[Tensor]] = {}
     frame, last = 0, None
-    for kind, number, grid, pixels in frames_of(inputs, model.model.visual.spatial_merge_size):
+    tower = model.model.visual
+    if model.dtype != torch.float32:  # rounded weights, exact arithmetic
+        tower = copy.deepcopy(tower).float()
+    for kind, number, grid, pixels in frames_of(inputs, tower.spatial_merge_size):
         frame = frame + 1 if (kind, number) == last else 0
         last, first = (kind, number), frame * grid.size
         pairs = {}
@@ -149,7 +152,7 @@ def window_features(model: Any, inputs: dict[str, Tensor], entry: Any) -> dict[s
         def choose(seen: Seen, pairs: dict[int, Pairs] = pairs) -> Pairs | None:
             return pairs.get(seen.block)
 
-        tokens, _ = merged_frame(model, pixels, grid, choose, entry.by_size)
+        tokens, _ = merged_frame(tower, pixels.float(), grid, choose, entry.by_size)
         full = torch.zeros(grid.size, model.config.text_config.hidden_size, dtype=model.dtype)
         for index, token in tokens.items():
             full[index] = token
