@@ -54,7 +54,8 @@ class Report(dict[str, Any]):
     """A plain dictionary with a readable ``str``.
 
     Keys: ``method`` (str), ``pruned`` (bool), ``samples`` (int), and, each the mean over the
-    samples of the last prompt,
+    samples of the last prompt, ``stages`` (list, in running order: ``method``, ``place``,
+    ``layer``, visual tokens ``before`` and ``after``);
     ``tokens``: ``original``, ``nominal`` (what was asked for; None where the method finds its own
     count), ``kept`` (visual tokens left at the last layer), ``average`` (visual tokens per decoder
     layer: the true budget), ``resident`` (visual tokens per layer left in the KV cache) and
@@ -68,10 +69,12 @@ class Report(dict[str, Any]):
         tokens, flops, kv = self["tokens"], self["flops"], self["kv_bytes"]
         in_tower = flops["encoder_ratio"] < 1
         nominal = "its own count" if tokens["nominal"] is None else f"{tokens['nominal']:g}"
+        stages = [f"  {_stage(stage)}" for stage in self["stages"]]
         lines = [
             f"method          {self['method']}" + ("" if self["pruned"] else "  (nothing pruned)"),
             f"visual tokens   {tokens['original']:g} -> {tokens['kept']:g} at the last layer "
             f"(asked for {nominal})",
+            *(stages if len(stages) > 1 or in_tower else []),
             f"  true average  {tokens['average']:.1f} per layer; "
             f"{tokens['resident']:.1f} per layer in the KV cache",
             f"prefill FLOPs   {flops['dense']['total']:.3e} -> {flops['pruned']['total']:.3e} "
@@ -80,6 +83,12 @@ class Report(dict[str, Any]):
             f"KV cache        {kv['dense']:,.0f} -> {kv['pruned']:,.0f} bytes ({kv['ratio']:.1%})",
         ]
         return "\n".join(lines)
+
+
+def _stage(stage: dict[str, Any]) -> str:
+    places = {"encoder": "in the vision tower", "features": "before the language model"}
+    where = places.get(stage["place"], f"at decoder layer {stage['layer']}")
+    return f"{stage['method']} {where}: {stage['before']:g} -> {stage['after']:g}"
 
 
 @dataclass

@@ -44,25 +44,25 @@ def answer(
     model: Any,
     processor: Any,
     inputs: Any,
-    method: Method | None,
+    methods: Sequence[Method] | None,
     max_new_tokens: int,
     step: Callable[[], None] | None = None,
 ) -> Answer:
-    """Generate greedily; ``method`` None leaves the model as it is. ``step`` is called per token.
+    """Generate greedily; ``methods`` None leaves the model as it is. ``step`` is called per token.
 
     Raises:
         BadInput: the method refuses this model.
     """
     streamer = None if step is None else TokenSteps(step)
     options = {"max_new_tokens": max_new_tokens, "do_sample": False, "streamer": streamer}
-    if method is None:
+    if methods is None:
         output = model.generate(**inputs, **options)
         report, trace = dense_report(model, inputs), []
     else:
         from prunus.run import prune
 
         with reading("this model cannot be pruned"):
-            pruning = prune(model, method)
+            pruning = prune(model, methods)
         with pruning as run:
             output = model.generate(**inputs, **options)
             report, trace = run.report(), list(run.trace)

@@ -65,12 +65,12 @@ def demo(
     from prunus.cli.answer import answer
     from prunus.cli.inputs import build_prompt, encode
     from prunus.cli.loading import load_model
-    from prunus.cli.params import build_method
+    from prunus.cli.params import build_methods
     from prunus.cli.seen import pictures_as_seen
 
     if output.suffix.lower() != ".png":
         raise BadInput(f"--output {str(output)!r}: give a file name in .png")
-    chosen = [None if b is None else build_method(method, repr(b), []) for b in BUDGETS]
+    chosen = [None if b is None else build_methods(method, repr(b), []) for b in BUDGETS]
     quiet_transformers()
     image, questions = load_sample()
     asked = [(question.text, question.answer) for question in questions]

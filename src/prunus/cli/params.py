@@ -39,22 +39,48 @@ def parse_keep(text: str) -> int | float:
         return check_keep(keep)
 
 
-def build_method(name: str, keep: str | None, params: Sequence[str]) -> Method | None:
-    """The method called ``name`` with ``--keep`` and ``--param name=value`` settings.
+def build_methods(name: str, keep: str | None, params: Sequence[str]) -> tuple[Method, ...] | None:
+    """The methods called ``name`` (``"clse"``; ``"evoprune+clse"``: one behind the other) with
+    ``--keep`` and ``--param`` settings (of several: ``0.5,64``, ``clse.cutoff=0.2``).
 
     Returns:
-        An instance, or None for ``"none"`` (the unmodified model).
+        Instances in the order named, or None for ``"none"`` (the unmodified model).
 
     Raises:
         BadInput: unknown method or parameter, a value of the wrong type, ``keep`` for a method
-            that finds its own count.
+            that finds its own count, not one ``keep`` for each of several methods.
     """
-    if name == NONE:
+    names = [part.strip() for part in name.split("+")]
+    if names == [NONE]:
         if keep is not None or params:
             raise BadInput(
                 "--method none prunes nothing: leave out --keep and --param, or name a method"
             )
         return None
+    if len(names) == 1:
+        return (_build(names[0], keep, params),)
+    if len(set(names)) < len(names) or NONE in names:
+        raise BadInput(f"--method {name!r}: name different methods, as in evoprune+clse")
+    keeps: list[str | None] = [None] * len(names)
+    if keep is not None:
+        keeps = list(keep.split(","))
+        if len(keeps) != len(names):
+            raise BadInput(
+                f"--keep {keep!r} for {len(names)} methods: give one for each, as in --keep 0.5,64"
+            )
+    own: dict[str, list[str]] = {one: [] for one in names}
+    for param in params:
+        owner, dot, rest = param.partition(".")
+        if not dot or owner not in own:
+            raise BadInput(
+                f"--param {param!r} beside several methods: say whose it is, as in "
+                f"{names[0]}.NAME=VALUE"
+            )
+        own[owner].append(rest)
+    return tuple(_build(one, k, own[one]) for one, k in zip(names, keeps, strict=True))
+
+
+def _build(name: str, keep: str | None, params: Sequence[str]) -> Method:
     from prunus.method import methods
 
     known = methods()

@@ -46,15 +46,23 @@ def run(
         str, typer.Option(help="Built-in name, local folder or Hugging Face id.")
     ] = "tiny-llava",
     method: Annotated[
-        str, typer.Option(help="See `prunus methods`; none is the unmodified model.")
+        str,
+        typer.Option(
+            help="See `prunus methods`; evoprune+clse: one behind the other; none: unmodified."
+        ),
     ] = "clse",
     keep: Annotated[
         str | None,
-        typer.Option(help="Visual tokens per image or video: 64 is a count, 0.333 a share."),
+        typer.Option(
+            help="Visual tokens per image or video: 64 is a count, 0.333 a share; 0.5,64: of each."
+        ),
     ] = None,
     param: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A parameter of the method; repeatable."),
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A parameter of the method (of several: clse.cutoff=0.2); repeatable.",
+        ),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the answer.")] = 32,
     save_overlay: Annotated[
@@ -71,14 +79,14 @@ def run(
     from prunus.cli.answer import answer
     from prunus.cli.inputs import arrange, build_prompt, encode, open_images
     from prunus.cli.loading import load_model
-    from prunus.cli.params import build_method
+    from prunus.cli.params import build_methods
     from prunus.cli.videos import open_videos
 
     if not images and not video:
         raise BadInput("nothing to look at: name IMAGE files, or give a video with --video")
     pictures = open_images(images or [])
     videos = open_videos(video or [], fps, max_frames)
-    chosen = build_method(method, keep, param or [])
+    chosen = build_methods(method, keep, param or [])
     if save_overlay is not None and save_overlay.suffix.lower() != ".png":
         raise BadInput(f"--save-overlay {str(save_overlay)!r}: give a file name in .png")
     quiet_transformers()
@@ -126,24 +134,25 @@ def _as_dict(
     result: Answer,
     model: str,
     name: str,
-    method: Method | None,
+    methods: Sequence[Method] | None,
     images: Sequence[Path],
     prompt: str,
     overlay: Path | None,
 ) -> dict[str, Any]:
     report = result.report
-    params = {} if method is None else dataclasses.asdict(method)  # type: ignore[call-overload]
+    params = {one.name: _params(one) for one in methods or ()}
     return {
         "answer": result.text,
         "model": model,
         "method": name,
-        "params": {key: _plain(value) for key, value in params.items()},
+        "params": next(iter(params.values()), {}) if len(params) < 2 else params,
         "prompt": prompt,
         "images": [str(path) for path in images],
         "new_tokens": result.new_tokens,
         "pruned": report["pruned"],
         "tokens": {k: _whole(v) for k, v in report["tokens"].items() if k != "per_layer"},
         "per_layer": [_whole(count) for count in report["tokens"]["per_layer"]],
+        "stages": report["stages"],
         "flops": report["flops"],
         "kv_bytes": report["kv_bytes"],
         "overlay": None if overlay is None else str(overlay),
@@ -153,6 +162,11 @@ def _as_dict(
 def _whole(count: float | None) -> float | int | None:
     """A count as an integer where it is one: the report holds means over samples."""
     return int(count) if count is not None and count == int(count) else count
+
+
+def _params(method: Method) -> dict[str, Any]:
+    fields = dataclasses.asdict(method)  # type: ignore[call-overload]
+    return {key: _plain(value) for key, value in fields.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -76,6 +76,7 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
         method=method_name,
         pruned=changed,
         samples=samples,
+        stages=_stages(record, original),
         tokens={
             "original": original,
             "nominal": None if record.nominal is None else _mean(record.nominal),
@@ -98,6 +99,24 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
             "ratio": _mean(pruned_bytes) / _mean(dense_bytes),
         },
     )
+
+
+def _stages(record: Record, original: float) -> list[dict[str, Any]]:
+    """What each selection left, as means over samples."""
+    stages, before = [], original
+    for entry in record.entries:
+        after = _mean([sum(len(kept) for kept in images) for images in entry.kept])
+        stages.append(
+            {
+                "method": entry.method,
+                "place": entry.place,
+                "layer": entry.layer,
+                "before": before,
+                "after": after,
+            }
+        )
+        before = after
+    return stages
 
 
 def _mean(values: Sequence[float]) -> float:
