@@ -48,7 +48,10 @@ def test_keep(cli: Cli, picture: Path, keep: str) -> None:
         (["--method", "clse+clse"], ["different methods"]),
         (["--method", "evoprune+none"], ["different methods"]),
         (["--method", "evoprune+clse", "--param", "start=0"], ["evoprune.NAME=VALUE"]),
-        (["--method", "evoprune+clse", "--param", "clse.start=0"], ["unknown parameter of clse 'start'"]),
+        (
+            ["--method", "evoprune+clse", "--param", "clse.start=0"],
+            ["unknown parameter of clse 'start'"],
+        ),
         (["--method", "evoprune+evoprune"], ["different methods"]),
         (["--method", "evoprune", "--keep", "9"], ["the least is 36", "in more blocks"]),
         (["--method", "evoprune", "--param", "schedule=random"], ["skip | mean | first"]),

@@ -48,6 +48,24 @@ def attention(block: Any, states: Tensor, log_sizes: Tensor) -> tuple[Tensor, Te
     return module.out_proj(torch.cat(mixed, dim=1)), torch.stack(maps), mean
 
 
+def merge_pairs(
+    tokens: dict[int, Tensor], sizes: dict[int, int], pairs: Pairs | None, by_size: bool
+) -> None:
+    """Merge ``pairs`` (sources, destinations) in place: the mean of the original tokens, or of those
+    that meet."""
+    into: dict[int, list[int]] = {}
+    for source, destination in zip(*(pairs or ([], [])), strict=True):
+        into.setdefault(destination, []).append(source)
+    for destination, sources in into.items():
+        met = [destination, *sources]
+        weights = [sizes[index] if by_size else 1 for index in met]
+        whole = sum(w * tokens[index] for w, index in zip(weights, met, strict=True))
+        tokens[destination] = whole / sum(weights)
+        sizes[destination] = sum(sizes[index] for index in met)
+        for index in sources:
+            del tokens[index], sizes[index]
+
+
 def merged_tower(
     model: Any,
     pixels: Tensor,
@@ -80,17 +98,7 @@ def merged_tower(
         tokens = dict(zip(order, here, strict=True))
         received = maps.mean(0).mean(0)
         seen = Seen(number, order[has_cls:], keys[has_cls:], received[has_cls:], here[has_cls:])
-        into: dict[int, list[int]] = {}
-        for source, destination in zip(*(choose(seen) or ([], [])), strict=True):
-            into.setdefault(destination, []).append(source)
-        for destination, sources in into.items():
-            met = [destination, *sources]
-            weights = [sizes[index] if by_size else 1 for index in met]
-            whole = sum(w * tokens[index] for w, index in zip(weights, met, strict=True))
-            tokens[destination] = whole / sum(weights)
-            sizes[destination] = sum(sizes[index] for index in met)
-            for index in sources:
-                del tokens[index], sizes[index]
+        merge_pairs(tokens, sizes, choose(seen), by_size)
         tokens = {
             index: token + block.mlp(block.layer_norm2(token)) for index, token in tokens.items()
         }

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from prunus.grid import Grid
-from tests.oracles.merged import Pairs, Seen
+from tests.oracles.merged import Pairs, Seen, merge_pairs
 
 
 def angles(grid: Grid, token: int, merge: int, width: int) -> Tensor:
@@ -97,17 +97,7 @@ def merged_frame(
             torch.stack([received[token] for token in order]),
             torch.stack([tokens[token].mean(0) for token in order]),
         )
-        into: dict[int, list[int]] = {}
-        for source, destination in zip(*(choose(seen) or ([], [])), strict=True):
-            into.setdefault(destination, []).append(source)
-        for destination, sources in into.items():
-            met = [destination, *sources]
-            weights = [sizes[index] if by_size else 1 for index in met]
-            whole = sum(w * tokens[index] for w, index in zip(weights, met, strict=True))
-            tokens[destination] = whole / sum(weights)
-            sizes[destination] = sum(sizes[index] for index in met)
-            for index in sources:
-                del tokens[index], sizes[index]
+        merge_pairs(tokens, sizes, choose(seen), by_size)
         tokens = {token: state + block.mlp(block.norm2(state)) for token, state in tokens.items()}
         history.append(dict(sizes))
     return {token: tower.merger(state)[0] for token, state in tokens.items()}, history
