@@ -51,8 +51,8 @@ def attention(block: Any, states: Tensor, log_sizes: Tensor) -> tuple[Tensor, Te
 def merge_pairs(
     tokens: dict[int, Tensor], sizes: dict[int, int], pairs: Pairs | None, by_size: bool
 ) -> None:
-    """Merge ``pairs`` (sources, destinations) in place: the mean of the original tokens, or of those
-    that meet."""
+    """Merge ``pairs`` (sources, destinations) in place: the mean of the original tokens, or of
+    those that meet."""
     into: dict[int, list[int]] = {}
     for source, destination in zip(*(pairs or ([], [])), strict=True):
         into.setdefault(destination, []).append(source)
