@@ -51,8 +51,8 @@ def test_ground_truth_needs_a_scene() -> None:
 def test_default_cells_are_comparable() -> None:
     cells = make_cells()
     assert cells[0].name == "dense" and len({cell.key for cell in cells}) == len(cells)
-    # 10 methods without a seed, random with three, one composition, the ground truth
-    assert len(cells) == 3 + 3 * (10 + 3 + 1 + 1)
+    # 11 methods without a seed, random with three, one composition, the ground truth
+    assert len(cells) == 3 + 3 * (11 + 3 + 1 + 1)
     for cell in cells:
         if cell.method is not None:
             last = cell.method[-1] if isinstance(cell.method, tuple) else cell.method

@@ -31,8 +31,8 @@ def evaluate(
         typer.Option(
             metavar="A,B,...",
             help="Methods and controls; default: clse, clse-hybrid, clse-released, attn, "
-            "attn-released, evoprune, evoprune-noattn, evoprune-nodiv, tome, evoprune+clse, "
-            "random, uniform, ground-truth, blind, other-image.",
+            "attn-released, evoprune, evoprune-hidden, evoprune-noattn, evoprune-nodiv, tome, "
+            "evoprune+clse, random, uniform, ground-truth, blind, other-image.",
         ),
     ] = None,
     keep: Annotated[

@@ -34,6 +34,7 @@ NAMED: dict[str, tuple[Callable[..., Method], dict[str, Any]]] = {
     "attn": (CLSE, {"score_type": "attn"}),
     "attn-released": (CLSE, {"variant": "released", "score_type": "attn"}),
     "evoprune": (EvoPrune, {}),
+    "evoprune-hidden": (EvoPrune, {"metric": "hidden"}),
     "evoprune-noattn": (EvoPrune, {"protect": 0.0}),
     "evoprune-nodiv": (EvoPrune, {"diversity": 0.0}),
     "tome": (EvoPrune, {"protect": 0.0, "diversity": 0.0}),

@@ -49,9 +49,9 @@ class EvoPrune(Method):
         default=0.25, metadata={"help": "share protected by attention received; 0: none"}
     )
     diversity: float = field(
-        default=0.5, metadata={"help": "strength (lambda) of the diversity weight; 0: off"}
+        default=0.1, metadata={"help": "strength (lambda) of the diversity weight; 0: off"}
     )
-    neighbours: int = field(default=5, metadata={"help": "K of the diversity weight"})
+    neighbours: int = field(default=10, metadata={"help": "K of the diversity weight"})
     tau: float | Literal["auto"] = field(
         default="auto", metadata={"help": "scale of its Gaussian; auto: from each image"}
     )
