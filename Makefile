@@ -51,8 +51,11 @@ format: $(READY)
 test: lint
 	$(BIN)/python -m pytest
 
+# In a variable, because a comma would end the argument of a call.
+LOWEST_PACKAGES := -e '.[viz,peft]' av pytest
+
 $(LOWEST_READY): pyproject.toml constraints.txt constraints-lowest.txt tools/torchvision_schemas.py
-	$(call install,$(LOWEST_VENV),constraints-lowest.txt,-e '.[viz,peft]' av pytest)
+	$(call install,$(LOWEST_VENV),constraints-lowest.txt,$(LOWEST_PACKAGES))
 
 test-lowest: $(LOWEST_READY)
 	$(LOWEST_VENV)/bin/python -m pytest
