@@ -41,14 +41,14 @@ class Family(ABC):
     # -- modules -------------------------------------------------------------------------------
 
     @property
-    @abstractmethod
     def core(self) -> Any:
         """The module whose forward receives ``input_ids`` and puts image features in place."""
+        return self.top.model
 
     @property
-    @abstractmethod
     def language_model(self) -> Any:
         """The decoder stack that ``core`` calls with ``inputs_embeds``."""
+        return self.core.language_model
 
     @property
     @abstractmethod

@@ -33,14 +33,6 @@ class Llava(Family):
             )
 
     @property
-    def core(self) -> Any:
-        return self.top.model
-
-    @property
-    def language_model(self) -> Any:
-        return self.core.language_model
-
-    @property
     def tower(self) -> nn.Module:
         tower: nn.Module = self.core.vision_tower
         return tower

@@ -27,14 +27,6 @@ class Qwen25VL(Family):
     summary = "Qwen2.5-VL: images and videos of any size, window attention, M-RoPE"
 
     @property
-    def core(self) -> Any:
-        return self.top.model
-
-    @property
-    def language_model(self) -> Any:
-        return self.core.language_model
-
-    @property
     def tower(self) -> nn.Module:
         tower: nn.Module = self.core.visual
         return tower
