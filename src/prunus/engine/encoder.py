@@ -220,6 +220,7 @@ class EncoderStage:
     def __init__(self, family: Family, method: Method) -> None:
         self._family, self._method, self._tower = family, method, family.encoder()
         self._pass: TowerPass | None = None
+        self._coming: Mapping[str, Any] = {}
         self._expected: list[tuple[str, list[Grid]]] = []
         self._done: dict[str | None, TowerPass] = {}
         default = family.default_grid()
@@ -254,12 +255,12 @@ class EncoderStage:
 
     def detach(self) -> None:
         """Forget the call that runs or ran."""
-        self._pass, self._expected, self._done = None, [], {}
+        self._pass, self._coming, self._expected, self._done = None, {}, [], {}
 
-    def expect(self, grids: Mapping[str, list[Grid]]) -> None:
-        """A call of the model begins that brings visual input of these ``grids``, by kind."""
-        if grids:
-            self._expected = list(grids.items())
+    def expect(self, call: Mapping[str, Any]) -> None:
+        """The model is called with these arguments. They are looked at when the tower runs, so
+        that a decode step costs nothing."""
+        self._coming = call
 
     def _before_tower(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         for block in self._tower.blocks:
@@ -269,6 +270,9 @@ class EncoderStage:
                     "is not supported: put the tower into evaluation mode (a frozen tower needs "
                     "no checkpointing), or switch checkpointing off"
                 )
+        if self._coming:
+            self._expected = list(self._family.grids_of(self._coming).items())
+            self._coming = {}
         call = by_name(module, args, kwargs)
         grids = self._tower.grids(call)
         # One tower serves all kinds, one after the other, and its call does not say which.

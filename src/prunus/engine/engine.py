@@ -93,7 +93,7 @@ class Engine:
         the prompt is expanded for beams, and ``forward`` then sees features without grids."""
         self._announced = self.family.grids_of(call)
         if self._encoder is not None:
-            self._encoder.expect(self._announced)
+            self._encoder.expect(call)
         try:
             yield
         finally:
@@ -110,13 +110,15 @@ class Engine:
         outer, core = self._call, by_name(module, args, kwargs)
         self._call = _Call(outer.labels, outer.logits_to_keep, core)
         if self._encoder is not None:
-            self._encoder.expect(self.family.grids_of(core))
+            self._encoder.expect(core)
 
     def _before(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         call, self._call = self._call, _Call()
         self._running = None
+        if self._encoder is not None:
+            self._encoder.expect({})  # the tower had its turn; nothing of the call is held on to
         ids, given = call.core.get("input_ids"), call.core.get("inputs_embeds")
         if ids is None and given is None:
             return None  # the language model by itself, not through the multimodal core

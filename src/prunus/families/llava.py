@@ -58,19 +58,19 @@ class Llava(Family):
             )
         # hidden_states[k] is what block k - 1 gives.
         read = layer if layer >= 0 else depth + 1 + layer
-        patch = self.config.vision_config.patch_size
-        return ViT(self.tower, read, int(has_cls), int(has_cls and full), patch)
+        return ViT(self.tower, read, int(has_cls), int(has_cls and full), self._grids)
 
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {"image": self.holds(self.config.image_token_id, input_ids, embeds)}
 
     def grids_of(self, call: Mapping[str, Any]) -> dict[str, list[Grid]]:
         pixels = call.get("pixel_values")
-        if pixels is None:
-            return {}
+        return {} if pixels is None else {"image": self._grids(pixels)}
+
+    def _grids(self, pixels: Tensor) -> list[Grid]:
         images, _, height, width = pixels.shape
         patch = self.config.vision_config.patch_size
-        return {"image": [Grid(1, height // patch, width // patch, (patch, patch))] * images}
+        return [Grid(1, height // patch, width // patch, (patch, patch))] * images
 
     def default_grid(self) -> Grid | None:
         vision = self.config.vision_config

@@ -19,16 +19,17 @@ class ViT(Tower):
     Args:
         tower: a ``CLIPVisionModel`` or ``SiglipVisionModel``.
         read: blocks that reach the projector.
-        patch: side of a patch in pixels.
         lead, features_lead: rows in front of an image's tokens between blocks, and of what enters
             the projector.
+        grids: reads the tower's ``pixel_values``.
     """
 
     takes_bias = True
 
-    def __init__(self, tower: Any, read: int, lead: int, features_lead: int, patch: int) -> None:
+    def __init__(self, tower: Any, read: int, lead: int, features_lead: int, grids: Any) -> None:
         self.blocks = list(tower.encoder.layers)
-        self.read, self.lead, self.features_lead, self.patch = read, lead, features_lead, patch
+        self.read, self.lead, self.features_lead = read, lead, features_lead
+        self._grids = grids
 
     def _block(self, number: int) -> Any:
         return self.blocks[number]
@@ -46,8 +47,8 @@ class ViT(Tower):
         return {"query": attention.q_proj, "key": attention.k_proj}
 
     def grids(self, call: Mapping[str, Any]) -> list[Grid]:
-        images, _, height, width = call["pixel_values"].shape
-        return [Grid(1, height // self.patch, width // self.patch, (self.patch,) * 2)] * images
+        grids: list[Grid] = self._grids(call["pixel_values"])
+        return grids
 
     def frames(self, grids: Sequence[Grid]) -> list[Frames]:
         return [Frames(grids[0], [(image, 0) for image in range(len(grids))])]
