@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -22,11 +21,12 @@ from rich.progress import Progress
 
 import prunus
 from prunus import EvoPrune
+from prunus.builtin.evalset import Item
 from prunus.builtin.questions import TYPES, ask_many
-from prunus.builtin.scenes import Scene, make_scene, render
+from prunus.builtin.scenes import make_scene
 from prunus.evaluate import EvalSet, evaluate
 from prunus.evaluate.cells import Cell
-from prunus.evaluate.data import Query
+from prunus.evaluate.data import scene_set
 from prunus.evaluate.stats import wilson
 
 #: Far from the seeds of training (below 1e8, and from 1e9 on) and of the evaluation set.
@@ -37,17 +37,9 @@ METRICS = ("key", "hidden")
 
 def training_questions(scenes: int, each: int) -> EvalSet:
     """``each`` questions about every one of ``scenes`` scenes with training digits."""
-    drawn = [make_scene(SEED + number, "train") for number in range(scenes)]
-    queries = tuple(
-        Query(number, question.text, question.answer, question.type, question.objects)
-        for number, scene in enumerate(drawn)
-        for question in ask_many(scene, each, SEED + number)
-    )
-
-    def drawer(scene: Scene) -> Any:
-        return lambda: render(scene)
-
-    return EvalSet("training", queries, tuple(map(drawer, drawn)), tuple(drawn), dict(TYPES))
+    drawn = {seed: make_scene(seed, "train") for seed in range(SEED, SEED + scenes)}
+    items = [Item(scene, tuple(ask_many(scene, each, seed))) for seed, scene in drawn.items()]
+    return scene_set("training", items)
 
 
 def settings(keep: float) -> dict[str, EvoPrune]:

@@ -11,9 +11,9 @@ from torch import Tensor
 import prunus
 from prunus import CLSE, EvoPrune, Selection, View
 from tests.conftest import DEPTH, Case
-from tests.engine.test_invariants import gap, masked_logits, plain, survivors
+from tests.engine.test_invariants import decoded, gap, masked_logits, plain, survivors
 from tests.methods.test_clse import best, literal_intensity
-from tests.oracles.masked import continued, visibility
+from tests.oracles.masked import visibility
 from tests.oracles.merged import merged
 
 
@@ -68,21 +68,8 @@ def test_scores_are_those_of_the_spread_grid_averaged_per_survivor(case: Case) -
 def test_prefill_and_decoding_equal_the_oracles(case: Case, variant: Any) -> None:
     inputs = case.prompts.rows(2, 1)
     both = [EvoPrune(keep=0.5), CLSE(keep=6, variant=variant)]
-    with prunus.prune(case.model, both) as run:
-        out = case.model.generate(
-            **inputs,
-            max_new_tokens=6,
-            min_new_tokens=6,
-            do_sample=False,
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
-    length = inputs["input_ids"].shape[1]
-    full = continued(inputs, out.sequences)
-    spots = case.prompts.spots(inputs["input_ids"])
-    visible = visibility(run.trace, spots, full["attention_mask"], DEPTH, length)
-    expected = masked_logits(case.model, full, visible, run.trace)
-    assert gap(torch.stack(out.logits, dim=1), expected[:, length - 1 : -1]) < 1e-4
+    run, difference = decoded(case, both, inputs, 6)
+    assert difference < 1e-4
     report = run.report()
     assert report["method"] == "evoprune + clse" and report["tokens"]["nominal"] == 6 * 1.5
     frames = [

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from prunus.builtin.scenes import Scene, render
+
+if TYPE_CHECKING:
+    from prunus.builtin.evalset import Item
 
 _FIELDS = ("image", "question", "answer")
 
@@ -63,18 +67,21 @@ class EvalSet:
 def load_builtin_set() -> EvalSet:
     """The questions about unseen scenes that ship with prunus."""
     from prunus.builtin.evalset import load_evalset
+
+    return scene_set("built-in scenes", load_evalset())
+
+
+def scene_set(name: str, items: Sequence[Item]) -> EvalSet:
+    """Questions about drawn scenes."""
     from prunus.builtin.questions import TYPES
 
-    items = load_evalset()
     queries = tuple(
         Query(number, question.text, question.answer, question.type, question.objects)
         for number, item in enumerate(items)
         for question in item.questions
     )
     scenes = tuple(item.scene for item in items)
-    return EvalSet(
-        "built-in scenes", queries, tuple(_drawer(s) for s in scenes), scenes, dict(TYPES)
-    )
+    return EvalSet(name, queries, tuple(_drawer(s) for s in scenes), scenes, dict(TYPES))
 
 
 def load_file(path: Path) -> EvalSet:
