@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from prunus.budget import Keep, check_keep, resolve_keep
 from prunus.grid import Grid
 from prunus.method import Cut, Method, View
+from prunus.signals.change import mean_shift, residual_norm
 from prunus.signals.spectral import evolution, gate, high_frequency
 
 # The released three-stage schedule, given for a 32-layer decoder and a budget of 192.
@@ -19,7 +20,8 @@ _STAGE_LAYERS = (1, 11, 21)
 _STAGE_KEEP = (330, 210, 62)
 
 Variant = Literal["paper", "hybrid", "released"]
-Score = Literal["clse", "clse_attn", "attn"]
+Score = Literal["clse", "clse_attn", "attn", "residual", "mean"]
+_SPECTRAL, _ATTENTION = ("clse", "clse_attn"), ("clse_attn", "attn")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class CLSE(Method):
       the later ones, earlier layers' cache trimmed. ``keep`` is nominal there: 192 keeps 330, 210,
       62 tokens; other budgets scale by the same rule, rounded down.
 
+    Ablations (Fig. 5): ``cutoff=0`` (no filter); the scores ``residual`` (SFR) and ``mean`` (MMD)
+    of :mod:`prunus.signals.change`, which need no grid; ``invert`` (CLSE-I), which negates any
+    score and so keeps the lowest. The paper inverts one stage; ``released``, whose later stages are
+    attention alone, has no such reading and is refused.
+
     Each image has its own grid, normalisation and budget; ``keep`` counts tokens per image. A video
     counts as one: the spectrum is taken in each temporal slice, all else over the whole video.
     """
@@ -44,7 +51,8 @@ class CLSE(Method):
     keep: Keep = field(default=1 / 3, metadata={"help": "tokens per image, or share of them"})
     variant: Variant = field(default="paper", metadata={"help": "paper | hybrid | released"})
     score_type: Score | None = field(
-        default=None, metadata={"help": "clse | clse_attn | attn; default: the variant's own"}
+        default=None,
+        metadata={"help": "clse | clse_attn | attn | residual | mean; default: the variant's own"},
     )
     reference: int = field(default=0, metadata={"help": "layer whose input is the reference"})
     layers: tuple[int, ...] | int | None = field(
@@ -55,13 +63,17 @@ class CLSE(Method):
     trim_cache: bool | None = field(
         default=None, metadata={"help": "trim earlier layers' cache; default: only `released`"}
     )
+    invert: bool = field(default=False, metadata={"help": "keep the lowest scores; one stage only"})
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
         if self.variant not in ("paper", "hybrid", "released"):
             raise ValueError(f"variant={self.variant!r}: choose paper, hybrid or released")
-        if self.score_type not in (None, "clse", "clse_attn", "attn"):
-            raise ValueError(f"score_type={self.score_type!r}: choose clse, clse_attn or attn")
+        if self.score_type not in (None, *get_args(Score)):
+            known = ", ".join(get_args(Score))
+            raise ValueError(f"score_type={self.score_type!r}: choose from {known}")
+        if self.invert and self.variant == "released":
+            raise ValueError("invert=True with variant='released': it is for paper and hybrid")
         if not 0.0 <= self.cutoff <= 1.0:
             raise ValueError(f"cutoff={self.cutoff}: the share of the spectrum must be in [0, 1]")
         if not 0.0 < self.temperature < math.inf:
@@ -82,12 +94,12 @@ class CLSE(Method):
         trim = self.variant == "released" if self.trim_cache is None else self.trim_cache
         cuts = []
         for stage, layer in enumerate(self._stage_layers(depth)):
-            spectral = stage == 0 and self.scoring != "attn"
+            change = stage == 0 and self.scoring != "attn"
             cuts.append(
                 Cut(
                     layer,
-                    snapshots=(self.reference,) if spectral else (),
-                    attention=(layer - 1,) if stage or self.scoring != "clse" else (),
+                    snapshots=(self.reference,) if change else (),
+                    attention=(layer - 1,) if stage or self.scoring in _ATTENTION else (),
                     trim_cache=trim,
                 )
             )
@@ -108,9 +120,16 @@ class CLSE(Method):
         return max(1, min(original, keep * _STAGE_KEEP[stage] // 192))
 
     def score(self, stage: int, view: View) -> Tensor:
+        scores = self._score(stage, view)
+        return -scores if self.invert else scores
+
+    def _score(self, stage: int, view: View) -> Tensor:
         layer = self._stage_layers(view.depth)[stage]
         if stage > 0 or self.scoring == "attn":
             return view.attention(layer - 1)
+        if self.scoring not in _SPECTRAL:
+            change = residual_norm if self.scoring == "residual" else mean_shift
+            return change(view.states, view.snapshot(self.reference))
         intensity = evolution(
             high_frequency(view.states, view.grid, self.cutoff),
             high_frequency(view.snapshot(self.reference), view.grid, self.cutoff),
@@ -120,14 +139,14 @@ class CLSE(Method):
         return gate(intensity, self.temperature) * view.attention(layer - 1)
 
     def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
-        if stage > 0 or self.scoring == "attn":
-            return 0.0
+        if stage > 0 or self.scoring not in _SPECTRAL:
+            return 0.0  # additions only, like the norms that no cost counts
         return 2.0 * grid.size * (grid.rows + grid.cols) * width  # two maps, two axes
 
     @property
     def query_dependent(self) -> bool:
-        return self.variant == "released" or self.scoring != "clse"
+        return self.variant == "released" or self.scoring in _ATTENTION
 
     @property
     def needs_intact_grid(self) -> bool:
-        return self.scoring != "attn"
+        return self.scoring in _SPECTRAL
