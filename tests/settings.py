@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from prunus import CLSE, EvoPrune, Fixed, Method, Random, methods
+from prunus import CLSE, EvoPrune, Fixed, Knockout, Method, Random, VisiPruner, methods
 
 CHOSEN = {
     "clse": [
@@ -17,6 +17,8 @@ CHOSEN = {
         CLSE(keep=5, variant="hybrid"),
         CLSE(keep=12, variant="released"),
         CLSE(keep=12, variant="released", score_type="attn", trim_cache=False),
+        CLSE(keep=5, invert=True),
+        CLSE(keep=5, score_type="residual"),
     ],
     # Two blocks of the LLaVAs' towers reach the projector: 16 tokens become 8 by the second alone,
     # 4 by both.
@@ -38,6 +40,34 @@ CHOSEN = {
         Fixed([2, 9], layer=None),
         Fixed([1, 2, 3], layer=0),
         Fixed([4], layer=4, trim_cache=True),
+    ],
+    "knockout": [
+        Knockout(layers=(0, 1, 3)),
+        Knockout(layers=(1, 2), mask="both", forget=True),
+        Knockout(layers=(0, 2), mask="both", collapse=True, sink=-1),
+        Knockout(layers=(0, 1), renormalise=True),
+        Knockout(layers=(2, 4), mask="both", renormalise=True),
+        Knockout(layers=(3,), mask="visual", renormalise=True),
+    ],
+    # Random weights: thresholds at which the filter finds some tokens, and vision leaves.
+    "visipruner": [
+        VisiPruner(layer_threshold=0.9999, tokens_threshold=0.5, exit_threshold=0, exit_count=1),
+        VisiPruner(
+            preset="paper",
+            layer_threshold=0.9999,
+            relative=0.2,
+            min_tokens=3,
+            renormalise=True,
+            shallow_layers=2,
+        ),
+        VisiPruner(stages=("shallow",), first_layer="half", shallow_layers=3),
+        VisiPruner(stages=("middle",), shallow_layers=1, tokens_threshold=0.6, layer_threshold=2),
+        VisiPruner(
+            stages=("deep",), late_layer=1, exit_threshold=-1, exit_count=2, decode_without=(0, 2)
+        ),
+        VisiPruner(
+            layer_threshold=-1, force=True, late_layer=2, tokens_threshold=100, first_layer="cut"
+        ),
     ],
     "random": [Random(keep=0.3), Random(keep=4, layer=None)],
 }

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunus.loading import load
     from prunus.merging import Merging, TowerView
-    from prunus.method import Cut, Method, Selection, View, methods
+    from prunus.method import Cut, Edit, Influence, Method, Selection, View, methods
     from prunus.pruners.clse import CLSE
     from prunus.pruners.evoprune import EvoPrune
     from prunus.pruners.fixed import Fixed
+    from prunus.pruners.knockout import Knockout
     from prunus.pruners.random import Random
     from prunus.pruners.uniform import Uniform
+    from prunus.pruners.visipruner import VisiPruner
     from prunus.run import Run, prune
     from prunus.trace import Report, TraceEntry
 
@@ -23,8 +25,11 @@ __version__ = "0.1.0"
 _HOME = {
     "CLSE": "prunus.pruners.clse",
     "Cut": "prunus.method",
+    "Edit": "prunus.method",
     "EvoPrune": "prunus.pruners.evoprune",
     "Fixed": "prunus.pruners.fixed",
+    "Influence": "prunus.method",
+    "Knockout": "prunus.pruners.knockout",
     "Merging": "prunus.merging",
     "Method": "prunus.method",
     "Random": "prunus.pruners.random",
@@ -35,6 +40,7 @@ _HOME = {
     "TraceEntry": "prunus.trace",
     "Uniform": "prunus.pruners.uniform",
     "View": "prunus.method",
+    "VisiPruner": "prunus.pruners.visipruner",
     "load": "prunus.loading",
     "methods": "prunus.method",
     "prune": "prunus.run",
@@ -43,8 +49,11 @@ _HOME = {
 __all__ = [
     "CLSE",
     "Cut",
+    "Edit",
     "EvoPrune",
     "Fixed",
+    "Influence",
+    "Knockout",
     "Merging",
     "Method",
     "Random",
@@ -55,6 +64,7 @@ __all__ = [
     "TraceEntry",
     "Uniform",
     "View",
+    "VisiPruner",
     "load",
     "methods",
     "prune",

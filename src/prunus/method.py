@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from prunus.budget import Keep, resolve_keep
 from prunus.grid import Grid
 from prunus.merging import Merging, TowerView
 from prunus.signals.topk import stable_topk
+
+if TYPE_CHECKING:
+    from prunus.cost.shapes import DecoderShape
 
 _REGISTRY: dict[str, type[Method]] = {}
 
@@ -45,31 +48,79 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """What the attention of one decoder layer loses while the prompt is read (later tokens and
+    turns attend as the model does).
+
+    Args:
+        text: what text tokens behind the first visual token see of the visual ones: everything
+            ("keep"), nothing ("cut"), the second half of them ("half"), or nothing but the
+            ``sink``, on which each head puts all its weight on visual tokens ("merge").
+        visual: what visual tokens see of visual ones: "keep", or "cut" (not even themselves).
+        renormalise: take what is cut out before the softmax, so that the rest sums to one and
+            what is cut need not be computed. Otherwise weights are set to zero after the softmax
+            and their mass is lost, as in the published analyses.
+        sink: index of the visual token, among all of a sample, that "merge" chooses; negative
+            counts from the end.
+    """
+
+    text: Literal["keep", "cut", "half", "merge"] = "keep"
+    visual: Literal["keep", "cut"] = "keep"
+    renormalise: bool = False
+    sink: int = 0
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How the attention output of the last prompt token (all heads, before the output projection)
+    changes when the weight of one visual token is set to zero.
+
+    Attributes:
+        cosine: float32 ``[G, n]``, cosine of the output without that token and the whole output.
+        change: float32 ``[G, n]``, L2 norm of the difference.
+        output: float32 ``[G]``, L2 norm of the whole output.
+    """
+
+    cosine: Tensor
+    change: Tensor
+    output: Tensor
+
+
+@dataclass(frozen=True)
 class View:
     """What a method sees of a group of ``G`` images that share one grid and one token count ``n``.
 
     Attributes:
         grid: where the original ``N = grid.size`` tokens lie.
         present: int64 ``[G, n]``, ascending original indices of the tokens that are still there.
-        states: ``[G, n, D]`` hidden states entering this place, in the model's dtype.
         owners: for each of the G images, ``(sample, image within the sample)``.
         samples: number of samples in the batch (before beams).
         depth: number of decoder layers.
+        memo: what the method wants to remember of this prompt from stage to stage; one dictionary
+            for all views of the prompt, empty at first.
     """
 
     grid: Grid
     present: Tensor
-    states: Tensor
     owners: Sequence[tuple[int, int]]
     samples: int
     depth: int
+    memo: dict[Any, Any]
+    _states: Callable[[], Tensor]
     _snapshot: Callable[[int], Tensor]
     _attention: Callable[[int], Tensor]
+    _influence: Callable[[int], Influence]
+    _value_norm: Callable[[int], Tensor]
 
     @property
     def intact(self) -> bool:
         """Whether every original token of the grid is still there."""
         return self.present.shape[1] == self.grid.size
+
+    @property
+    def states(self) -> Tensor:
+        """Hidden states ``[G, n, D]`` entering this place, in the model's dtype."""
+        return self._states()
 
     def snapshot(self, layer: int) -> Tensor:
         """States ``[G, n, D]`` of the same tokens as they entered the earlier ``layer``."""
@@ -81,14 +132,54 @@ class View:
         the model's own kernel; the model never materialises an attention map for it."""
         return self._attention(layer)
 
+    def influence(self, layer: int) -> Influence:
+        """What each of these tokens contributes to the last prompt token's attention output in
+        decoder layer ``layer``, computed in fp32 from that one query row (VisiPruner, arXiv
+        2510.17205, Eqs. 5-7)."""
+        return self._influence(layer)
+
+    def value_norm(self, layer: int) -> Tensor:
+        """Float32 ``[G, n]``: L1 norm of each token's value in decoder ``layer``, summed over all
+        query heads (VisiPruner's measure of attention sinks, appendix E)."""
+        return self._value_norm(layer)
+
+
+def by_sample(views: Sequence[View]) -> dict[int, dict[int, tuple[int, int]]]:
+    """For each sample and each of its images, which view and which row of it. Of beams, which
+    choose alike, the first row speaks."""
+    found: dict[int, dict[int, tuple[int, int]]] = {}
+    for number, view in enumerate(views):
+        for row, (sample, image) in enumerate(view.owners):
+            found.setdefault(sample, {}).setdefault(image, (number, row))
+    return found
+
 
 @dataclass(frozen=True)
 class Selection:
     """``kept``: int64 ``[G, k]``, or G ragged tensors, of ascending indices into the ``n`` present
-    tokens; ``scores``: float32 ``[G, n]`` or None."""
+    tokens; ``scores``: float32 ``[G, n]`` or None. ``labels``: for each image what happened, in one
+    word, or "" where nothing did; a selection in which nothing happened leaves no trace."""
 
     kept: Tensor | Sequence[Tensor]
     scores: Tensor | None = None
+    labels: Sequence[str] | None = None
+
+    @classmethod
+    def everything(cls, view: View) -> Selection:
+        """Keep all, and leave no trace."""
+        groups, count = view.present.shape
+        every = torch.arange(count, device=view.present.device).expand(groups, -1)
+        return cls(every, labels=[""] * groups)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one sample's prefill had in it: ``original`` visual tokens and ``text`` tokens, and the
+    visual tokens ``per_layer``."""
+
+    original: int
+    text: int
+    per_layer: Sequence[int]
 
 
 class Method:
@@ -130,6 +221,11 @@ class Method:
         """Choose tokens; by default the :meth:`budget` best of :meth:`score`."""
         return self.rank(stage, view, self.score(stage, view))
 
+    def choose(self, stage: int, views: Sequence[View]) -> Sequence[Selection]:
+        """Choose for the whole prompt: one selection for each of ``views``, which together hold all
+        of its images. By default each is chosen by itself."""
+        return [self.select(stage, view) for view in views]
+
     def rank(self, stage: int, view: View, scores: Tensor) -> Selection:
         """The :meth:`budget` best by ``scores`` ``[G, n]``.
 
@@ -150,6 +246,25 @@ class Method:
     def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
         """Multiply-accumulates that scoring one image costs beyond the model's own work."""
         return 0.0
+
+    # -- inside the decoder's attention, and in the cache ---------------------------------------
+
+    def edits(self, depth: int) -> Mapping[int, Edit]:
+        """Decoder layers whose attention this method edits while the prompt is read."""
+        return {}
+
+    def forgets(self, depth: int) -> Sequence[int]:
+        """Decoder layers whose cache loses all visual tokens once the prompt was read."""
+        return ()
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the method may find nothing to do; the engine then says so."""
+        return False
+
+    def published(self, shape: DecoderShape, seen: Seen) -> dict[str, float]:
+        """Cost figures of one sample as the method's paper defines them, by name."""
+        return {}
 
     # -- inside the vision tower ---------------------------------------------------------------
 

@@ -170,7 +170,7 @@ def test_unknown_attention_backend(llava: Case) -> None:
         ([-1, 2], "non-negative"),
         ([0.5], "ints"),
         ("12", "list"),
-        ([[[]]], "non-empty"),
+        ([[[True]]], "ints"),
     ],
 )
 def test_fixed_indices(indices: Any, words: str) -> None:

@@ -14,28 +14,41 @@ from torch import Tensor
 from prunus import TraceEntry
 
 
+class Visible(list[Tensor]):
+    """Masks by layer; ``spots`` and ``last`` (position of the last prompt token) are what they were
+    made from."""
+
+    spots: list[list[list[int]]]
+    last: int
+
+
 def visibility(
     trace: list[TraceEntry],
     spots: list[list[list[int]]],
     valid: Tensor,
     depth: int,
     prompt: int,
-) -> list[Tensor]:
+    last: int | None = None,
+) -> Visible:
     """Bool ``[B, L, L]`` per layer, L may reach beyond the ``prompt`` (generated tokens).
 
     ``trace`` names what was kept; ``spots`` where the tokens are; ``valid`` is ``[B, L]``.
     A token dropped at layer k is hidden from layer k on; if caches were trimmed, also from tokens
-    behind the prompt in the layers before k.
+    behind the prompt in the layers before k. Layers that forget hide all visual tokens from those.
+    ``last`` is the last prompt token where an answer within ``prompt`` follows it.
     """
     batch, length = valid.shape
     causal = torch.ones(length, length).tril().bool()
-    visible = []
+    visible = Visible()
+    visible.spots, visible.last = spots, prompt - 1 if last is None else last
     for layer in range(depth):
         mask = causal & valid.bool()[:, None, :]
         for row in range(batch):
             gone, gone_later = set(), set()
             for entry in trace:
                 cut = -1 if entry.layer is None else entry.layer
+                if layer in entry.forgets:
+                    gone_later |= {p for places in spots[row] for p in places}
                 for places, kept in zip(spots[row], entry.kept[row], strict=True):
                     survivors = set(kept.tolist())
                     dropped = {p for n, p in enumerate(places) if n not in survivors}

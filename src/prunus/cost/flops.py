@@ -107,6 +107,7 @@ def prefill_flops(
     *,
     merges: Sequence[Sequence[Step]] | None = None,
     method_macs: float = 0.0,
+    saved_macs: float = 0.0,
 ) -> dict[str, float]:
     """FLOPs of the prefill of one sample, by component.
 
@@ -116,7 +117,8 @@ def prefill_flops(
         images: number of images of the sample, or their grids (which a tower for images of any
             size needs); each costs one pass of tower and projector.
         merges: for each image, what a method merged inside the tower (default: nothing).
-        method_macs: MACs that the pruning method itself spends.
+        method_macs: MACs that the pruning method itself spends; saved_macs: those of attention in
+            the language model that it saves by other means than shorter layers.
 
     Returns:
         ``encoder``, ``projector``, ``method``, ``llm`` and their sum ``total``, in FLOPs.
@@ -139,6 +141,6 @@ def prefill_flops(
         "encoder": 2.0 * encoder,
         "projector": 2.0 * projector,
         "method": 2.0 * method_macs,
-        "llm": 2.0 * decoder_macs(shape.decoder, per_layer_lengths),
+        "llm": 2.0 * (decoder_macs(shape.decoder, per_layer_lengths) - saved_macs),
     }
     return {**parts, "total": sum(parts.values())}

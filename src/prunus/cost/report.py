@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
+from prunus.cost.edits import edit_work
 from prunus.cost.flops import FORMULA, prefill_flops
 from prunus.cost.kv import kv_bytes
-from prunus.cost.shapes import read_shape
+from prunus.cost.shapes import DecoderShape, read_shape
+from prunus.method import Edit, Seen
 from prunus.trace import Record, Report
 
 
@@ -44,19 +48,28 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
     merges = inside[0].steps if inside else None
     dense: list[dict[str, float]] = []
     pruned: list[dict[str, float]] = []
+    edits = {layer: edit for entry in record.entries for layer, edit in entry.edits.items()}
+    pairs: list[tuple[float, float]] = []  # query and visual key: dense, computed
     dense_bytes: list[float] = []
     pruned_bytes: list[float] = []
     for sample in range(samples):
         text, images = record.text[sample], record.images[sample]
         full = [text + record.original[sample]] * depth
         dense.append(prefill_flops(shape, full, images))
+        visual = [layer[sample] for layer in record.per_layer]
+        behind = record.behind[sample] if edits else 0
+        work = edit_work(shape.decoder, edits, visual, text, behind)
+        original = record.original[sample]
+        ran = sum(n * (n + text) - cut for n, cut in zip(visual, work.pairs, strict=True))
+        pairs.append((depth * original * (original + text), ran))
         pruned.append(
             prefill_flops(
                 shape,
-                [text + layer[sample] for layer in record.per_layer],
+                [text + n for n in visual],
                 images,
                 merges=None if merges is None else merges[sample],
-                method_macs=record.method_macs / samples,
+                method_macs=record.method_macs / samples + work.spent,
+                saved_macs=work.saved,
             )
         )
         dense_bytes.append(kv_bytes(shape.decoder, full, record.element_size))
@@ -65,9 +78,9 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
 
     per_layer = [_mean(layer) for layer in record.per_layer]
     resident_mean = [_mean(layer) for layer in record.resident]
-    original = _mean(record.original)
+    mean_original = _mean(record.original)
     flops_dense, flops_pruned = _mean_of_parts(dense), _mean_of_parts(pruned)
-    changed = any(
+    changed = any(entry.edits for entry in record.entries) or any(
         layer[sample] < record.original[sample]
         for layer in (*record.per_layer, *record.resident)
         for sample in range(samples)
@@ -76,9 +89,10 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
         method=method_name,
         pruned=changed,
         samples=samples,
-        stages=_stages(record, original),
+        idle=record.idle,
+        stages=_stages(record, mean_original),
         tokens={
-            "original": original,
+            "original": mean_original,
             "nominal": None if record.nominal is None else _mean(record.nominal),
             "kept": per_layer[-1],
             "average": _mean(per_layer),
@@ -93,6 +107,12 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
             "llm_ratio": flops_pruned["llm"] / flops_dense["llm"],
             "formula": FORMULA,
         },
+        visual_attention={
+            "dense": _mean([whole for whole, _ in pairs]),
+            "pruned": _mean([ran for _, ran in pairs]),
+            "ratio": _ratio(sum(ran for _, ran in pairs), sum(whole for whole, _ in pairs)),
+        },
+        published=_published(record, shape.decoder),
         kv_bytes={
             "dense": _mean(dense_bytes),
             "pruned": _mean(pruned_bytes),
@@ -101,22 +121,59 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
     )
 
 
+def _published(record: Record, shape: DecoderShape) -> dict[str, dict[str, float]]:
+    """The figures of each method's own paper, as means over samples with images."""
+    found: dict[str, dict[str, float]] = {}
+    for method in record.methods:
+        figures = [
+            method.published(
+                shape,
+                Seen(
+                    record.original[sample],
+                    record.text[sample],
+                    [layer[sample] for layer in record.per_layer],
+                ),
+            )
+            for sample in range(record.samples)
+            if record.original[sample]
+        ]
+        if figures and figures[0]:
+            found[method.name] = _mean_of_parts(figures)
+    return found
+
+
 def _stages(record: Record, original: float) -> list[dict[str, Any]]:
     """What each selection left, as means over samples."""
     stages, before = [], original
     for entry in record.entries:
         after = _mean([sum(len(kept) for kept in images) for images in entry.kept])
-        stages.append(
-            {
-                "method": entry.method,
-                "place": entry.place,
-                "layer": entry.layer,
-                "before": before,
-                "after": after,
-            }
-        )
+        stage: dict[str, Any] = {
+            "method": entry.method,
+            "place": entry.place,
+            "layer": entry.layer,
+            "before": before,
+            "after": after,
+        }
+        if entry.edits or entry.forgets:
+            stage |= {"edits": _by_edit(entry.edits), "forgets": list(entry.forgets)}
+        if entry.labels is not None:
+            stage["labels"] = dict(Counter(_one(labels) for labels in entry.labels if any(labels)))
+        stages.append(stage)
         before = after
     return stages
+
+
+def _by_edit(edits: Mapping[int, Edit]) -> list[dict[str, Any]]:
+    """Layers that are edited alike, together."""
+    groups: dict[Edit, list[int]] = {}
+    for layer, edit in sorted(edits.items()):
+        groups.setdefault(edit, []).append(layer)
+    return [{"layers": layers, **asdict(edit)} for edit, layers in groups.items()]
+
+
+def _one(labels: Sequence[str]) -> str:
+    """What happened to a sample, whose images share their fate."""
+    return next(label for label in labels if label)
 
 
 def _mean(values: Sequence[float]) -> float:

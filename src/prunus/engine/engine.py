@@ -15,6 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from prunus.engine.cache import check_cache, is_pruned, length_of
 from prunus.engine.calls import by_name
+from prunus.engine.edit import Switch
 from prunus.engine.encoder import EncoderStage
 from prunus.engine.finish import resident_cache, spread_output
 from prunus.engine.layout import Layout
@@ -52,6 +53,7 @@ class Engine:
     _running: Prefill | Resume | None = None
     _encoder: EncoderStage | None = None
     _handles: list[RemovableHandle] = field(default_factory=list)
+    _switches: list[Switch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.plan.encoder is not None:
@@ -77,12 +79,16 @@ class Engine:
         self._add(lm.register_forward_pre_hook(self._before, with_kwargs=True))
         for number, layer in enumerate(family.layers):
             self._add(layer.register_forward_pre_hook(self._layer_hook(number), with_kwargs=True))
+        for number in self.plan.edits:
+            self._add_switch(number)
         self._add(lm.register_forward_hook(self._after, with_kwargs=True))
 
     def detach(self) -> None:
         """Remove every hook."""
         while self._handles:
             self._handles.pop().remove()
+        while self._switches:  # an interrupt may have come between a switch's two hooks
+            self._switches.pop().off()
         self._running, self._call, self._announced = None, _Call(), {}
         if self._encoder is not None:
             self._encoder.detach()
@@ -101,6 +107,21 @@ class Engine:
 
     def _add(self, handle: RemovableHandle) -> None:
         self._handles.append(handle)
+
+    def _add_switch(self, number: int) -> None:
+        attention, edit = self.family.layers[number].self_attn, self.plan.edits[number]
+        switch = Switch(attention)
+        self._switches.append(switch)
+
+        def on(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if isinstance(self._running, Prefill):
+                switch.on(self._running.job(edit, self._backend))
+
+        def off(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            switch.off()
+
+        self._add(attention.register_forward_pre_hook(on))
+        self._add(attention.register_forward_hook(off, always_call=True))
 
     def _on_top(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         bound = by_name(module, args, kwargs)
@@ -152,19 +173,21 @@ class Engine:
             raise ValueError(
                 f"attention_mask of shape {tuple(mask.shape)} is not supported: give a 2-D mask"
             )
-        _refuse_replay(self.family.layers[0])
+        _refuse_replay(self.family.layers[0], bool(self.plan.edits))
         if self.plan.query_dependent and call.labels is None:
             _refuse_candidates(call.logits_to_keep)
         valid = None if mask is None or bool(mask.all()) else mask.bool().to(embeds.device)
         layout = Layout.full(batch, length, valid, embeds.device)
         last = last_prompt_token(layout.present, call.labels)
-        self.prefill = running = Prefill(self.family, layout, prompt, last, self.plan.noted)
+        answers = call.labels is not None
+        self.prefill = running = Prefill(self.family, layout, prompt, last, self.plan, answers)
         if not prompt.images:
             running.untouched()
             warnings.warn("prunus: no image in the prompt, nothing was pruned", stacklevel=2)
             return None
         self._running = running
-        running.cache = kwargs.get("past_key_values")
+        running.looks.cache = kwargs.get("past_key_values")
+        running.edit(self.plan.methods)
         if self.plan.features or self._encoder is not None:
             kwargs = self._cut_features(running, kwargs)
         return (), kwargs
@@ -210,8 +233,8 @@ class Engine:
             if isinstance(running, Resume):
                 return args, running.layer(number, kwargs)
             states: Tensor = args[0] if args else kwargs["hidden_states"]
-            if running.cache is None and kwargs.get("past_key_values") is not None:
-                running.cache = kwargs["past_key_values"]  # made inside the language model
+            if running.looks.cache is None and kwargs.get("past_key_values") is not None:
+                running.looks.cache = kwargs["past_key_values"]  # made inside the language model
             rope = kwargs["position_embeddings"]
             for step in steps:
                 states = running.cut(step.method, step.stage, step.cut, states)
@@ -239,6 +262,7 @@ class Engine:
             return None
         resident_cache(running, output.past_key_values)
         running.release()
+        _announce_idle(running, self.plan)
         return spread_output(running, output)
 
 
@@ -251,10 +275,25 @@ def _refuse_maps(module: nn.Module, kwargs: dict[str, Any]) -> None:
         )
 
 
-def _refuse_replay(layer: nn.Module) -> None:
+def _announce_idle(running: Prefill, plan: Plan) -> None:
+    for method in plan.methods:
+        if method.adaptive and (idle := running.idle(method.name)):
+            warnings.warn(
+                f"prunus: {method.name} found nothing to do in {len(idle)} of {running.samples} "
+                f"samples (sample {', '.join(map(str, idle[:8]))}): their tokens all stayed",
+                stacklevel=2,
+            )
+
+
+def _refuse_replay(layer: nn.Module, edits: bool) -> None:
     """Before 5.23, transformers checkpointed a layer's ``__call__``: its hooks would run a second
-    time during backward, when the prompt they belong to is over."""
+    time during backward, when the prompt they belong to is over. Its attention's hooks still do."""
     checkpointing = getattr(layer, "gradient_checkpointing", False) and layer.training
+    if checkpointing and edits:
+        raise ValueError(
+            "gradient checkpointing is not supported while attention is edited, which its second "
+            "pass would not repeat: call model.gradient_checkpointing_disable()"
+        )
     if checkpointing and "__call__" in GradientCheckpointingLayer.__dict__:
         raise ValueError(
             "gradient checkpointing while pruning needs transformers 5.23 or newer: upgrade, or "

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from prunus.families import Family
-from prunus.method import Cut, Method
+from prunus.method import Cut, Edit, Method
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,20 @@ class Plan:
 
     Attributes:
         features: stages before the language model; decoder: stages by layer.
-        noted: decoder layers whose input states some stage wants to see again.
+        noted: decoder layers whose input states some stage wants to see again, and the layer of
+            the last stage that does.
         encoder: the method that acts inside the vision tower, if there is one.
+        edits: what the attention of decoder layers loses; forgets: layers whose cache loses all
+            visual tokens.
     """
 
     methods: tuple[Method, ...]
     features: tuple[Step, ...]
     decoder: dict[int, tuple[Step, ...]]
-    noted: set[int]
+    noted: dict[int, int]
     encoder: Method | None = None
+    edits: dict[int, Edit] = field(default_factory=dict)
+    forgets: frozenset[int] = frozenset()
 
     @property
     def query_dependent(self) -> bool:
@@ -88,7 +93,14 @@ def make_plan(methods: Sequence[Method], family: Family, positions: str) -> Plan
             )
         if inside and step.stage == 0 and step.method.needs_intact_grid:
             _check_spread(step.method, inside[0])
-    if any(step.cut.attention for step in steps):
+    edits = _edits(methods, depth)
+    for step in steps:
+        if touched := sorted(set(step.cut.attention) & set(edits)):
+            raise ValueError(
+                f"{step.method.name} looks at the attention of layer {touched[0]}, which "
+                f"{_editor(methods, touched[0], depth)} edits: choose other layers"
+            )
+    if edits or any(step.cut.attention for step in steps):
         family.check_attention()
     features = tuple(step for step in ordered if step.cut.layer is None)
     decoder: dict[int, tuple[Step, ...]] = {}
@@ -102,8 +114,42 @@ def make_plan(methods: Sequence[Method], family: Family, positions: str) -> Plan
             "positions='compact' is for tokens removed before the language model: "
             f"{next(iter(decoder.values()))[0].method.name} removes them inside it"
         )
-    noted = {layer for step in steps for layer in (*step.cut.snapshots, *step.cut.attention)}
-    return Plan(tuple(methods), features, decoder, noted, inside[0] if inside else None)
+    noted: dict[int, int] = {}
+    for step in ordered:
+        for layer in (*step.cut.snapshots, *step.cut.attention):
+            noted[layer] = step.cut.layer or 0  # in running order: the last one stays
+    forgets = frozenset(layer for method in methods for layer in method.forgets(depth))
+    _check_layers(forgets, depth, "the cache")
+    return Plan(
+        tuple(methods), features, decoder, noted, inside[0] if inside else None, edits, forgets
+    )
+
+
+def _edits(methods: Sequence[Method], depth: int) -> dict[int, Edit]:
+    edits: dict[int, Edit] = {}
+    for method in methods:
+        for layer, edit in method.edits(depth).items():
+            if layer in edits:
+                raise ValueError(
+                    f"{_editor(methods, layer, depth)} and {method.name} both edit the attention "
+                    f"of layer {layer}: give them different layers"
+                )
+            edits[layer] = edit
+    _check_layers(edits, depth, "the attention")
+    return edits
+
+
+def _editor(methods: Sequence[Method], layer: int, depth: int) -> str:
+    """The first method that edits the attention of ``layer``."""
+    return next(method.name for method in methods if layer in method.edits(depth))
+
+
+def _check_layers(layers: Iterable[int], depth: int, what: str) -> None:
+    wrong = [layer for layer in layers if not 0 <= layer < depth]
+    if wrong:
+        raise ValueError(
+            f"cannot change {what} of layer {wrong[0]}: the model has layers 0 to {depth - 1}"
+        )
 
 
 def _check_spread(method: Method, before: Method) -> None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
 
+from prunus.engine.edit import Job, Places
 from prunus.engine.groups import Reduced
 from prunus.engine.layout import Layout
+from prunus.engine.looks import Looks, Rope
 from prunus.engine.masks import causal_mask
+from prunus.engine.plan import Plan
 from prunus.engine.prompt import Prompt
 from prunus.engine.spread import per_survivor, spread_view
 from prunus.families import Family
 from prunus.grid import Grid
-from prunus.method import Cut, Method, Selection, View
-from prunus.signals.attention import last_row
-
-Rope = tuple[Tensor, Tensor]
+from prunus.method import Cut, Edit, Method, Selection, View
 
 
 @dataclass
@@ -32,6 +33,9 @@ class Chosen:
     scores: list[Tensor] | None
     reduced: list[Reduced] | None = None
     proportional: bool = False
+    labels: list[str] | None = None
+    edits: Mapping[int, Edit] = field(default_factory=dict)
+    forgets: Sequence[int] = ()
 
 
 class Prefill:
@@ -45,7 +49,13 @@ class Prefill:
     """
 
     def __init__(
-        self, family: Family, layout: Layout, prompt: Prompt, last: Tensor, noted: set[int]
+        self,
+        family: Family,
+        layout: Layout,
+        prompt: Prompt,
+        last: Tensor,
+        plan: Plan,
+        answers: bool = False,
     ) -> None:
         self.family, self.layout, self.entry, self.last = family, layout, layout, last
         self.images, self.samples, self.repeats = prompt.images, prompt.samples, prompt.repeats
@@ -58,13 +68,16 @@ class Prefill:
         self.counts: list[list[int]] = []
         self.trims: list[tuple[int, Layout, list[int]]] = []
         self.chosen: list[Chosen] = []
-        self.cache: Cache | None = None
         self.compact = False  # positions were closed up before the language model
         self.macs = 0.0
         self.tower_macs = 0.0  # of all images of the call, before beams repeat them
         self.element_size: int = family.top.dtype.itemsize
-        self._noting = noted
-        self._states: dict[int, tuple[Tensor, Layout, Rope]] = {}
+        self.looks = Looks(family, last, plan.noted)
+        self._forgets, self._answers = plan.forgets, answers
+        self._memos: dict[int, dict[Any, Any]] = {}
+        self._text_only: Layout | None = None
+        self._places: tuple[Layout, Places] | None = None
+        self._jobs: dict[tuple[Layout, Edit, str], Job] = {}
         self._rope: tuple[Layout, Rope] | None = None
         self._mask: tuple[Layout, Tensor | None] | None = None
 
@@ -93,12 +106,32 @@ class Prefill:
         return self._mask[1]
 
     def start(self, layer: int, states: Tensor, rope: Rope) -> None:
-        """Note that ``layer`` now runs on the present layout, with ``rope`` given to it; and the
-        states that enter it, if a method asked for them."""
-        if layer in self._noting:
-            self._states[layer] = (states, self.layout, self.rope(rope))
+        """Note that ``layer`` now runs on the present layout, with ``rope`` given to it."""
+        self.looks.note(layer, states, self.layout, self.rope(rope))
         self.layouts.append(self.layout)
         self.counts.append(self.visual())
+
+    def job(self, edit: Edit, backend: str) -> Job:
+        """``edit`` on the present layout, where attention is computed by ``backend``."""
+        layout = self.layout
+        if self._places is None or self._places[0] is not layout:
+            self._places = (layout, self._find())
+        key = (layout, edit, backend)
+        if key not in self._jobs:
+            self._jobs[key] = Job(edit, self._places[1], backend)
+        return self._jobs[key]
+
+    def _find(self) -> Places:
+        """Where visual tokens and the text behind them lie in the present layout."""
+        full = torch.zeros_like(self.layout.present)
+        for image in self.images:
+            full[image.row, image.positions[image.present]] = True
+        index, last = self.layout.index, self.last.to(self.layout.index.device)[:, None]
+        visual = full.gather(1, index)
+        text = ~visual & (full.long().cumsum(1).gather(1, index) > 0) & (index <= last)
+        if self.layout.valid is not None:
+            visual, text = visual & self.layout.valid, text & self.layout.valid
+        return Places(visual, text, self.layout.valid, self._answers)
 
     def untouched(self) -> None:
         """Note that every layer runs on the whole prompt (there is no image in it)."""
@@ -107,27 +140,62 @@ class Prefill:
 
     def cut(self, method: Method, stage: int, cut: Cut, states: Tensor) -> Tensor:
         """Let ``method`` choose, and return ``states`` without what it dropped."""
-        kept: list[Tensor | None] = [None] * len(self.images)
-        scores: list[Tensor | None] = [None] * len(self.images)
         groups: dict[tuple[Grid, int], list[int]] = {}
         for number, image in enumerate(self.images):
             groups.setdefault((image.grid, image.present.shape[0]), []).append(number)
+        memo = self._memos.setdefault(id(method), {})
         with torch.no_grad():
+            views = [
+                self.looks.view(
+                    [self.images[n] for n in members], grid, states, self.layout, self.samples, memo
+                )
+                for (grid, _), members in groups.items()
+            ]
+            selections = self._select(method, stage, views, list(groups.values()))
             for (grid, count), members in groups.items():
-                selection = self._select(method, stage, self._view(members, grid, states), members)
                 self.macs += len(members) * method.macs(stage, grid, count, states.shape[-1])
-                for place, number in enumerate(members):
-                    present = self.images[number].present
-                    kept[number] = present[selection.kept[place].to(present.device)]
-                    if selection.scores is not None:
-                        full = torch.full((grid.size,), float("nan"), device=present.device)
-                        full[present] = selection.scores[place].float().to(present.device)
-                        scores[number] = full
+            chosen = self._chosen(cut, method, groups, selections)
         # Nothing above changed the pass; from here on nothing can be refused.
-        chosen = [indices for indices in kept if indices is not None]
+        if chosen.labels is not None and not any(chosen.labels):
+            return states
+        self.chosen.append(chosen)
+        return self._drop(chosen.kept, cut, states)
+
+    def _chosen(
+        self,
+        cut: Cut,
+        method: Method,
+        groups: Mapping[tuple[Grid, int], list[int]],
+        selections: Sequence[Selection],
+    ) -> Chosen:
+        """Selections by group as one by image, in indices of the original tokens."""
+        kept = [image.present for image in self.images]
+        scores: list[Tensor | None] = [None] * len(self.images)
+        labels: list[str] | None = None
+        for ((grid, _), members), selection in zip(groups.items(), selections, strict=True):
+            for place, number in enumerate(members):
+                present = self.images[number].present
+                kept[number] = present[selection.kept[place].to(present.device)]
+                if selection.scores is not None:
+                    full = torch.full((grid.size,), float("nan"), device=present.device)
+                    full[present] = selection.scores[place].float().to(present.device)
+                    scores[number] = full
+                if selection.labels is not None:
+                    labels = labels or [""] * len(self.images)
+                    labels[number] = selection.labels[place]
         scored = [values for values in scores if values is not None]
-        self.chosen.append(Chosen(cut, method.name, chosen, scored or None))
-        return self._drop(chosen, cut, states)
+        return Chosen(cut, method.name, kept, scored or None, labels=labels)
+
+    def edit(self, methods: Sequence[Method]) -> None:
+        """Note what ``methods`` edit in this prompt's attention and cache."""
+        for method in methods:
+            edits, forgets = method.edits(self.depth), tuple(method.forgets(self.depth))
+            if edits or forgets:
+                present = [image.present for image in self.images]
+                first = min((*edits, *forgets))
+                self.chosen.append(
+                    Chosen(Cut(first), method.name, present, None, edits=edits, forgets=forgets)
+                )
 
     def adopt(self, method: Method, reduced: dict[str, list[Reduced]], states: Tensor) -> Tensor:
         """Take over what ``method`` left of each image inside the vision tower (``reduced``, by
@@ -159,16 +227,27 @@ class Prefill:
             return states  # nothing was merged
         return self._drop(chosen, Cut(None), states)
 
-    def _select(self, method: Method, stage: int, view: View, members: list[int]) -> Selection:
+    def _select(
+        self, method: Method, stage: int, views: list[View], groups: list[list[int]]
+    ) -> Sequence[Selection]:
         """What ``method`` keeps. Where it needs the whole grid and tokens were merged, survivors
         are spread over the cells that they stand for, and the scores of these are averaged."""
-        owners = [self.images[number].merged_into for number in members]
-        merged = [owner for owner in owners if owner is not None]
-        if stage or view.intact or not method.needs_intact_grid or not merged:
-            return method.select(stage, view)
-        slots = torch.searchsorted(view.present, torch.stack(merged))
-        scores = method.score(stage, spread_view(view, slots))
-        return method.rank(stage, view, per_survivor(scores, slots, view.present.shape[1]))
+        owners = [[self.images[number].merged_into for number in members] for members in groups]
+        spread = stage == 0 and method.needs_intact_grid
+        if not spread or all(owner is None for own in owners for owner in own):
+            return method.choose(stage, views)
+        selections = []
+        for view, own in zip(views, owners, strict=True):
+            merged = [owner for owner in own if owner is not None]
+            if view.intact or not merged:
+                selections.append(method.select(stage, view))
+                continue
+            slots = torch.searchsorted(view.present, torch.stack(merged))
+            scores = per_survivor(
+                method.score(stage, spread_view(view, slots)), slots, view.present.shape[1]
+            )
+            selections.append(method.rank(stage, view, scores))
+        return selections
 
     def _drop(self, chosen: list[Tensor], cut: Cut, states: Tensor) -> Tensor:
         """Go on with the ``chosen`` original tokens of each image only."""
@@ -185,10 +264,33 @@ class Prefill:
             self.trims.append((cut.layer, self.layout, visual))
         return before.take(states, self.layout)
 
+    def behind(self) -> list[int]:
+        """Text tokens of the prompt behind the first visual token, per row."""
+        counts = [0] * len(self.text)
+        for row in {image.row for image in self.images}:
+            own = [image for image in self.images if image.row == row]
+            start, last = int(own[0].positions[0]), int(self.last[row])
+            places = torch.cat([image.positions for image in own])
+            counts[row] = last + 1 - start - int((places <= last).sum())
+        return counts
+
+    def idle(self, method: str) -> list[int]:
+        """Samples with images in which an adaptive ``method`` chose nothing."""
+        found, busy = {image.sample for image in self.images}, set()
+        for chosen in self.chosen:
+            if chosen.method == method:
+                labels = chosen.labels or [""] * len(self.images)
+                pairs = zip(self.images, labels, strict=True)
+                busy |= {image.sample for image, label in pairs if label}
+        return sorted(found - busy)
+
     def release(self) -> None:
         """Let go of everything that only the running forward pass needed."""
-        self.cache, self._rope, self._mask = None, None, None
-        self._states.clear()
+        self._rope, self._mask = None, None
+        self.looks.release()
+        self._memos.clear()
+        self._jobs.clear()
+        self._places = None
 
     def resident(self, layer: int) -> tuple[Layout, list[int]]:
         """Layout and visual tokens per row that the cache of ``layer`` is to hold afterwards."""
@@ -196,64 +298,14 @@ class Prefill:
         for cut_layer, after, visual in self.trims:
             if cut_layer > layer:
                 layout, counts = after, visual
+        if layer in self._forgets and self.images:
+            if self._text_only is None:
+                present = self.entry.present.clone()
+                for image in self.images:
+                    present[image.row, image.positions] = False
+                self._text_only = self.entry.keep(present, self.text)
+            return self._text_only, [0] * len(counts)
         return layout, counts
-
-    def _view(self, members: list[int], grid: Grid, states: Tensor) -> View:
-        images = [self.images[number] for number in members]
-        present = torch.stack([image.present for image in images])
-        positions = torch.stack([image.positions for image in images]).gather(1, present)
-        rows = torch.tensor([image.row for image in images], device=positions.device)[:, None]
-
-        def pick(values: Tensor, layout: Layout) -> Tensor:
-            slots = layout.slot[rows, positions].to(values.device)
-            return values[rows.to(values.device), slots]
-
-        def snapshot(layer: int) -> Tensor:
-            values, layout, _ = self._noted(layer)
-            return pick(values, layout)
-
-        def attention(layer: int) -> Tensor:
-            values, layout = self._attention(layer)
-            return pick(values, layout)
-
-        return View(
-            grid=grid,
-            present=present,
-            states=pick(states, self.layout),
-            owners=[(image.sample, image.image) for image in images],
-            samples=self.samples,
-            depth=self.depth,
-            _snapshot=snapshot,
-            _attention=attention,
-        )
-
-    def _noted(self, layer: int) -> tuple[Tensor, Layout, Rope]:
-        if layer not in self._states:
-            raise ValueError(
-                f"states entering layer {layer} were not kept: name the layer in the Cut "
-                "(snapshots or attention) of the method"
-            )
-        return self._states[layer]
-
-    def _attention(self, layer: int) -> tuple[Tensor, Layout]:
-        """Attention ``[B, S]`` of the last prompt token in ``layer``, over that layer's slots."""
-        states, layout, rope = self._noted(layer)
-        batch, device = states.shape[0], states.device
-        rows = torch.arange(batch, device=self.last.device)
-        slots = layout.slot[rows, self.last].to(device)
-        one = states[rows.to(device), slots][:, None]
-        cos, sin = (table.expand(batch, -1, -1) for table in rope)
-        at = slots.to(cos.device)[:, None, None].expand(-1, 1, cos.shape[-1])
-        query = self.family.query(layer, one, (cos.gather(1, at), sin.gather(1, at)))
-        key = None
-        if self.cache is not None and layer < len(self.cache.layers):
-            key = self.cache.layers[layer].keys
-        if key is None:  # no cache (training): the keys are computed once more for this layer
-            key = self.family.key(layer, states, rope)
-        visible = layout.index.to(device) <= self.last.to(device)[:, None]
-        if layout.valid is not None:
-            visible = visible & layout.valid.to(device)
-        return last_row(query, key, visible, self.family.scaling(layer)), layout
 
 
 def _check_places(states: Tensor, reduced: Reduced) -> None:

@@ -32,6 +32,8 @@ def make_trace(prefill: Prefill) -> list[TraceEntry]:
     entries = []
     for chosen in prefill.chosen:
         place = "features" if chosen.cut.layer is None else "decoder"
+        if chosen.edits or chosen.forgets:
+            place = "attention"
         entry = TraceEntry(
             place=place if chosen.reduced is None else "encoder",
             layer=chosen.cut.layer,
@@ -41,6 +43,9 @@ def make_trace(prefill: Prefill) -> list[TraceEntry]:
             kind=kinds,
             scores=None if chosen.scores is None else nested(chosen.scores, Tensor.cpu),
             trim_cache=chosen.cut.trim_cache,
+            labels=None if chosen.labels is None else nested(chosen.labels, str),
+            edits=chosen.edits,
+            forgets=chosen.forgets,
         )
         if chosen.reduced is not None:
             entry = replace(
@@ -85,4 +90,7 @@ def make_record(prefill: Prefill, plan: Plan) -> Record:
         nominal=nominal,
         method_macs=prefill.macs / step + prefill.tower_macs,
         element_size=prefill.element_size,
+        behind=[prefill.behind()[row] for row in rows] if plan.edits else (),
+        methods=plan.methods,
+        idle=len({n for m in plan.methods if m.adaptive for n in prefill.idle(m.name)}),
     )

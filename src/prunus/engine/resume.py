@@ -45,27 +45,33 @@ class Resume:
     def layer(self, number: int, kwargs: dict[str, Any]) -> dict[str, Any]:
         """``kwargs`` of decoder layer ``number`` with the mask for what its cache really holds."""
         layer = self.cache.layers[number]
-        if not isinstance(layer, PrunedLayer):
+        if isinstance(layer, PrunedLayer):
+            layer.masked = True
+            held, logical, valid = layer.physical, layer.prompt.logical, layer.prompt.valid
+            length = layer.prompt.length
+        elif isinstance(self.cache.layers[0], PrunedLayer):
+            # The model makes one mask, for the length that it finds in layer 0.
+            held, logical, valid, length = self.past, 0, None, 0
+        else:
             return kwargs
-        layer.masked = True
-        valid = layer.prompt.valid
-        key = (id(valid), layer.physical)
+        key = (id(valid), held)
         if key not in self._made:  # `valid` is kept beside the mask, so that its id stays taken
-            self._made[key] = (valid, self._mask(layer))
+            self._made[key] = (valid, self._mask(held, logical, valid, length))
         return {**kwargs, "attention_mask": self._made[key][1], "position_ids": None}
 
-    def _mask(self, layer: PrunedLayer) -> Tensor | None:
-        prompt, device = layer.prompt, self.embeds.device
-        keys = layer.physical + self.queries
-        valid = None
-        if prompt.valid is not None or self.mask is not None:
+    def _mask(self, held: int, logical: int, valid: Tensor | None, length: int) -> Tensor | None:
+        """Mask for a layer that holds ``held`` tokens, of which the first ``length`` (``valid``,
+        where not all are) stand for ``logical`` tokens of the prompt."""
+        device, keys = self.embeds.device, held + self.queries
+        both = None
+        if valid is not None or self.mask is not None:
             batch = self.embeds.shape[0]
-            old, new = prompt.valid, self.mask
+            old, new = valid, self.mask
             if old is None:
-                old = torch.ones(batch, prompt.length, dtype=torch.bool, device=device)
+                old = torch.ones(batch, length, dtype=torch.bool, device=device)
             if new is None:
-                new = torch.ones(batch, keys - prompt.length, dtype=torch.bool, device=device)
+                new = torch.ones(batch, keys - length, dtype=torch.bool, device=device)
             else:
-                new = new[:, prompt.logical :].bool()
-            valid = torch.cat([old.to(device), new.to(device)], dim=1)
-        return causal_mask(valid, self.queries, keys, self.embeds.dtype, device, self.backend)
+                new = new[:, logical:].bool()
+            both = torch.cat([old.to(device), new.to(device)], dim=1)
+        return causal_mask(both, self.queries, keys, self.embeds.dtype, device, self.backend)

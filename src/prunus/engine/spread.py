@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from prunus.method import View
+from prunus.method import Influence, View
 
 
 def spread_view(view: View, slots: Tensor) -> View:
@@ -24,12 +24,18 @@ def spread_view(view: View, slots: Tensor) -> View:
             return values.gather(1, at[..., None].expand(-1, -1, values.shape[-1]))
         return values.gather(1, at)
 
+    def influence(layer: int) -> Influence:
+        own = view.influence(layer)
+        return Influence(spread(own.cosine), spread(own.change), own.output)
+
     return replace(
         view,
         present=torch.arange(view.grid.size, device=slots.device).expand_as(slots),
-        states=spread(view.states),
+        _states=lambda: spread(view.states),
         _snapshot=lambda layer: spread(view.snapshot(layer)),
         _attention=lambda layer: spread(view.attention(layer)),
+        _influence=influence,
+        _value_norm=lambda layer: spread(view.value_norm(layer)),
     )
 
 

@@ -53,7 +53,7 @@ def evidence(
     cover = _cover(scene, grid.rows, grid.cols)
     kept = trace[-1].kept[sample][0].numpy()
     everything, wanted = cover.sum(axis=0), cover[list(asked)].sum(axis=0)
-    scores = trace[0].scores
+    scores = next((entry.scores for entry in trace if entry.scores is not None), None)
     ranking = np.nan
     if scores is not None:
         values = scores[sample][0].numpy().astype(np.float64)

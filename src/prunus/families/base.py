@@ -125,7 +125,9 @@ class Family(ABC):
         """Raise ValueError if :meth:`query` and :meth:`key` cannot follow this attention."""
         attention = self.layers[0].self_attn
         missing = [
-            name for name in ("q_proj", "k_proj", "head_dim") if not hasattr(attention, name)
+            name
+            for name in ("q_proj", "k_proj", "v_proj", "head_dim")
+            if not hasattr(attention, name)
         ]
         if missing or not hasattr(_home(attention), "apply_rotary_pos_emb"):
             raise ValueError(
@@ -142,6 +144,10 @@ class Family(ABC):
         """Rotated keys ``[B, H_kv, S, d]``, as the cache holds them."""
         return self._project(layer, states, rope, "k")
 
+    def value(self, layer: int, states: Tensor) -> Tensor:
+        """Values ``[B, H_kv, S, d]``, as the cache holds them."""
+        return self._heads(layer, states, "v").transpose(1, 2)
+
     def scaling(self, layer: int) -> float:
         """Factor on the attention logits of decoder ``layer``."""
         return float(self.layers[layer].self_attn.scaling)
@@ -149,11 +155,8 @@ class Family(ABC):
     def _project(
         self, layer: int, states: Tensor, rope: tuple[Tensor, Tensor], which: str
     ) -> Tensor:
-        block = self.layers[layer]
-        attention = block.self_attn
-        normed = block.input_layernorm(states)
-        heads = getattr(attention, f"{which}_proj")(normed)
-        heads = heads.view(*normed.shape[:-1], -1, attention.head_dim)
+        attention = self.layers[layer].self_attn
+        heads = self._heads(layer, states, which)
         norm = getattr(attention, f"{which}_norm", None)
         if norm is not None:
             heads = norm(heads)
@@ -162,6 +165,13 @@ class Family(ABC):
         cos, sin = (table.to(heads.device) for table in rope)
         rotated: Tensor = rotate(heads, heads, cos, sin)[0]
         return rotated
+
+    def _heads(self, layer: int, states: Tensor, which: str) -> Tensor:
+        """Projection ``[B, S, heads, d]`` of the normed ``states``."""
+        block = self.layers[layer]
+        normed = block.input_layernorm(states)
+        heads: Tensor = getattr(block.self_attn, f"{which}_proj")(normed)
+        return heads.view(*normed.shape[:-1], -1, block.self_attn.head_dim)
 
 
 def _home(module: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prunus.grid import Grid
 from prunus.merging import Merging, TowerView
-from prunus.method import Cut, Method, Selection, View
+from prunus.method import Cut, Edit, Method, Selection, View
 from prunus.trace import TraceEntry
 
 
@@ -23,8 +23,9 @@ class Fixed(Method):
     ``indices`` is ``[sample][image][token]``; a flat list holds for every image of every sample;
     None keeps everything. With ``pairs`` it acts inside the vision tower instead, and merges what
     they name: for each kind ("image", "video") and each image of that kind its grid and its steps
-    ``(block, sources, destinations)``, original indices. :meth:`replay` turns a trace into the list
-    of methods that repeats it.
+    ``(block, sources, destinations)``, original indices. With ``attention`` or ``forgotten`` it
+    edits attention or caches, and keeps all tokens. :meth:`replay` turns a trace into the list of
+    methods that repeats it.
 
     Raises:
         ValueError: indices that are negative, repeated, out of the grid, already gone, or of
@@ -47,6 +48,10 @@ class Fixed(Method):
     )
     by_size: bool = field(default=True, metadata={"help": "how `pairs` merge: see evoprune"})
     proportional: bool = field(default=False, metadata={"help": "with `pairs`: see evoprune"})
+    attention: Any = field(default=None, metadata={"help": "{layer: Edit}, from a trace"})
+    forgotten: tuple[int, ...] = field(
+        default=(), metadata={"help": "layers whose cache loses all visual tokens"}
+    )
 
     def __post_init__(self) -> None:
         if self.indices is None:
@@ -64,12 +69,7 @@ class Fixed(Method):
     @staticmethod
     def replay(trace: Sequence[TraceEntry]) -> list[Fixed]:
         """The methods that repeat a trace: one per selection, at the same places."""
-        return [
-            Fixed(entry.kept, entry.layer, entry.trim_cache)
-            if entry.steps is None
-            else Fixed(pairs=_pairs(entry), by_size=entry.by_size, proportional=entry.proportional)
-            for entry in trace
-        ]
+        return [_replayed(entry) for entry in trace]
 
     @property
     def acts_in_tower(self) -> bool:
@@ -105,8 +105,14 @@ class Fixed(Method):
         source, destination = (torch.stack(tokens) for tokens in zip(*found, strict=True))
         return Merging(source, destination, self.by_size)
 
+    def edits(self, depth: int) -> Mapping[int, Edit]:
+        return self.attention or {}
+
+    def forgets(self, depth: int) -> Sequence[int]:
+        return self.forgotten
+
     def cuts(self, depth: int) -> Sequence[Cut]:
-        if self.acts_in_tower:
+        if self.acts_in_tower or self.attention or self.forgotten:
             return []
         return [Cut(self.layer, trim_cache=self.trim_cache)]
 
@@ -133,7 +139,7 @@ class Fixed(Method):
                     f"samples and an image {image} in sample {sample}"
                 )
             wanted = wanted[sample][image]
-        chosen = torch.tensor(wanted, device=present.device)
+        chosen = torch.tensor(wanted, device=present.device, dtype=torch.long)
         found = torch.isin(chosen, present)
         if not bool(found.all()):
             raise ValueError(
@@ -141,6 +147,14 @@ class Fixed(Method):
                 f"image {image}, which are gone or outside its grid of {view.grid.size}"
             )
         return torch.searchsorted(present, chosen)
+
+
+def _replayed(entry: TraceEntry) -> Fixed:
+    if entry.place == "attention":
+        return Fixed(attention=entry.edits, forgotten=tuple(entry.forgets))
+    if entry.steps is None:
+        return Fixed(entry.kept, entry.layer, entry.trim_cache)
+    return Fixed(pairs=_pairs(entry), by_size=entry.by_size, proportional=entry.proportional)
 
 
 def _pairs(entry: TraceEntry) -> dict[str, list[tuple[Grid, Any]]]:
@@ -153,10 +167,12 @@ def _pairs(entry: TraceEntry) -> dict[str, list[tuple[Grid, Any]]]:
 
 
 def _checked(indices: Any) -> tuple[int, ...]:
-    """Ascending unique non-negative ints, or ValueError."""
+    """Ascending unique non-negative ints, or ValueError; an empty list removes the whole image."""
     values = indices.tolist() if isinstance(indices, Tensor) else list(indices)
-    if not values or any(isinstance(value, bool) or not isinstance(value, int) for value in values):
-        raise ValueError(f"token indices must be a non-empty list of ints, got {values[:8]}")
+    if any(isinstance(value, bool) or not isinstance(value, int) for value in values):
+        raise ValueError(f"token indices must be a list of ints, got {values[:8]}")
+    if not values:
+        return ()
     if values[0] < 0 or any(b <= a for a, b in itertools.pairwise(values)):
         raise ValueError("token indices must be non-negative and strictly ascending")
     return tuple(values)

@@ -1,0 +1,49 @@
+"""What edited attention costs: pairs that are not computed, and rows that are computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from prunus.cost.shapes import DecoderShape
+
+
+class EditWork(NamedTuple):
+    """MACs that a sample's edited layers ``saved``, and ``spent`` on top of the plain attention;
+    ``pairs`` of a query and a visual key, per layer, that were not computed."""
+
+    saved: float
+    spent: float
+    pairs: list[float]
+
+
+def edit_work(
+    shape: DecoderShape,
+    edits: Mapping[int, Any],
+    visual: Sequence[int],
+    text: int,
+    behind: int,
+) -> EditWork:
+    """Work of the :class:`~prunus.method.Edit` of each layer in ``edits``.
+
+    Only what is cut before the softmax saves anything. After it, the rows of the queries concerned
+    are computed once more, beside the attention of the whole layer.
+
+    Args:
+        shape: sizes of the decoder.
+        visual: visual tokens in each decoder layer; text: text tokens of the sample.
+        behind: text tokens of the prompt behind the first visual token.
+    """
+    pairs, again = [0.0] * shape.layers, 0.0
+    for layer, edit in edits.items():
+        n = visual[layer]
+        cut = n // 2 if edit.text == "half" else n
+        for queries, keys, mode in ((behind, cut, edit.text), (n, n, edit.visual)):
+            if mode == "keep":
+                continue
+            if edit.renormalise and mode != "merge":
+                pairs[layer] += queries * keys
+            else:
+                again += queries * (n + text)
+    per_pair = 2 * shape.heads * shape.head_dim
+    return EditWork(per_pair * sum(pairs), per_pair * again, pairs)

@@ -1,0 +1,97 @@
+"""The file of measured parameters: what goes in comes out, and what is wrong is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import prunus
+from prunus import VisiPruner
+from prunus.calibration import Calibration
+from tests.conftest import DEPTH, Case
+
+PARAMS: dict[str, Any] = {"tokens_threshold": 0.25, "layer_threshold": 0.995, "shallow_layers": 1}
+GOOD = Calibration("visipruner", "größer/model", DEPTH, PARAMS, {"prompts": 7, "kept": {"max": 3}})
+
+
+def written(path: Path, **changes: Any) -> Path:
+    """A good file with other values; None leaves a field out."""
+    facts = {**asdict(GOOD), **changes}
+    path.write_text(json.dumps({name: v for name, v in facts.items() if v is not None}))
+    return path
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    GOOD.save(tmp_path / "c.json")
+    assert Calibration.load(tmp_path / "c.json") == GOOD
+    assert Calibration.load(str(tmp_path / "c.json")) == GOOD
+
+
+def test_what_is_no_number_is_not_written(tmp_path: Path) -> None:
+    bad = Calibration("visipruner", "m", DEPTH, PARAMS, {"mean": float("nan")})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        bad.save(tmp_path / "c.json")
+    assert not (tmp_path / "c.json").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[1]", b"3", b"{}"])
+def test_files_that_are_something_else(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "c.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"c\.json' is no"):
+        Calibration.load(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"depth": None}, "must be an object with method, model, depth"),
+        ({"more": 1}, "must be an object with method, model, depth"),
+        ({"method": 3}, "method must be a text"),
+        ({"model": ["m"]}, "model must be a text"),
+        ({"depth": "12"}, "depth must be a whole number"),
+        ({"depth": True}, "depth must be a whole number"),
+        ({"params": [0.2]}, "params must be an object"),
+        ({"measured": 1}, "measured must be an object"),
+        ({"params": {"tokens_threshold": "0.2"}}, "tokens_threshold='0.2' must be a number"),
+        ({"params": {"tokens_threshold": True}}, "tokens_threshold=True must be a number"),
+        ({"params": {"tokens_threshold": float("inf")}}, "tokens_threshold=inf must be a number"),
+        ({"params": {"tokens_threshold": -1}}, "tokens_threshold=-1"),
+        ({"params": {"tokens_threshold": 1, "shallow_layers": -2}}, "shallow_layers=-2"),
+        ({"params": {"tokens_threshold": 1, "cutoff": 2}}, "no parameter cutoff"),
+        ({"params": {"shallow_layers": 2}}, "lack tokens_threshold"),
+        ({"params": {}}, "lack tokens_threshold"),
+        ({"method": "visipruned"}, "unknown method 'visipruned'"),
+    ],
+)
+def test_bad_fields(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    path = written(tmp_path / "c.json", **changes)
+    with pytest.raises(ValueError, match=words) as error:
+        Calibration.load(path)
+    assert "c.json" in str(error.value)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"cannot read .*gone\.json"):
+        VisiPruner(calibration=str(tmp_path / "gone.json"))
+
+
+def test_another_model_or_method_is_refused_before_anything_runs(
+    tmp_path: Path, llava: Case
+) -> None:
+    deep = written(tmp_path / "deep.json", depth=32)
+    with pytest.raises(ValueError, match=r"größer/model with 32 .* has 5: calibrate again"):
+        prunus.prune(llava.model, "visipruner", calibration=str(deep))
+    other = written(tmp_path / "other.json", method="random", params={"seed": 3})
+    assert Calibration.load(other).params == {"seed": 3}
+    with pytest.raises(ValueError, match="for random, not for visipruner"):
+        prunus.prune(llava.model, "visipruner", calibration=str(other))
+
+
+def test_visipruner_takes_it_and_what_is_given_beside_it_counts_more(tmp_path: Path) -> None:
+    path = str(written(tmp_path / "c.json"))
+    assert VisiPruner(calibration=path).shallow(DEPTH) == 1
+    assert VisiPruner(calibration=path, shallow_layers=2).shallow(DEPTH) == 2
