@@ -51,10 +51,11 @@ def test_ground_truth_needs_a_scene() -> None:
 def test_default_cells_are_comparable() -> None:
     cells = make_cells()
     assert cells[0].name == "dense" and len({cell.key for cell in cells}) == len(cells)
-    # 11 methods without a seed, random with three, one composition, the ground truth
-    assert len(cells) == 3 + 3 * (11 + 3 + 1 + 1)
+    # Dense, two controls, one that finds its own count; then for each budget 11 methods without a
+    # seed, random with three, one composition, the ground truth.
+    assert len(cells) == 4 + 3 * (11 + 3 + 1 + 1)
     for cell in cells:
-        if cell.method is not None:
+        if cell.method is not None and cell.keep is not None:
             last = cell.method[-1] if isinstance(cell.method, tuple) else cell.method
             assert last.nominal(576) in (192, 128, 64)
             cuts = last.cuts(12)
@@ -72,6 +73,14 @@ def test_cells_that_act_in_the_tower() -> None:
     assert cells["evoprune+clse"].method == (EvoPrune(keep=0.5), CLSE(keep=1 / 9))
     with pytest.raises(ValueError, match="leaves 50%, 0.6 cannot be kept"):
         make_cells(["evoprune+clse"], [0.6])
+
+
+def test_methods_with_a_count_of_their_own_are_asked_once() -> None:
+    cells = make_cells(["visipruner", "clse", "evoprune+visipruner"], [64, 128])
+    keys = ["dense", "visipruner", "evoprune+visipruner", "clse@64", "clse@128"]
+    assert [cell.key for cell in cells] == keys
+    assert [cell.prunes for cell in cells] == [False, True, True, True, True]
+    assert cells[2].acts_in_tower and not cells[1].acts_in_tower
 
 
 def test_names_of_methods_and_of_configurations() -> None:

@@ -159,7 +159,9 @@ def _draw(
     chosen = [
         cell
         for cell in cells
-        if cell.name == "dense" or (cell.keep in least and cell.seed in (None, 0))
+        if cell.name == "dense"
+        or (cell.keep in least and cell.seed in (None, 0))
+        or (cell.keep is None and cell.prunes)
     ]
     total = len(questions.queries)
     numbers = [total * at // count for at in range(min(count, total))]
@@ -175,6 +177,7 @@ def _show(
 ) -> None:
     from prunus.evaluate.output import results
     from prunus.evaluate.properties import discrimination
+    from prunus.evaluate.runner import IDLE
     from prunus.evaluate.summary import summarise
 
     if as_json:
@@ -187,6 +190,10 @@ def _show(
     console.print(f"{_LEGEND}\n", markup=False, style="dim")
     for one in discrimination(questions, rows):
         console.print(_line(one), markup=False, soft_wrap=True)
+    for row in rows:
+        if idle := row.figures.get(IDLE):
+            words = f"{row.name} found nothing to do in {idle:.1%} of the questions"
+            console.print(f"NOTE: {words}: their tokens all stayed", markup=False, soft_wrap=True)
     for path in written:
         console.print(f"written: {path}", markup=False, soft_wrap=True)
 
@@ -222,7 +229,7 @@ def _table(rows: Sequence[Row], count: int, model: str) -> Table:
         if row.difference is not None and row.changed is not None:
             lost, won = row.changed
             change = [f"{100 * row.difference.value:+.1f}", f"{lost:.0f}", f"{won:.0f}"]
-        asked = "" if row.nominal is None else str(row.nominal)
+        asked = str(row.nominal or ("own" if row.figures else ""))
         accuracy = f"{value:.1f} \\[{low:.1f}, {high:.1f}]"
         table.add_row(row.name, asked, *cost, accuracy, *change)
     return table

@@ -17,6 +17,7 @@ from prunus.pruners.evoprune import EvoPrune
 from prunus.pruners.fixed import Fixed
 from prunus.pruners.random import Random
 from prunus.pruners.uniform import Uniform
+from prunus.pruners.visipruner import VisiPruner
 
 Shown = Literal["own", "other", "none"]
 
@@ -41,6 +42,23 @@ NAMED: dict[str, tuple[Callable[..., Method], dict[str, Any]]] = {
     "random": (Random, {}),
     "uniform": (Uniform, {}),
 }
+
+#: Those that find their own count, and so are asked once and not at every budget.
+OWN_COUNT: dict[str, Methods] = {
+    "visipruner": VisiPruner(),
+    "visipruner-paper": VisiPruner(preset="paper"),
+    "visipruner-shallow": VisiPruner(stages=("shallow",)),
+    "visipruner-shallow-half": VisiPruner(stages=("shallow",), first_layer="half"),
+    "visipruner-shallow-renorm": VisiPruner(stages=("shallow",), renormalise=True),
+    "visipruner-middle": VisiPruner(stages=("middle",)),
+    "visipruner-deep": VisiPruner(stages=("deep",)),
+    "visipruner-middle-deep": VisiPruner(stages=("middle", "deep")),
+    "visipruner-noshallow": VisiPruner(stages=("middle", "deep"), shallow_layers=0),
+    "evoprune+visipruner": (
+        EvoPrune(keep=1 / 3),
+        VisiPruner(stages=("middle", "deep")),
+    ),
+}
 GROUND_TRUTH = "ground-truth"
 BLIND, OTHER = "blind", "other-image"
 _SHOWN: dict[str, Shown] = {BLIND: "none", OTHER: "other"}
@@ -49,7 +67,7 @@ _SHOWN: dict[str, Shown] = {BLIND: "none", OTHER: "other"}
 BOTH = "evoprune+clse"
 _IN_TOWER = 0.5
 
-DEFAULT = (*NAMED, BOTH, GROUND_TRUTH, BLIND, OTHER)
+DEFAULT = (*NAMED, BOTH, "visipruner", GROUND_TRUTH, BLIND, OTHER)
 
 
 @dataclass(frozen=True)
@@ -58,7 +76,8 @@ class Cell:
 
     ``shown`` says which image the model is given: its own, that of another question (a control in
     which everything but the content is as usual), or none at all. ``method`` is None where nothing
-    is pruned and for the ground truth, which differs from sample to sample.
+    is pruned and for the ground truth, which differs from sample to sample; ``keep`` is None where
+    nothing is pruned or the method finds its own count.
     """
 
     name: str
@@ -82,7 +101,7 @@ class Cell:
     @property
     def prunes(self) -> bool:
         """Whether anything is removed."""
-        return self.keep is not None
+        return self.keep is not None or self.method is not None
 
     def method_for(
         self, asked: Sequence[tuple[Scene | None, Sequence[int]]], grid: Grid
@@ -130,9 +149,10 @@ def make_cells(
         raise ValueError("give one or more different seeds")
     cells = [Cell("dense")]
     cells += [Cell(name, shown=_SHOWN[name]) for name in names if name in _SHOWN]
+    cells += [Cell(name, method=OWN_COUNT[name]) for name in names if name in OWN_COUNT]
     for keep in keeps:
         for name in names:
-            if name not in _SHOWN:
+            if name not in _SHOWN and name not in OWN_COUNT:
                 cells += _of_method(name, keep, seeds)
     return cells
 
@@ -146,7 +166,7 @@ def _of_method(name: str, keep: Keep, seeds: Sequence[int]) -> list[Cell]:
         return [Cell(name, keep, None, (EvoPrune(keep=_IN_TOWER), CLSE(keep=keep)))]
     known = methods()
     if name not in NAMED and name not in known:
-        choices = sorted({*DEFAULT, *known})
+        choices = sorted({*DEFAULT, *OWN_COUNT, *known})
         close = get_close_matches(name, choices, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"unknown method {name!r}: {hint}there are {', '.join(choices)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from prunus.evaluate.cells import Cell
 from prunus.evaluate.data import EvalSet
 from prunus.evaluate.evidence import NOTHING, Evidence, evidence
 from prunus.evaluate.scoring import is_right
+from prunus.events import Event, events_of
 from prunus.run import prune
 from prunus.trace import Report
 
@@ -37,6 +38,8 @@ _SUMMED: dict[str, tuple[str, ...]] = {
     "flops": ("flops", "pruned", "total"),
     "dense_llm_flops": ("flops", "dense", "llm"),
     "llm_flops": ("flops", "pruned", "llm"),
+    "dense_visual_attention": ("visual_attention", "dense"),
+    "visual_attention": ("visual_attention", "pruned"),
     "dense_kv": ("kv_bytes", "dense"),
     "kv": ("kv_bytes", "pruned"),
 }
@@ -49,7 +52,11 @@ FIGURES = (
     "flops_ratio",
     "llm_flops_ratio",
     "kv_ratio",
+    "visual_attention_ratio",
 )
+#: Added where a method decides itself where it acts: share of questions in which it did nothing,
+#: and for each thing that it did the share of questions and the mean layer that it looked at.
+IDLE = "idle_share"
 
 
 @dataclass
@@ -57,7 +64,8 @@ class Outcome:
     """The answers of one cell, in the order of the set's questions.
 
     ``figures`` are the :data:`FIGURES` over all questions, from ``run.report()``; empty for cells
-    that prune nothing. ``seconds`` is the time spent in ``generate``.
+    that prune nothing. ``seconds`` is the time spent in ``generate``. ``events``, by question, are
+    what a method did that decides by itself; None of it in other cells.
     """
 
     cell: Cell
@@ -66,6 +74,7 @@ class Outcome:
     evidence: list[Evidence]
     figures: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    events: dict[int, list[Event]] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -120,7 +129,7 @@ def evaluate(
                     step(len(group))
     for outcome, total in zip(outcomes, sums, strict=True):
         if outcome.cell.prunes:
-            outcome.figures = _figures(total, count)
+            outcome.figures = _figures(total, count) | _decided(outcome.events)
     return outcomes
 
 
@@ -134,8 +143,22 @@ def _at(report: Report, keys: tuple[str, ...]) -> float:
 def _figures(total: dict[str, float], count: int) -> dict[str, float]:
     """Means of counts, and ratios of sums, which do not depend on how questions were batched."""
     figures = {name: total[name] / count for name in ("original", "kept", "average", "resident")}
-    for name in ("flops", "llm_flops", "kv"):
+    for name in ("flops", "llm_flops", "kv", "visual_attention"):
         figures[f"{name}_ratio"] = total[name] / total[f"dense_{name}"]
+    return figures
+
+
+def _decided(events: Mapping[int, Sequence[Event]]) -> dict[str, float]:
+    if not events:
+        return {}
+    figures = {IDLE: sum(not own for own in events.values()) / len(events)}
+    layers: dict[str, list[int]] = {}
+    for own in events.values():
+        for event in own:
+            layers.setdefault(event.label, []).append(event.layer_seen or 0)
+    for label, seen in sorted(layers.items()):
+        figures[f"{label}_share"] = len(seen) / len(events)
+        figures[f"{label}_layer"] = float(np.mean(seen))
     return figures
 
 
@@ -221,8 +244,10 @@ class _Asker:
                 output = self._model.generate(**inputs, **self._options)
                 outcome.seconds += time.perf_counter() - began
                 report, trace = run.report(), run.trace
+            if any(one.adaptive for one in run.methods):
+                outcome.events |= {one.query: events_of(trace, at) for at, one in enumerate(group)}
             for at, (one, (scene, asked)) in enumerate(zip(group, scenes, strict=True)):
-                if scene is not None and trace:
+                if scene is not None:
                     outcome.evidence[one.query] = evidence(trace, at, scene, asked)
         new = output[:, inputs["input_ids"].shape[1] :]
         texts = self._tokenizer.batch_decode(new, skip_special_tokens=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from prunus.budget import Keep, resolve_keep
 from prunus.evaluate.data import EvalSet
-from prunus.evaluate.runner import FIGURES, Outcome
+from prunus.evaluate.runner import Outcome
 from prunus.evaluate.stats import Estimate, Flips, flips, paired_difference, wilson
 
 
@@ -20,8 +20,10 @@ class Row:
     """One method at one budget, seeds taken together.
 
     Attributes:
-        nominal: visual tokens asked for, None where nothing is pruned.
-        figures: means of :data:`~prunus.evaluate.runner.FIGURES`, empty where nothing is pruned.
+        nominal: visual tokens asked for, None where nothing is pruned or the method finds its own
+            count.
+        figures: means of the cells' figures (:data:`~prunus.evaluate.runner.FIGURES` and, where a
+            method decides by itself, what it did), empty where nothing is pruned.
         accuracy: share of right answers with Wilson's interval; by_type: the same for each type.
         difference, changed: against the dense model; None for the dense model itself.
         per_seed: accuracy of each seed, in the order of the seeds.
@@ -68,8 +70,7 @@ def _row(data: EvalSet, same: Sequence[Outcome], base: NDArray[np.float64]) -> R
     images = np.array([query.image for query in data.queries])
     figures = {
         name: float(np.mean([outcome.figures[name] for outcome in same]))
-        for name in FIGURES
-        if cell.prunes
+        for name in same[0].figures
     }
     nominal = None
     if cell.keep is not None:

@@ -58,7 +58,7 @@ def _budget(row: Row) -> list[str]:
     if not found:
         return ["" if row.name != "dense" else "all", *[""] * 6]
     return [
-        _whole(row.nominal),
+        "its own count" if row.nominal is None else _whole(row.nominal),
         f"{found['average']:.1f}",
         f"{found['kept']:.0f}",
         f"{found['resident']:.1f}",
