@@ -62,9 +62,9 @@ class TraceEntry:
 class Report(dict[str, Any]):
     """A plain dictionary with a readable ``str``.
 
-    Keys: ``method`` (str), ``pruned`` (bool), ``samples`` (int), ``idle`` (samples in which a method
-    that decides by itself found nothing to do), and, each the mean over the samples of the last
-    prompt, ``stages`` (list, in running order: ``method``, ``place``, ``layer``, visual tokens
+    Keys: ``method`` (str), ``pruned`` (bool), ``samples`` (int), ``idle`` (samples in which a
+    method that decides by itself found nothing to do), and, each the mean over the samples of the
+    last prompt, ``stages`` (list, in running order: ``method``, ``place``, ``layer``, visual tokens
     ``before`` and ``after``; where a method decides by itself ``labels``, what happened to how many
     samples; where attention was edited ``edits`` and ``forgets``);
     ``tokens``: ``original``, ``nominal`` (what was asked for; None where the method finds its own

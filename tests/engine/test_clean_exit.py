@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import prunus
-from prunus import CLSE, Random
+from prunus import CLSE, Knockout, Random
 from tests.conftest import MODELS, Case, prompts_for
 
 
@@ -22,6 +22,7 @@ def footprint(model: Any) -> dict[str, Any]:
             len(module._backward_hooks),
             sorted(set(module.__dict__) - left_out),
             type(module),
+            id(getattr(module, "config", None)),
         )
         for name, module in model.named_modules()
     }
@@ -78,6 +79,32 @@ def test_exception_in_the_model(warm: Any, error: type[BaseException]) -> None:
         with prunus.prune(case.model, CLSE(keep=5)):
             case.model(**inputs)
     handle.remove()
+    check(warm)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_exception_inside_edited_attention(warm: Any, error: type[BaseException]) -> None:
+    case, inputs, before, _ = warm
+
+    def explode(*_: Any) -> None:
+        raise error("from the attention")
+
+    layers = case.model.model.language_model.layers
+    with prunus.prune(case.model, Knockout(layers=(1, 2), renormalise=True)):
+        with torch.no_grad():
+            first = case.model(**inputs)
+            expected = first.logits
+            handle = layers[1].self_attn.v_proj.register_forward_hook(explode)
+            with pytest.raises(error, match="from the attention"):
+                case.model(**inputs)
+            handle.remove()
+            # The run goes on: text alone is not edited, the next prompt is.
+            text = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+            text["input_ids"] = torch.full_like(text["input_ids"], 5)
+            with pytest.warns(UserWarning, match="no image"):
+                case.model(**text)
+            assert torch.equal(case.model(**inputs).logits, expected)
+    assert not torch.equal(expected, before)
     check(warm)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 import prunus
-from prunus import CLSE, EvoPrune, Fixed, Random
+from prunus import CLSE, EvoPrune, Fixed, Random, VisiPruner
 from tests.conftest import DEPTH, MODELS, Case, prompts_for
 from tests.engine.test_invariants import gap, masked_logits, plain, survivors
 from tests.oracles.masked import visibility
@@ -25,7 +26,9 @@ def test_right_padding_in_forward(case: Case) -> None:
     for name in {"input_ids", "attention_mask", "mm_token_type_ids"} & set(left):
         rows = zip(left[name], pads, strict=True)
         right[name] = torch.stack([row.roll(-n) for row, n in rows])
-    for method in (CLSE(keep=5, variant="hybrid"), Random(keep=5, layer=None), EvoPrune(keep=0.5)):
+    edits = VisiPruner(layer_threshold=2, relative=0.1, first_layer="half", shallow_layers=1)
+    plain_ones = CLSE(keep=5, variant="hybrid"), Random(keep=5, layer=None), EvoPrune(keep=0.5)
+    for method in (*plain_ones, edits, dataclasses.replace(edits, renormalise=True)):
         with prunus.prune(case.model, method) as run:
             expected = plain(case.model, left)
         with prunus.prune(case.model, method) as other:
@@ -51,7 +54,13 @@ def test_sampling_is_reproducible(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [CLSE(keep=5, variant="released"), Random(keep=4, layer=None), EvoPrune(keep=0.5)]
+    "method",
+    [
+        CLSE(keep=5, variant="released"),
+        Random(keep=4, layer=None),
+        EvoPrune(keep=0.5),
+        VisiPruner(layer_threshold=2, relative=0.1, shallow_layers=1, exit_count=9),
+    ],
 )
 def test_bfloat16_stays_within_the_spread_of_the_backends(case: Case, method: Any) -> None:
     inputs = case.prompts.rows(2, 1)
@@ -93,11 +102,17 @@ def test_peft_models(case: Case) -> None:
     assert grads and all(grad is not None and grad.abs().max() > 0 for grad in grads)
 
 
-def test_device_map_with_layers_on_disk(case: Case, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "method",
+    [
+        CLSE(keep=5, variant="released"),
+        VisiPruner(layer_threshold=2, relative=0.1, shallow_layers=2),
+    ],
+)
+def test_device_map_with_layers_on_disk(case: Case, method: Any, tmp_path: Path) -> None:
     from accelerate import dispatch_model
 
     inputs = case.prompts.rows(2, 1)
-    method = CLSE(keep=5, variant="released")
     with prunus.prune(case.model, method):
         expected = plain(case.model, inputs)
         tokens = case.model.generate(**inputs, **GREEDY)

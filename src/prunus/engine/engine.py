@@ -87,7 +87,7 @@ class Engine:
         """Remove every hook."""
         while self._handles:
             self._handles.pop().remove()
-        while self._switches:  # an interrupt may have come between a switch's two hooks
+        while self._switches:
             self._switches.pop().off()
         self._running, self._call, self._announced = None, _Call(), {}
         if self._encoder is not None:
@@ -116,6 +116,8 @@ class Engine:
         def on(module: nn.Module, args: tuple[Any, ...]) -> None:
             if isinstance(self._running, Prefill):
                 switch.on(self._running.job(edit, self._backend))
+            else:  # an interrupt may have left it on
+                switch.off()
 
         def off(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             switch.off()

@@ -13,6 +13,7 @@ from torch import Tensor
 from prunus.calibration import Calibration
 from prunus.cost.shapes import DecoderShape
 from prunus.cost.visipruner import dense_flops, nominal_attention, nominal_flops
+from prunus.grid import Grid
 from prunus.method import Cut, Edit, Method, Seen, Selection, View, by_sample
 from prunus.signals.critical import Event, Progress, Rule, critical
 
@@ -26,6 +27,7 @@ _PRESETS: dict[str, dict[str, str | bool]] = {
 }
 _SHALLOW = 0.19  # of all layers: 6 of 32, 8 of 40, 5 of 28
 _LATE = 0.6
+_LAYER = 0.995
 _TOKENS = 0.2  # tied to the scale of LLaVA-1.5-7B's values
 
 
@@ -69,7 +71,10 @@ class VisiPruner(Method):
     renormalise: bool = field(
         default=False, metadata={"help": "cut before the softmax, so that it saves work"}
     )
-    layer_threshold: float = field(default=0.995, metadata={"help": "cosine in a filtering layer"})
+    layer_threshold: float | None = field(
+        default=None,
+        metadata={"help": "cosine in a filtering layer; default: calibration's, or 0.995"},
+    )
     tokens_threshold: float | None = field(
         default=None, metadata={"help": "L2 of a critical token; default: calibration's, or 0.2"}
     )
@@ -97,12 +102,14 @@ class VisiPruner(Method):
     def __post_init__(self) -> None:
         if self.preset not in _PRESETS:
             raise ValueError(f"preset={self.preset!r}: choose {' or '.join(_PRESETS)}")
-        for name, value in _PRESETS[self.preset].items():
+        measured = None if self.calibration is None else Calibration.load(self.calibration)
+        found = {} if measured is None else measured.params
+        given = {"layer_threshold": found.get("layer_threshold"), **_PRESETS[self.preset]}
+        for name, value in given.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        _check(self)
-        measured = None if self.calibration is None else Calibration.load(self.calibration)
         object.__setattr__(self, "_measured", measured)
+        _check(self)
 
     def shallow(self, depth: int) -> int:
         """S, the number of shallow layers of a decoder with ``depth`` layers."""
@@ -161,7 +168,7 @@ class VisiPruner(Method):
         seen = [view.influence(layer) for view in views]
         lowest = [own.cosine.amin(1).tolist() if own.cosine.shape[1] else [] for own in seen]
         rule = Rule(
-            self.layer_threshold,
+            self.filter_below,
             self.exit_threshold,
             self.exit_count if "deep" in self.stages else 0,
             self.exit_mode == "consecutive",
@@ -191,6 +198,11 @@ class VisiPruner(Method):
             for view, own in zip(views, seen, strict=True)
         ]
 
+    @property
+    def filter_below(self) -> float:
+        """Cosine below which a layer is the filtering layer."""
+        return _LAYER if self.layer_threshold is None else self.layer_threshold
+
     def _bound(self, output: Tensor) -> float:
         """L2 change above which a token is critical; ``output`` is the norm of the whole output."""
         if self.relative is not None:
@@ -199,6 +211,9 @@ class VisiPruner(Method):
             return self.tokens_threshold
         measured: Calibration | None = getattr(self, "_measured")  # noqa: B009
         return _TOKENS if measured is None else float(measured.params["tokens_threshold"])
+
+    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+        return 4.0 * present * width  # logits, output, its products with values, their norms
 
     def published(self, shape: DecoderShape, seen: Seen) -> dict[str, float]:
         shallow = self.shallow(shape.layers) if "shallow" in self.stages else 0
@@ -249,5 +264,6 @@ def _check(method: VisiPruner) -> None:
     if method.relative is not None and method.tokens_threshold is not None:
         raise ValueError("tokens_threshold and relative are two rules for the same: give one")
     for name in ("layer_threshold", "exit_threshold"):
-        if not -1 <= getattr(method, name) <= 2:
-            raise ValueError(f"{name}={getattr(method, name)}: a cosine lies between -1 and 1")
+        value = getattr(method, name)
+        if value is not None and not -1 <= value <= 2:
+            raise ValueError(f"{name}={value}: a cosine lies between -1 and 1")
