@@ -83,7 +83,7 @@ class Report(dict[str, Any]):
         tokens, flops, kv = self["tokens"], self["flops"], self["kv_bytes"]
         in_tower = flops["encoder_ratio"] < 1
         nominal = "its own count" if tokens["nominal"] is None else f"{tokens['nominal']:g}"
-        stages = [f"  {_stage(stage)}" for stage in self["stages"]]
+        stages = [f"  {_stage(stage, self['samples'])}" for stage in self["stages"]]
         lines = [
             f"method          {self['method']}" + ("" if self["pruned"] else "  (nothing pruned)"),
             f"visual tokens   {tokens['original']:g} -> {tokens['kept']:g} at the last layer "
@@ -119,32 +119,34 @@ _TEXT = {
 }
 
 
-def _stage(stage: dict[str, Any]) -> str:
+def _stage(stage: dict[str, Any], samples: int) -> str:
     if "edits" in stage:
         parts = []
         for edit in stage["edits"]:
             words = [_TEXT[edit["text"]]] if edit["text"] != "keep" else []
             words += ["visual tokens do not see each other"] if edit["visual"] == "cut" else []
-            parts.append(f"layers {spans(edit['layers'])}: {', '.join(words)}")
+            parts.append(f"{spans(edit['layers'])}: {', '.join(words)}")
         if stage["forgets"]:
-            parts.append(f"no visual tokens in the cache of layers {spans(stage['forgets'])}")
+            parts.append(f"no visual tokens in the cache of {spans(stage['forgets'])}")
         return f"{stage['method']}, {'; '.join(parts)}"
     places = {"encoder": "in the vision tower", "features": "before the language model"}
     where = places.get(stage["place"], f"at decoder layer {stage['layer']}")
-    why = ", ".join(f"{label} x{n}" for label, n in stage.get("labels", {}).items())
+    labels = stage.get("labels", {}).items()
+    why = ", ".join(label if samples == 1 else f"{label}: {n} of {samples}" for label, n in labels)
     counts = f"{stage['before']:g} -> {stage['after']:g}"
     return f"{stage['method']} {where}: {counts}" + (f" ({why})" if why else "")
 
 
 def spans(layers: Sequence[int]) -> str:
-    """``[0, 1, 2, 5]`` as ``0-2, 5``."""
+    """``[0, 1, 2, 5]`` as ``layers 0-2, 5``."""
     parts: list[list[int]] = []
     for layer in sorted(layers):
         if parts and layer == parts[-1][-1] + 1:
             parts[-1].append(layer)
         else:
             parts.append([layer])
-    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
+    words = ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
+    return f"layers {words}" if len(layers) > 1 else f"layer {words}"
 
 
 @dataclass

@@ -12,15 +12,8 @@ from PIL import Image
 
 from prunus.grid import Grid
 from prunus.trace import TraceEntry
-from prunus.viz.overlay import (
-    Panel,
-    dim_dropped,
-    draw_panels,
-    heat_map,
-    kept_cells,
-    score_cells,
-    trace_panels,
-)
+from prunus.viz import Panel, draw_panels, trace_panels
+from prunus.viz.overlay import dim_dropped, heat_map, kept_cells, score_cells
 from prunus.viz.seen import as_picture, resized_image, seen_images
 
 GRID = Grid(1, 2, 3, (4, 5))  # 8 x 15 pixels

@@ -8,7 +8,7 @@ import torch
 
 from prunus.grid import Grid
 from prunus.trace import TraceEntry
-from prunus.viz.overlay import dim_dropped, heat_map, trace_panels
+from prunus.viz import dim_dropped, heat_map, trace_panels
 from prunus.viz.regions import merged_regions, spread_kept
 
 GRID = Grid(1, 2, 3, (4, 4))

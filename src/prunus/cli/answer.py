@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 from prunus.cli.errors import reading
 
 if TYPE_CHECKING:
+    from prunus.grid import Grid
     from prunus.method import Method
     from prunus.trace import Report, TraceEntry
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The decoded ``text`` of ``new_tokens`` tokens, with the report and trace of its prompt."""
+    """The decoded ``text`` of ``new_tokens`` tokens, with the report and trace of its prompt, and
+    the ``grids`` of its images and videos."""
 
     text: str
     new_tokens: int
     report: Report
     trace: Sequence[TraceEntry] = field(default_factory=list)
+    grids: Sequence[Grid] = ()
 
 
 class TokenSteps:
@@ -69,24 +72,33 @@ def answer(
     new = output[0, inputs["input_ids"].shape[1] :]
     tokenizer = getattr(processor, "tokenizer", processor)
     text = tokenizer.decode(new, skip_special_tokens=True).strip()
-    return Answer(text, len(new), report, trace)
+    return Answer(text, len(new), report, trace, grids_of(model, inputs)[0])
+
+
+def grids_of(model: Any, inputs: Any) -> list[list[Grid]]:
+    """For each sample of an encoded prompt the grids of its images and videos, in their order."""
+    from prunus.engine.prompt import find_images
+    from prunus.families import family_of
+
+    family = family_of(model)
+    ids = inputs["input_ids"]
+    prompt = find_images(family, family.placeholders(ids, None), family.grids_of(inputs))
+    grids: list[list[Grid]] = [[] for _ in ids]
+    for image in prompt.images:
+        grids[image.sample].append(image.grid)
+    return grids
 
 
 def dense_report(model: Any, inputs: Any) -> Report:
     """The report of the unmodified model for one encoded prompt: nothing is saved."""
     from prunus.cost.report import build_report
-    from prunus.engine.prompt import find_images
     from prunus.families import family_of
-    from prunus.grid import Grid
     from prunus.trace import Record
 
     with reading("the cost of this model cannot be counted"):
         family = family_of(model)
         ids = inputs["input_ids"]
-        prompt = find_images(family, family.placeholders(ids, None), family.grids_of(inputs))
-        grids: list[list[Grid]] = [[] for _ in ids]
-        for image in prompt.images:
-            grids[image.sample].append(image.grid)
+        grids = grids_of(model, inputs)
         visual = [sum(grid.size for grid in own) for own in grids]
         depth = len(family.layers)
         record = Record(

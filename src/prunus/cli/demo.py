@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from prunus.cli.answer import Answer
-    from prunus.viz.overlay import Panel
+    from prunus.viz import Panel
     from prunus.viz.seen import Picture
 
 #: Questions with their true answers.
@@ -65,11 +65,18 @@ def demo(
     from prunus.cli.answer import answer
     from prunus.cli.inputs import build_prompt, encode
     from prunus.cli.loading import load_model
-    from prunus.cli.params import build_methods
+    from prunus.cli.params import build_methods, field_names
     from prunus.cli.seen import pictures_as_seen
+    from prunus.method import methods
 
     if output.suffix.lower() != ".png":
         raise BadInput(f"--output {str(output)!r}: give a file name in .png")
+    known = methods()
+    if method in known and "keep" not in field_names(known[method]):
+        raise BadInput(
+            f"the demo compares budgets, and method {method!r} takes none: name one with `keep`, "
+            f"or ask one question with `prunus run --method {method}`"
+        )
     chosen = [None if b is None else build_methods(method, repr(b), []) for b in BUDGETS]
     quiet_transformers()
     image, questions = load_sample()
@@ -132,7 +139,7 @@ def _table(asked: Asked, columns: Sequence[Column], method: str) -> Table:
 def _draw(
     path: Path, picture: Picture, asked: Asked, columns: Sequence[Column], method: str
 ) -> None:
-    from prunus.viz.overlay import draw_panels
+    from prunus.viz import draw_panels
 
     panels = _panels(picture, asked, columns)
     with reading(f"cannot write the picture {str(path)!r}"):
@@ -141,7 +148,8 @@ def _draw(
 
 def _panels(picture: Picture, asked: Asked, columns: Sequence[Column]) -> list[Panel]:
     """The image with the questions, the importance map, and what each budget keeps."""
-    from prunus.viz.overlay import Panel, dim_dropped, heat_map
+    from prunus.viz import Panel, heat_map
+    from prunus.viz.entry import Spot, draw_entry, last_removal
 
     spoken = [
         f"{number}. {question} {said.text or '(nothing)'}"
@@ -150,18 +158,21 @@ def _panels(picture: Picture, asked: Asked, columns: Sequence[Column]) -> list[P
         )
     ]
     panels = [Panel(picture, "100 %: as the model saw it", "\n".join(spoken))]
-    first = next((c.answers[0].trace[0] for c in columns if c.answers[0].trace), None)
+    entries = [entry for column in columns for entry in column.answers[0].trace]
+    first = next((entry for entry in entries if entry.scores is not None), None)
     if first is not None and first.scores is not None:
         drawn = heat_map(picture, first.scores[0][0], first.grid[0][0])
         where = first.place if first.layer is None else f"layer {first.layer}"
         panels.append(Panel(drawn, f"importance (rank), {where}"))
     for column in columns:
-        trace = column.answers[0].trace
-        if not trace:
+        if column.budget is None:
             continue
-        kept, grid = trace[-1].kept[0][0], trace[-1].grid[0][0]
-        title = f"{column.title}: {len(kept)} of {grid.size} kept"
-        drawn = dim_dropped(picture, kept, grid)
+        drawn, title = picture, f"{column.title}: nothing removed"
+        removal = last_removal(column.answers[0].trace)
+        if removal is not None:
+            last, before = removal
+            drawn, done = draw_entry(last, Spot(picture), before)
+            title = f"{column.title}: {len(last.kept[0][0])} of {last.grid[0][0].size} {done}"
         panels.append(Panel(drawn, title, "\n".join(_said(column))))
     return panels
 

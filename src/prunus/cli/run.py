@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,7 +95,10 @@ def run(
     text = build_prompt(processor, prompt, len(pictures), len(videos))
     inputs = encode(processor, text, pictures, network, videos)
     with progress("answering", max_new_tokens) as step:
-        result = answer(network, processor, inputs, chosen, max_new_tokens, step)
+        with warnings.catch_warnings():
+            if not as_json:  # the report has a line about it
+                warnings.filterwarnings("ignore", "prunus: .* found nothing to do")
+            result = answer(network, processor, inputs, chosen, max_new_tokens, step)
     if save_overlay is not None:
         queues = {
             "image": iter([[picture] for picture in pictures]),
@@ -111,6 +115,8 @@ def run(
     console.print(result.text, markup=False, soft_wrap=True)
     console.print()
     console.print(str(result.report), markup=False, soft_wrap=True)
+    for line in _what_happened(result):
+        console.print(line, markup=False, soft_wrap=True)
     if save_overlay is not None:
         console.print(f"picture         {save_overlay}", markup=False, soft_wrap=True)
 
@@ -123,11 +129,24 @@ def _draw(
     result: Answer,
 ) -> None:
     from prunus.cli.seen import pictures_as_seen
-    from prunus.viz.overlay import draw_panels, trace_panels
+    from prunus.viz import Strip, draw_panels, trace_panels
 
-    seen = pictures_as_seen(processor, inputs, shown, result.trace)
+    seen = pictures_as_seen(processor, inputs, shown, result.grids)
+    panels = trace_panels(seen, result.trace)
+    strip = Strip.of(result.trace, result.report["tokens"]["per_layer"])
     with reading(f"cannot write the picture {str(path)!r}"):
-        draw_panels(trace_panels(seen, result.trace), path, title=result.text[:100])
+        draw_panels(panels, path, title=result.text[:100], strip=strip)
+
+
+def _what_happened(result: Answer) -> list[str]:
+    """What methods decided about this prompt, and how many visual tokens each layer ran on."""
+    from prunus.events import by_layers, events_of
+
+    decided = [str(event) for event in events_of(result.trace)]
+    heads = ["decided", *[""] * len(decided)]
+    lines = [f"{head:<16}{line}" for head, line in zip(heads, decided, strict=False)]
+    counts = by_layers(result.report["tokens"]["per_layer"])
+    return [*lines, f"{'per layer':<16}{counts} visual tokens"]
 
 
 def _as_dict(
@@ -139,6 +158,8 @@ def _as_dict(
     prompt: str,
     overlay: Path | None,
 ) -> dict[str, Any]:
+    from prunus.events import events_of
+
     report = result.report
     params = {one.name: _params(one) for one in methods or ()}
     return {
@@ -153,8 +174,12 @@ def _as_dict(
         "tokens": {k: _whole(v) for k, v in report["tokens"].items() if k != "per_layer"},
         "per_layer": [_whole(count) for count in report["tokens"]["per_layer"]],
         "stages": report["stages"],
+        "events": [event.facts() for event in events_of(result.trace)],
+        "idle": report["idle"],
         "flops": report["flops"],
         "kv_bytes": report["kv_bytes"],
+        "visual_attention": report["visual_attention"],
+        "published": report["published"],
         "overlay": None if overlay is None else str(overlay),
     }
 

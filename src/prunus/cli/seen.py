@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-    from prunus.trace import TraceEntry
+    from prunus.grid import Grid
     from prunus.viz.seen import Picture
 
 
@@ -16,7 +16,7 @@ def pictures_as_seen(
     processor: Any,
     inputs: Any,
     shown: Sequence[Sequence[Image.Image]],
-    trace: Sequence[TraceEntry],
+    grids: Sequence[Grid],
 ) -> list[list[Picture]]:
     """For each image or video of the prompt its frames (one, for an image), in [0, 1].
 
@@ -28,17 +28,15 @@ def pictures_as_seen(
         processor: what made ``inputs``.
         inputs: of the model.
         shown: the frames of each image and video, in the order of the prompt.
-        trace: of the run; without one there are no grids, and frames are shown as they are.
+        grids: of the visual tokens of each, in that order.
     """
-    from prunus.viz.seen import as_picture, resized_image, seen_images
+    from prunus.viz.seen import resized_image, seen_images
 
     pixels = inputs.get("pixel_values")
     if pixels is not None and pixels.ndim == 4:
         return [[picture] for picture in seen_images(pixels, processor.image_processor)]
-    if not trace:
-        return [[as_picture(frame) for frame in frames] for frames in shown]
     pictures = []
-    for frames, grid in zip(shown, trace[0].grid[0], strict=True):
+    for frames, grid in zip(shown, grids, strict=True):
         together = -(-len(frames) // grid.frames)
         pictures.append([resized_image(frame, grid) for frame in frames[::together]])
     return pictures

@@ -11,6 +11,7 @@ from prunus.cost.edits import edit_work
 from prunus.cost.flops import FORMULA, prefill_flops
 from prunus.cost.kv import kv_bytes
 from prunus.cost.shapes import DecoderShape, read_shape
+from prunus.events import in_order
 from prunus.method import Edit, Seen
 from prunus.trace import Record, Report
 
@@ -145,8 +146,10 @@ def _published(record: Record, shape: DecoderShape) -> dict[str, dict[str, float
 def _stages(record: Record, original: float) -> list[dict[str, Any]]:
     """What each selection left, as means over samples."""
     stages, before = [], original
-    for entry in record.entries:
-        after = _mean([sum(len(kept) for kept in images) for images in entry.kept])
+    for entry in in_order(record.entries):
+        after = before
+        if entry.place != "attention":
+            after = _mean([sum(len(kept) for kept in images) for images in entry.kept])
         stage: dict[str, Any] = {
             "method": entry.method,
             "place": entry.place,

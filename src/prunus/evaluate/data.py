@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from prunus.builtin.evalset import Item
 
 _FIELDS = ("image", "question", "answer")
+#: Scenes for choosing parameters: far from the seeds of training (below 1e8, and from 1e9 on) and
+#: of the evaluation set.
+_TUNING_SEED = 300_000_000
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,19 @@ def load_builtin_set() -> EvalSet:
     from prunus.builtin.evalset import load_evalset
 
     return scene_set("built-in scenes", load_evalset())
+
+
+def training_questions(scenes: int, each: int) -> EvalSet:
+    """``each`` questions about every one of ``scenes`` fresh scenes with *training* digits: for
+    choosing parameters, which must not be done on the evaluation set."""
+    from prunus.builtin.evalset import Item
+    from prunus.builtin.questions import ask_many
+    from prunus.builtin.scenes import make_scene
+
+    seeds = range(_TUNING_SEED, _TUNING_SEED + scenes)
+    drawn = {seed: make_scene(seed, "train") for seed in seeds}
+    items = [Item(scene, tuple(ask_many(scene, each, seed))) for seed, scene in drawn.items()]
+    return scene_set("training scenes", items)
 
 
 def scene_set(name: str, items: Sequence[Item]) -> EvalSet:

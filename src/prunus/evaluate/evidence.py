@@ -47,8 +47,11 @@ def evidence(
 ) -> Evidence:
     """Compare the selection made for one sample (with one image) with its scene.
 
-    ``objects`` and ``asked`` look at the last stage, ``ranking`` at the first.
+    ``objects`` and ``asked`` look at the last stage, ``ranking`` at the first that has scores. An
+    empty trace means that nothing was removed.
     """
+    if not trace:
+        return Evidence(1.0 if scene.objects else np.nan, 1.0 if len(asked) else np.nan, np.nan)
     grid = trace[0].grid[sample][0]
     cover = _cover(scene, grid.rows, grid.cols)
     kept = trace[-1].kept[sample][0].numpy()

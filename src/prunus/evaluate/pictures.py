@@ -17,7 +17,7 @@ from prunus.evaluate.scoring import is_right
 from prunus.run import prune
 from prunus.trace import TraceEntry
 from prunus.viz import Panel, as_picture, draw_panels, heat_map
-from prunus.viz.overlay import draw_entry
+from prunus.viz.entry import Spot, draw_entry, last_removal
 
 
 @torch.inference_mode()
@@ -79,16 +79,20 @@ def draw_choices(
 
 
 def _panels(picture: Any, cell: Cell, trace: Sequence[TraceEntry], verdict: str) -> list[Panel]:
-    first, last = trace[0], trace[-1]
-    grid, kept = last.grid[0][0], last.kept[0][0]
     panels = []
     # scores of random and uniform are mere numbers of a lot: the choice says it all
-    if first.scores is not None and cell.name not in ("random", "uniform"):
-        drawn = heat_map(picture, first.scores[0][0], grid)
+    scored = [entry for entry in trace if entry.scores is not None]
+    if scored and cell.name not in ("random", "uniform"):
+        first = scored[0]
+        assert first.scores is not None
+        drawn = heat_map(picture, first.scores[0][0], first.grid[0][0])
         panels.append(Panel(drawn, f"{cell.name}: score"))
-    merged = first.merged_into if last is not first else None
-    drawn, _ = draw_entry(last, 0, 0, 0, picture, merged)
-    panels.append(Panel(drawn, f"{cell.name}: {len(kept)} left", verdict))
+    removal = last_removal(trace)
+    if removal is None:  # nothing but edits of attention, or nothing at all
+        return [*panels, Panel(picture, f"{cell.name}: all left", verdict)]
+    last, before = removal
+    drawn, _ = draw_entry(last, Spot(picture), before)
+    panels.append(Panel(drawn, f"{cell.name}: {len(last.kept[0][0])} left", verdict))
     return panels
 
 

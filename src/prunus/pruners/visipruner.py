@@ -216,15 +216,14 @@ class VisiPruner(Method):
         return 4.0 * present * width  # logits, output, its products with values, their norms
 
     def published(self, shape: DecoderShape, seen: Seen) -> dict[str, float]:
-        shallow = self.shallow(shape.layers) if "shallow" in self.stages else 0
+        dense = dense_flops(shape, seen.original)
         counts = (seen.original, seen.per_layer)
-        return {
-            "visual MACs": nominal_flops(shape, *counts),
-            "of": dense_flops(shape, seen.original),
-            "visual attention saved": nominal_attention(
-                shape, *counts, text=seen.text, shallow=shallow
-            ),
-        }
+        macs, saved = dense, 0.0
+        if min(seen.per_layer) < seen.original:  # the paper has no figures for a prompt left alone
+            shallow = self.shallow(shape.layers) if "shallow" in self.stages else 0
+            macs = nominal_flops(shape, *counts)
+            saved = nominal_attention(shape, *counts, text=seen.text, shallow=shallow)
+        return {"visual MACs": macs, "of": dense, "visual attention saved": saved}
 
     @property
     def query_dependent(self) -> bool:

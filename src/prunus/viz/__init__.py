@@ -1,14 +1,19 @@
 """Pictures of what was kept; drawing a figure needs the extra ``prunus[viz]``."""
 
-from prunus.viz.overlay import Panel, dim_dropped, draw_panels, heat_map, trace_panels
+from prunus.viz.figure import Panel, draw_panels
+from prunus.viz.overlay import dim_dropped, heat_map, outlined
+from prunus.viz.panels import trace_panels
 from prunus.viz.seen import as_picture, resized_image, seen_images
+from prunus.viz.strip import Strip
 
 __all__ = [
     "Panel",
+    "Strip",
     "as_picture",
     "dim_dropped",
     "draw_panels",
     "heat_map",
+    "outlined",
     "resized_image",
     "seen_images",
     "trace_panels",

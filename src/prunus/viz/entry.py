@@ -1,0 +1,91 @@
+"""One entry of a trace on one frame of one image: what it left there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunus.events import in_order
+from prunus.grid import Grid
+from prunus.trace import TraceEntry
+from prunus.viz.overlay import dim_dropped
+from prunus.viz.regions import merged_regions, spread_kept
+from prunus.viz.seen import Picture
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One frame of one image of one sample, and the ``picture`` that the model saw there."""
+
+    picture: Picture
+    sample: int = 0
+    image: int = 0
+    frame: int = 0
+
+    def grid(self, entry: TraceEntry) -> Grid:
+        """Where this image's tokens lie.
+
+        Raises:
+            ValueError: the trace has no such image or frame.
+        """
+        grids = entry.grid[self.sample]
+        if self.image >= len(grids):
+            raise ValueError(
+                f"the trace knows {len(grids)} images, picture {self.image + 1} is one more"
+            )
+        grid = grids[self.image]
+        if self.frame >= grid.frames:
+            raise ValueError(
+                f"the trace knows {grid.frames} slices, picture {self.frame + 1} is one more"
+            )
+        return grid
+
+
+@dataclass(frozen=True)
+class Before:
+    """What earlier entries left: ``kept[sample][image]`` and ``merged_into[sample][image]`` of a
+    merge; None where there was none."""
+
+    kept: Any = None
+    merged_into: Any = None
+
+    def count(self, entry: TraceEntry, sample: int) -> int:
+        """Visual tokens of ``sample`` that ``entry`` met."""
+        if self.kept is None:
+            return sum(grid.size for grid in entry.grid[sample])
+        return sum(len(tokens) for tokens in self.kept[sample])
+
+    def then(self, entry: TraceEntry) -> Before:
+        """What is left behind ``entry``."""
+        if entry.place == "attention":
+            return self
+        return Before(entry.kept, entry.merged_into or self.merged_into)
+
+    def cells(self, tokens: Any, spot: Spot, grid: Grid) -> NDArray[np.int64]:
+        """The cells that ``tokens`` stand for."""
+        if self.merged_into is None:
+            return np.asarray(tokens, dtype=np.int64)
+        return spread_kept(tokens, self.merged_into[spot.sample][spot.image], grid)
+
+
+def draw_entry(entry: TraceEntry, spot: Spot, before: Before) -> tuple[Picture, str]:
+    """What ``entry`` left of one frame, drawn, and the word for it ("kept" or "left, merged")."""
+    grid, kept = spot.grid(entry), entry.kept[spot.sample][spot.image]
+    if entry.merged_into is not None:
+        own = entry.merged_into[spot.sample][spot.image]
+        return merged_regions(spot.picture, own, grid, spot.frame), "left, merged"
+    shown = before.cells(kept, spot, grid)
+    return dim_dropped(spot.picture, shown, grid, spot.frame), "kept"
+
+
+def last_removal(trace: Sequence[TraceEntry]) -> tuple[TraceEntry, Before] | None:
+    """The entry that removed tokens last and what was there before it, or None."""
+    found, before = None, Before()
+    for entry in in_order(trace):
+        if entry.place != "attention":
+            found, before = (entry, before), before.then(entry)
+    return found

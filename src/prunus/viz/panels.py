@@ -1,0 +1,82 @@
+"""From a trace to panels: what each selection looked at, and what it left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from prunus.events import Event, in_order, label_of
+from prunus.trace import TraceEntry
+from prunus.viz.entry import Before, Spot, draw_entry
+from prunus.viz.figure import Panel
+from prunus.viz.overlay import heat_map, kept_cells
+from prunus.viz.seen import Picture
+from prunus.viz.stages import attention_panel, chosen_panel, exit_panel
+
+_NOTHING = "No visual token was removed."
+
+
+def trace_panels(
+    pictures: Sequence[Sequence[Picture]],
+    trace: Sequence[TraceEntry],
+    sample: int = 0,
+) -> list[list[Panel]]:
+    """One row per image, or temporal slice of a video: the picture, then importance and kept
+    patches of each stage, the regions that tokens were merged to, or what attention lost. Behind a
+    merge, a kept token shows all it stands for. Entries in which nothing happened to the sample are
+    left out; where none removed anything, the last panel says so. What captions say holds for all
+    rows, and stands below the first.
+
+    Args:
+        pictures: for each image of the sample, its frames (of a video, one per slice of visual
+            tokens) as the model saw them.
+        trace: the entries of one prompt.
+        sample: which sample of the batch.
+
+    Raises:
+        ValueError: the number of images or frames does not fit the trace.
+    """
+    done = [entry for entry in in_order(trace) if label_of(entry, sample) != ""]
+    idle = all(entry.place == "attention" for entry in done)
+    rows: list[list[Panel]] = []
+    for image, frames in enumerate(pictures):
+        for frame, picture in enumerate(frames):
+            kind = "video" if len(frames) > 1 else "image"
+            name = f"{kind} {image + 1}" if len(pictures) > 1 else "as the model saw it"
+            if len(frames) > 1:
+                name += f", slice {frame + 1}"
+            row, before = [Panel(picture, name)], Before()
+            for entry in done:
+                row += _panels(entry, Spot(picture, sample, image, frame), before)
+                before = before.then(entry)
+            if idle:
+                row[-1] = replace(row[-1], caption=f"{row[-1].caption}\n{_NOTHING}".strip())
+            rows.append([replace(panel, caption="") for panel in row] if rows else row)
+    return rows
+
+
+def _panels(entry: TraceEntry, spot: Spot, before: Before) -> list[Panel]:
+    """What was important to ``entry`` and what it left."""
+    grid, kept = spot.grid(entry), entry.kept[spot.sample][spot.image]
+    if entry.place == "attention":
+        return [attention_panel(entry, spot, before)]
+    event = Event.at(entry, spot.sample, before.count(entry, spot.sample))
+    if event is not None and event.label == "exit" and not event.kept:
+        return [exit_panel(entry, spot, event)]
+    drawn, done = draw_entry(entry, spot, before)
+    count = f"{len(kept)} of {grid.size}"
+    if grid.frames > 1:  # a video: how many of them are in this slice
+        count = f"{int(kept_cells(kept, grid)[spot.frame].sum())} here, {count}"
+    where = entry.place if entry.layer is None else f"layer {entry.layer}"
+    left = Panel(drawn, f"{entry.method}: {count} {done}, {where}")
+    if entry.scores is None:
+        return [left]
+    if event is not None:
+        note = f"{event.what}; {event.went}."
+        left = replace(left, caption=note[0].upper() + note[1:])
+        return [chosen_panel(entry, spot, before, event), left]
+    scores = entry.scores[spot.sample][spot.image]
+    if before.merged_into is not None:  # a survivor's score shows on all that it stands for
+        scores = scores[before.merged_into[spot.sample][spot.image]]
+    drawn = heat_map(spot.picture, scores, grid, spot.frame)
+    return [Panel(drawn, f"importance, {where}"), left]
