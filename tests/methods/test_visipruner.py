@@ -278,6 +278,21 @@ def test_a_sink_that_is_not_there(llava: Case) -> None:
     assert torch.equal(plain(llava.model, inputs), before)
 
 
+@pytest.mark.parametrize("renormalise", [False, True])
+def test_a_prompt_that_ends_with_its_image(llava: Case, renormalise: bool) -> None:
+    """There is no text behind it to be cut off; visual tokens still lose each other."""
+    inputs = llava.prompts.rows(1, text=0)
+    expected = plain(llava.model, inputs)
+    with prunus.prune(llava.model, Knockout(renormalise=renormalise)):
+        assert torch.equal(plain(llava.model, inputs), expected)
+    method = Knockout(mask="both", renormalise=renormalise)
+    with prunus.prune(llava.model, method) as run:
+        found = plain(llava.model, inputs)
+    spots = llava.prompts.spots(inputs["input_ids"])
+    visible = visibility(run.trace, spots, inputs["attention_mask"], DEPTH, found.shape[1])
+    assert gap(found, masked_logits(llava.model, inputs, visible, run.trace)) < 1e-4
+
+
 def scripted(monkeypatch: pytest.MonkeyPatch, cosines: dict[int, float], kept: int) -> None:
     """Influence from a script: the cosine in each layer, and ``kept`` tokens with a change of 1."""
     from prunus.engine import looks

@@ -82,17 +82,18 @@ class Job:
         behind[:, self._plain :] = True  # rows that the model's own attention does not compute
         if places.valid is not None:
             behind &= places.valid
-        self._zeroed: list[tuple[Tensor, Tensor, bool]] = []  # rows, what they lose, merged?
-        self._without: list[tuple[Tensor, Tensor]] = []  # rows, keys they never see
-        done = torch.zeros_like(visual)
-        for rows, lost, merged in self._wanted(visual, text):
+        self._zeroed: list[tuple[Tensor, Rows, Tensor, bool]] = []  # what they lose; merged?
+        self._without: list[tuple[Tensor, Rows, Tensor]] = []  # keys they never see
+        for chosen, lost, merged in self._wanted(visual, text):
+            behind &= ~chosen
+            if not bool(chosen.any()):  # a prompt that ends with its image
+                continue
             if edit.renormalise and not merged:
-                self._without.append((rows, lost))
+                self._without.append((chosen, Rows.of(chosen), lost))
             else:
-                self._zeroed.append((rows, lost, merged))
-            done |= rows
-        if bool((behind & ~done).any()):  # text that has no visual token before it
-            self._without.append((behind & ~done, visual))
+                self._zeroed.append((chosen, Rows.of(chosen), lost, merged))
+        if bool(behind.any()):  # text that has no visual token before it
+            self._without.append((behind, Rows.of(behind), visual))
 
     def _wanted(self, visual: Tensor, text: Tensor) -> list[tuple[Tensor, Tensor, bool]]:
         """Query rows, keys taken from them, and whether a sink gets the weight."""
@@ -136,18 +137,10 @@ class Job:
             some = {**kwargs}
             if some.get("position_ids") is not None:
                 some["position_ids"] = some["position_ids"][..., :end]
-            output, _ = own(
-                module,
-                query[:, :, :end],
-                key[:, :, :end],
-                value[:, :, :end],
-                None
-                if mask is None
-                else mask[..., :end, :end]
-                if mask.ndim == 4
-                else mask[:, :end],
-                **some,
-            )
+            if mask is not None:
+                mask = mask[..., :end, :end] if mask.ndim == 4 else mask[:, :end]
+            parts = (states[:, :, :end] for states in (query, key, value))
+            output, _ = own(module, *parts, mask, **some)
             output = F.pad(output, (0, 0, 0, 0, 0, size - end))
         else:
             output = query.new_zeros(query.shape[0], size, query.shape[1], query.shape[3])
@@ -155,12 +148,10 @@ class Job:
         if groups > 1:
             key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
         scaling, dropout = kwargs["scaling"], kwargs.get("dropout", 0.0)
-        for chosen, lost, merged in self._zeroed:
-            rows = Rows.of(chosen)
+        for chosen, rows, lost, merged in self._zeroed:
             part = self._zero(rows, lost, merged, query, key, value, scaling, dropout)
             output = _put(output, part, rows, chosen)
-        for chosen, lost in self._without:
-            rows = Rows.of(chosen)
+        for chosen, rows, lost in self._without:
             part = self._leave_out(rows, lost, query, key, value, scaling, dropout)
             output = _put(output, part, rows, chosen)
         return output
