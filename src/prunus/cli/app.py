@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from prunus.cli import builtin, demo, listing, run
+from prunus.cli import analyse, builtin, demo, listing, run
 from prunus.cli import eval as eval_command
 from prunus.cli.console import plain_warnings
 from prunus.cli.errors import is_refusal, one_line
@@ -37,6 +37,7 @@ def options(
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("eval")(eval_command.evaluate)
+app.command("analyse")(analyse.analyse)
 app.command("methods")(listing.methods)
 app.command("models")(listing.models)
 app.add_typer(builtin.app, name="builtin")

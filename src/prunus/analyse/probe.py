@@ -1,0 +1,49 @@
+"""A look inside the dense model: signals of every decoder layer, and nothing removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from prunus.method import Cut, Method, Selection, View
+
+
+class Unlisted:
+    """Names the methods of this package. They are tools: a class that defines a name of its own
+    would be listed among the methods that can be chosen by name."""
+
+    name: ClassVar[str] = "analysis"
+
+
+@dataclass(frozen=True)
+class Probe(Unlisted, Method):
+    """Keeps every token, and calls ``note(layer, view)`` at the input of every decoder layer from 1
+    on, once per group of images that share a grid.
+
+    There ``view.states`` are the states that enter ``layer``; ``view.snapshot`` knows those that
+    entered layer 0 and ``layer - 1``; attention, influence and value norms are those of
+    ``layer - 1``. So attention of the last layer is the one thing that is never seen.
+    """
+
+    note: Callable[[int, View], None] = field(compare=False)
+
+    def cuts(self, depth: int) -> Sequence[Cut]:
+        return [
+            Cut(layer, snapshots=tuple({0, layer - 1}), attention=(layer - 1,))
+            for layer in range(1, depth)
+        ]
+
+    def select(self, stage: int, view: View) -> Selection:
+        self.note(stage + 1, view)
+        return Selection.everything(view)
+
+    def nominal(self, original: int) -> float | None:
+        return None
+
+    def neutral(self) -> Method:
+        return self
+
+    @property
+    def query_dependent(self) -> bool:
+        return True

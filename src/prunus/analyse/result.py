@@ -1,0 +1,147 @@
+"""What an analysis hands over: tables and pictures; and how they are written to a folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunus.analyse.plots import Drawing, save
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """``rows`` that share their columns, written to ``stem.csv``; ``caption`` says in one sentence
+    what was measured on how many inputs."""
+
+    stem: str
+    caption: str
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing, written to ``stem.png``; ``caption`` as of a table."""
+
+    stem: str
+    caption: str
+    drawing: Drawing
+
+
+@dataclass(frozen=True)
+class Result:
+    """One analysis.
+
+    Attributes:
+        name: its name on the command line, and that of its JSON file.
+        title: the same in words.
+        facts: what the tables say, one plain sentence each.
+        notes: what was left out of it, and why.
+    """
+
+    name: str
+    title: str
+    facts: list[str]
+    tables: list[Table]
+    pictures: list[Picture]
+    notes: Sequence[str] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the pictures, as plain JSON values; numbers that do not exist (NaN,
+        infinity) are None."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "facts": list(self.facts),
+            "notes": list(self.notes),
+            "tables": {
+                table.stem: {"caption": table.caption, "rows": [plain(row) for row in table.rows]}
+                for table in self.tables
+            },
+            "pictures": {picture.stem: picture.caption for picture in self.pictures},
+        }
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON knows it: six significant digits, None for NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def write(
+    folder: Path, results: Sequence[Result], settings: Mapping[str, Any], title: str
+) -> list[Path]:
+    """Write ``NAME.json``, all tables and pictures, and ``index.md``; the paths in that order.
+
+    Args:
+        folder: made if it is missing.
+        results: the analyses.
+        settings: what they were made with, written into every JSON file.
+        title: a line for the index that says what was measured on what.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    for result in results:
+        path = folder / f"{result.name}.json"
+        path.write_text(_compact({"settings": plain(settings), **result.as_dict()}), "utf-8")
+        paths.append(path)
+        for table in result.tables:
+            paths.append(_write_csv(folder / f"{table.stem}.csv", table.rows))
+        for picture in result.pictures:
+            paths.append(save(picture.drawing, folder / f"{picture.stem}.png"))
+    index = folder / "index.md"
+    index.write_text(_index(results, title), "utf-8")
+    return [*paths, index]
+
+
+def _write_csv(path: Path, rows: Sequence[Row]) -> Path:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(plain(row) for row in rows)
+    return path
+
+
+def _compact(found: Mapping[str, Any]) -> str:
+    """JSON with one line per row of a table: readable in a diff, and not long."""
+    tables = found["tables"]
+    shell = json.dumps({**found, "tables": None}, indent=1, ensure_ascii=False, allow_nan=False)
+    parts = []
+    for stem, table in tables.items():
+        rows = ",\n    ".join(json.dumps(row, ensure_ascii=False) for row in table["rows"])
+        caption = json.dumps(table["caption"], ensure_ascii=False)
+        parts.append(f'  {json.dumps(stem)}: {{"caption": {caption}, "rows": [\n    {rows}\n  ]}}')
+    joined = ",\n".join(parts)
+    return shell.replace('"tables": null', f'"tables": {{\n{joined}\n }}', 1) + "\n"
+
+
+def _index(results: Sequence[Result], title: str) -> str:
+    parts = [f"# What happens inside the model\n\n{title}\n"]
+    for result in results:
+        lines = [f"## {result.title}\n"]
+        lines += [f"* {fact}" for fact in result.facts]
+        lines += [f"* Left out: {note}" for note in result.notes]
+        lines.append("")
+        for picture in result.pictures:
+            lines.append(f"![{picture.stem}]({picture.stem}.png)\n\n*{picture.caption}*\n")
+        lines.append(f"* [{result.name}.json]({result.name}.json): all of this as data")
+        lines += [
+            f"* [{table.stem}.csv]({table.stem}.csv): {table.caption}" for table in result.tables
+        ]
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)

@@ -1,0 +1,179 @@
+"""``prunus analyse``: what happens to visual tokens inside a model, as tables and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prunus.cli.console import err, out, print_json, quiet_transformers
+from prunus.cli.errors import BadInput, reading, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prunus.analyse import Context, Result
+    from prunus.evaluate.data import EvalSet
+
+_DEFAULT_LIMIT = 63
+
+
+def analyse(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WHAT]...",
+            help="knockout, sinks, fusion, spectral, sweep; default: all of them.",
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Built-in name, local folder or Hugging Face id.")
+    ] = "tiny-llava",
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where tables, pictures and index.md go.")
+    ] = Path("out/analysis"),
+    limit: Annotated[
+        int, typer.Option(min=1, help="At most so many questions, spread over types and images.")
+    ] = _DEFAULT_LIMIT,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl",
+            help="Your questions: image (path beside the file), question, answer, type per line.",
+        ),
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Your image, with --prompt; repeat for several."),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="Asked of every --image; repeat for several."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Prompts at a time.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Which questions, and random choices.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Attention knock-out, sinks, fusion, spectral evolution and CLSE's ablations of a model.
+
+    Asks the built-in questions, yours (--data), or every --prompt about every --image; where no
+    answers are known, agreement with the dense model takes the place of accuracy.
+    """
+    from prunus.analyse import ANALYSES, Context, spread, write
+    from prunus.analyse.plots import check_matplotlib
+    from prunus.cli.loading import load_model
+
+    names = what or list(ANALYSES)
+    for name in names:
+        if name not in ANALYSES:
+            raise unknown("analysis", name, list(ANALYSES))
+    if len(set(names)) < len(names):
+        raise BadInput("an analysis is named twice")
+    pool = _questions(data, image or [], prompt or [])
+    check_matplotlib()
+    with reading(f"--output {str(output)!r}"):  # now, not after minutes of work
+        output.mkdir(parents=True, exist_ok=True)
+    quiet_transformers()
+    network, processor = load_model(model, dtype, device)
+    asked = spread(pool, limit, seed)
+    context = Context(network, processor, asked, pool, batch=batch, seed=seed)
+    results = _with_bar(context, names)
+    settings = _settings(context, model)
+    written = write(output, results, settings, _title(settings))
+    _show(results, settings, written, as_json)
+
+
+def _questions(data: Path | None, images: Sequence[Path], prompts: Sequence[str]) -> EvalSet:
+    from prunus.analyse import every_prompt
+    from prunus.cli.inputs import open_images
+    from prunus.evaluate.data import load_builtin_set, load_file
+
+    if data is not None and (images or prompts):
+        raise BadInput("give either --data or --image with --prompt, not both")
+    if bool(images) != bool(prompts):
+        missing = "--prompt" if images else "--image"
+        raise BadInput(f"--image and --prompt belong together: add {missing}")
+    if any(not prompt.strip() for prompt in prompts):
+        raise BadInput("a prompt is empty: ask something with --prompt")
+    if images:
+        return every_prompt(open_images(images), prompts)
+    return load_builtin_set() if data is None else load_file(data)
+
+
+def _with_bar(context: Context, names: Sequence[str]) -> list[Result]:
+    """Run the analyses under a progress bar on standard error."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    from prunus.analyse.runner import analyse, total_work
+
+    console = err()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left())
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
+        task = bars.add_task("prompts", total=total_work(context, names))
+        return analyse(context, names, lambda count: bars.advance(task, count))
+
+
+def _settings(context: Context, model: str) -> dict[str, Any]:
+    """What the numbers were measured with, and how many."""
+    from prunus.analyse.measure import DENSE, measure, row
+    from prunus.evaluate.output import versions
+
+    dense = row(context, measure(context, DENSE, lambda count: None))
+    name = context.measure_name
+    return {
+        "model": model,
+        "layers": context.depth,
+        "dtype": str(context.model.dtype).removeprefix("torch."),
+        "device": context.model.device.type,
+        "set": context.data.name,
+        "questions": len(context.data.queries),
+        "images": len(set(context.groups.tolist())),
+        "seed": context.seed,
+        "batch": context.batch,
+        "measure": name,
+        "dense": [dense[name], dense[f"{name}_low"], dense[f"{name}_high"]],
+        "versions": versions(),
+    }
+
+
+def _title(settings: dict[str, Any]) -> str:
+    value, low, high = (100 * share for share in settings["dense"])
+    measured = f"dense accuracy {value:.1f} % [{low:.1f}, {high:.1f}]"
+    if settings["measure"] == "agreement":
+        measured = "true answers unknown, so agreement with the dense model's answers is measured"
+    return (
+        f"{settings['model']} ({settings['layers']} decoder layers, {settings['dtype']}, "
+        f"{settings['device']}): {settings['questions']} questions about {settings['images']} "
+        f'images of "{settings["set"]}"; {measured}. Intervals are 95 %: Wilson\'s for shares of '
+        "answers, paired over images for differences, a bootstrap over images for everything else."
+    )
+
+
+def _show(
+    results: Sequence[Result], settings: dict[str, Any], written: Sequence[Path], as_json: bool
+) -> None:
+    if as_json:
+        from prunus.analyse.result import plain
+
+        analyses = {result.name: result.as_dict() for result in results}
+        files = [str(path) for path in written]
+        print_json({"settings": plain(settings), "analyses": analyses, "files": files})
+        return
+    console = out()
+    console.print(_title(settings), markup=False, soft_wrap=True)
+    for result in results:
+        console.print(f"\n{result.title}", markup=False, style="bold")
+        for fact in result.facts:
+            console.print(f"* {fact}", markup=False, soft_wrap=True)
+        for note in result.notes:
+            console.print(f"* left out: {note}", markup=False, soft_wrap=True)
+    console.print()
+    for path in written:
+        console.print(f"written: {path}", markup=False, soft_wrap=True)
