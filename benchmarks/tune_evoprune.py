@@ -21,25 +21,14 @@ from rich.progress import Progress
 
 import prunus
 from prunus import EvoPrune
-from prunus.builtin.evalset import Item
-from prunus.builtin.questions import TYPES, ask_many
-from prunus.builtin.scenes import make_scene
-from prunus.evaluate import EvalSet, evaluate
+from prunus.builtin.questions import TYPES
+from prunus.evaluate import evaluate
 from prunus.evaluate.cells import Cell
-from prunus.evaluate.data import scene_set
+from prunus.evaluate.data import training_questions
 from prunus.evaluate.stats import wilson
 
-#: Far from the seeds of training (below 1e8, and from 1e9 on) and of the evaluation set.
-SEED = 300_000_000
 NEIGHBOURS, STRENGTHS, TAUS = (3, 5, 10), (0.1, 0.5, 1.0, 2.0), ("auto", 1.0)
 METRICS = ("key", "hidden")
-
-
-def training_questions(scenes: int, each: int) -> EvalSet:
-    """``each`` questions about every one of ``scenes`` scenes with training digits."""
-    drawn = {seed: make_scene(seed, "train") for seed in range(SEED, SEED + scenes)}
-    items = [Item(scene, tuple(ask_many(scene, each, seed))) for seed, scene in drawn.items()]
-    return scene_set("training", items)
 
 
 def settings(keep: float) -> dict[str, EvoPrune]:
