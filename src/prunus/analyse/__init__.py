@@ -2,7 +2,7 @@
 
 from prunus.analyse.context import Context
 from prunus.analyse.questions import every_prompt, spread
-from prunus.analyse.result import Picture, Result, Table, write
+from prunus.analyse.result import Picture, Result, Table, write, write_index
 from prunus.analyse.runner import ANALYSES, analyse
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "every_prompt",
     "spread",
     "write",
+    "write_index",
 ]

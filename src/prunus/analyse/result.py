@@ -79,33 +79,31 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write(
-    folder: Path, results: Sequence[Result], settings: Mapping[str, Any], title: str
-) -> list[Path]:
-    """Write ``NAME.json``, all tables and pictures, and ``index.md``; the paths in that order.
+def write(folder: Path, result: Result, settings: Mapping[str, Any]) -> list[Path]:
+    """Write ``NAME.json``, tables and pictures of one analysis; the paths in that order.
 
     Args:
         folder: made if it is missing.
-        results: the analyses.
-        settings: what they were made with, written into every JSON file.
-        title: a line for the index that says what was measured on what.
+        result: the analysis.
+        settings: what it was made with, written into the JSON file.
 
     Raises:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    for result in results:
-        path = folder / f"{result.name}.json"
-        path.write_text(_compact({"settings": plain(settings), **result.as_dict()}), "utf-8")
-        paths.append(path)
-        for table in result.tables:
-            paths.append(_write_csv(folder / f"{table.stem}.csv", table.rows))
-        for picture in result.pictures:
-            paths.append(save(picture.drawing, folder / f"{picture.stem}.png"))
-    index = folder / "index.md"
-    index.write_text(_index(results, title), "utf-8")
-    return [*paths, index]
+    data = folder / f"{result.name}.json"
+    data.write_text(_compact({"settings": plain(settings), **result.as_dict()}), "utf-8")
+    tables = [_write_csv(folder / f"{table.stem}.csv", table.rows) for table in result.tables]
+    pictures = [save(one.drawing, folder / f"{one.stem}.png") for one in result.pictures]
+    return [data, *tables, *pictures]
+
+
+def write_index(folder: Path, results: Sequence[Result], title: str) -> Path:
+    """Write ``index.md``: facts, pictures and tables of all ``results`` under ``title``, a text
+    that says what was measured on what."""
+    path = folder / "index.md"
+    path.write_text(_index(results, title), "utf-8")
+    return path
 
 
 def _write_csv(path: Path, rows: Sequence[Row]) -> Path:

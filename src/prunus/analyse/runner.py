@@ -34,7 +34,10 @@ def total_work(context: Context, names: Sequence[str]) -> int:
 
 
 def analyse(
-    context: Context, names: Sequence[str] = tuple(ANALYSES), step: Step | None = None
+    context: Context,
+    names: Sequence[str] = tuple(ANALYSES),
+    step: Step | None = None,
+    done: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """Run the analyses called ``names``; what they share is measured once.
 
@@ -42,6 +45,7 @@ def analyse(
         context: model and questions.
         names: keys of :data:`ANALYSES`.
         step: called with a number of prompts after each call of the model.
+        done: called with each result as soon as it is there.
 
     Raises:
         ValueError: an unknown or repeated name, or matplotlib is not installed.
@@ -54,4 +58,9 @@ def analyse(
     check_matplotlib()
     report: Step = step or (lambda count: None)
     measure(context, DENSE, report)
-    return [ANALYSES[name].run(context, report) for name in names]
+    results = []
+    for name in names:
+        results.append(ANALYSES[name].run(context, report))
+        if done is not None:
+            done(results[-1])
+    return results

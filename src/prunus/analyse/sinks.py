@@ -53,8 +53,8 @@ def run(context: Context, step: Step) -> Result:
     about = f"Sinks by layer: {rule}; means over {count} prompts, 95 % intervals over images"
     three = sorted({0, len(layers) // 2, len(layers) - 1})
     dots = (
-        f"Value norm and attention of visual tokens in layers {', '.join(map(str, three))} "
-        f"({_DOTS} random tokens of {count} prompts); dashed: the rule's limit of the value norm"
+        f"Value norm and attention of visual tokens in layers {', '.join(map(str, three))} (at "
+        f"most {_DOTS} random tokens of {count} prompts); dashed: the rule's limit of the norm"
     )
     return Result(
         "sinks",

@@ -11,12 +11,12 @@ from prunus.cli.console import err, out, print_json, quiet_transformers
 from prunus.cli.errors import BadInput, reading, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from prunus.analyse import Context, Result
     from prunus.evaluate.data import EvalSet
 
-_DEFAULT_LIMIT = 63
+_DEFAULT_LIMIT = 70
 
 
 def analyse(
@@ -64,7 +64,7 @@ def analyse(
     Asks the built-in questions, yours (--data), or every --prompt about every --image; where no
     answers are known, agreement with the dense model takes the place of accuracy.
     """
-    from prunus.analyse import ANALYSES, Context, spread, write
+    from prunus.analyse import ANALYSES, Context, spread, write, write_index
     from prunus.analyse.plots import check_matplotlib
     from prunus.cli.loading import load_model
 
@@ -82,9 +82,14 @@ def analyse(
     network, processor = load_model(model, dtype, device)
     asked = spread(pool, limit, seed)
     context = Context(network, processor, asked, pool, batch=batch, seed=seed)
-    results = _with_bar(context, names)
+    written: list[Path] = []
+
+    def keep(result: Result) -> None:  # as soon as it is there: the others take minutes
+        written.extend(write(output, result, _settings(context, model)))
+
+    results = _with_bar(context, names, keep)
     settings = _settings(context, model)
-    written = write(output, results, settings, _title(settings))
+    written.append(write_index(output, results, _title(settings)))
     _show(results, settings, written, as_json)
 
 
@@ -105,7 +110,9 @@ def _questions(data: Path | None, images: Sequence[Path], prompts: Sequence[str]
     return load_builtin_set() if data is None else load_file(data)
 
 
-def _with_bar(context: Context, names: Sequence[str]) -> list[Result]:
+def _with_bar(
+    context: Context, names: Sequence[str], done: Callable[[Result], None]
+) -> list[Result]:
     """Run the analyses under a progress bar on standard error."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Left
@@ -117,7 +124,7 @@ def _with_bar(context: Context, names: Sequence[str]) -> list[Result]:
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
         task = bars.add_task("prompts", total=total_work(context, names))
-        return analyse(context, names, lambda count: bars.advance(task, count))
+        return analyse(context, names, lambda count: bars.advance(task, count), done)
 
 
 def _settings(context: Context, model: str) -> dict[str, Any]:
