@@ -16,8 +16,19 @@ class Unlisted:
     name: ClassVar[str] = "analysis"
 
 
+class Onlooker(Unlisted, Method):
+    """Looks at the last prompt token's attention, and keeps everything."""
+
+    def neutral(self) -> Method:
+        return self
+
+    @property
+    def query_dependent(self) -> bool:
+        return True
+
+
 @dataclass(frozen=True)
-class Probe(Unlisted, Method):
+class Probe(Onlooker):
     """Keeps every token, and calls ``note(layer, view)`` at the input of every decoder layer from 1
     on, once per group of images that share a grid.
 
@@ -37,13 +48,3 @@ class Probe(Unlisted, Method):
     def select(self, stage: int, view: View) -> Selection:
         self.note(stage + 1, view)
         return Selection.everything(view)
-
-    def nominal(self, original: int) -> float | None:
-        return None
-
-    def neutral(self) -> Method:
-        return self
-
-    @property
-    def query_dependent(self) -> bool:
-        return True

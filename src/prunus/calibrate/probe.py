@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from prunus.analyse.probe import Unlisted
-from prunus.method import Cut, Influence, Method, Selection, View
+from prunus.analyse.probe import Onlooker
+from prunus.method import Cut, Influence, Selection, View
 from prunus.pruners.visipruner import VisiPruner
 
 
@@ -33,7 +33,7 @@ class Filtering:
 
 
 @dataclass(frozen=True)
-class FilterProbe(Unlisted, Method):
+class FilterProbe(Onlooker):
     """Looks where ``method`` would (VisiPruner, arXiv 2510.17205, section 3), notes in ``found``
     what it sees of each sample, and keeps everything."""
 
@@ -65,13 +65,3 @@ class FilterProbe(Unlisted, Method):
         else:
             before = self.found[sample].lowest if sample in self.found else math.inf
             self.found[sample] = Filtering(None, min(lowest, before), change, output)
-
-    def nominal(self, original: int) -> float | None:
-        return None
-
-    def neutral(self) -> Method:
-        return self
-
-    @property
-    def query_dependent(self) -> bool:
-        return True

@@ -9,6 +9,7 @@ import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
 from prunus.cli.errors import BadInput, reading, unknown
+from prunus.cli.options import AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,9 +28,7 @@ def analyse(
             help="knockout, sinks, fusion, spectral, sweep; default: all of them.",
         ),
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="Built-in name, local folder or Hugging Face id.")
-    ] = "tiny-llava",
+    model: Model = "tiny-llava",
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Where tables, pictures and index.md go.")
     ] = Path("out/analysis"),
@@ -53,11 +52,9 @@ def analyse(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Prompts at a time.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Which questions, and random choices.")] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
-    ] = False,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    as_json: AsJson = False,
+    dtype: DType = "auto",
+    device: Device = "auto",
 ) -> None:
     """Attention knock-out, sinks, fusion, spectral evolution and CLSE's ablations of a model.
 

@@ -10,6 +10,7 @@ import typer
 
 from prunus.cli.console import busy, out, print_json, progress, quiet_transformers
 from prunus.cli.errors import BadInput, reading
+from prunus.cli.options import AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +34,7 @@ def visipruner(
     output: Annotated[
         Path, typer.Option(metavar="FILE.json", help="What VisiPruner(calibration=...) reads.")
     ],
-    model: Annotated[
-        str, typer.Option(help="Built-in name, local folder or Hugging Face id.")
-    ] = "tiny-llava",
+    model: Model = "tiny-llava",
     data: Annotated[
         Path | None,
         typer.Option(
@@ -69,11 +68,9 @@ def visipruner(
         float, typer.Option(help="With --find-shallow: points that they must lose less than.")
     ] = 0.5,
     batch: Annotated[int, typer.Option(min=1, help="Prompts at a time.")] = 16,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
-    ] = False,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    as_json: AsJson = False,
+    dtype: DType = "auto",
+    device: Device = "auto",
 ) -> None:
     """Find the threshold at which VisiPruner keeps the wanted number of tokens on average.
 

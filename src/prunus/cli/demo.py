@@ -11,6 +11,7 @@ import typer
 
 from prunus.cli.console import out, print_json, progress, quiet_transformers
 from prunus.cli.errors import BadInput, reading
+from prunus.cli.options import AsJson
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,9 +57,7 @@ def demo(
         "out/demo.png"
     ),
     method: Annotated[str, typer.Option(help="Any method that takes `keep`.")] = "clse",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Answer three questions about a sample image at 100, 33.3, 22.2 and 11.1 % of the tokens."""
     from prunus.builtin.sample import load_sample

@@ -9,6 +9,7 @@ import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
 from prunus.cli.errors import BadInput, reading
+from prunus.cli.options import AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[
-        str, typer.Option(help="Built-in name, local folder or Hugging Face id.")
-    ] = "tiny-llava",
+    model: Model = "tiny-llava",
     methods: Annotated[
         str | None,
         typer.Option(
@@ -62,11 +61,9 @@ def evaluate(
         int,
         typer.Option(min=0, help="Draw what is kept at the last budget for so many questions."),
     ] = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
-    ] = False,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    as_json: AsJson = False,
+    dtype: DType = "auto",
+    device: Device = "auto",
 ) -> None:
     """Accuracy of pruning methods at several budgets, with 95 % intervals, against the dense model.
 

@@ -12,6 +12,7 @@ import typer
 
 from prunus.cli.console import out, print_json, progress, quiet_transformers
 from prunus.cli.errors import BadInput, reading
+from prunus.cli.options import AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,9 +44,7 @@ def run(
     max_frames: Annotated[
         int, typer.Option(min=1, help="Most frames of a video file; longer ones get fewer per s.")
     ] = 64,
-    model: Annotated[
-        str, typer.Option(help="Built-in name, local folder or Hugging Face id.")
-    ] = "tiny-llava",
+    model: Model = "tiny-llava",
     method: Annotated[
         str,
         typer.Option(
@@ -70,11 +69,9 @@ def run(
         Path | None,
         typer.Option(metavar="FILE.png", help="Draw what was important and what was kept."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
-    ] = False,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    as_json: AsJson = False,
+    dtype: DType = "auto",
+    device: Device = "auto",
 ) -> None:
     """Ask a model about images and videos, with pruned visual tokens."""
     from prunus.cli.answer import answer

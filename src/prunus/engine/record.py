@@ -66,6 +66,7 @@ def make_record(prefill: Prefill, plan: Plan) -> Record:
     """The numbers of the last prompt."""
     step = prefill.repeats
     rows = range(0, len(prefill.text), step)
+    behind = prefill.behind() if plan.edits else []
     images: list[list[Grid]] = [[] for _ in range(prefill.samples)]
     nominal: list[float] | None = [0.0] * prefill.samples
     for image in prefill.images:
@@ -90,7 +91,7 @@ def make_record(prefill: Prefill, plan: Plan) -> Record:
         nominal=nominal,
         method_macs=prefill.macs / step + prefill.tower_macs,
         element_size=prefill.element_size,
-        behind=[prefill.behind()[row] for row in rows] if plan.edits else (),
+        behind=[behind[row] for row in rows] if behind else (),
         methods=plan.methods,
         idle=len({n for m in plan.methods if m.adaptive for n in prefill.idle(m.name)}),
     )
