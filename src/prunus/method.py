@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -87,6 +87,38 @@ class Influence:
 
 
 @dataclass(frozen=True)
+class Words:
+    """The prompt that each of ``G`` images stands in.
+
+    Attributes:
+        ids: int64 ``[G, L]``, token ids.
+        prompt: bool ``[G, L]``, tokens up to the last one of the prompt: no padding, no answer.
+        visual: bool ``[G, L]``, placeholders of visual tokens.
+        embed: the model's word embeddings: int64 ``[...]`` to ``[..., D]``.
+    """
+
+    ids: Tensor
+    prompt: Tensor
+    visual: Tensor
+    embed: Callable[[Tensor], Tensor]
+
+
+class Facts(Protocol):
+    """What a learned method may know about a model, to tell whether it fits."""
+
+    @property
+    def feature_width(self) -> int:
+        """Channels of :attr:`View.features`."""
+
+    @property
+    def text_width(self) -> int:
+        """Channels of a word embedding."""
+
+    def fingerprint(self) -> Tensor:
+        """Float32 numbers that differ from model to model."""
+
+
+@dataclass(frozen=True)
 class View:
     """What a method sees of a group of ``G`` images that share one grid and one token count ``n``.
 
@@ -111,6 +143,8 @@ class View:
     _attention: Callable[[int], Tensor]
     _influence: Callable[[int], Influence]
     _value_norm: Callable[[int], Tensor]
+    _features: Callable[[], Tensor]
+    _words: Callable[[], Words]
 
     @property
     def intact(self) -> bool:
@@ -121,6 +155,17 @@ class View:
     def states(self) -> Tensor:
         """Hidden states ``[G, n, D]`` entering this place, in the model's dtype."""
         return self._states()
+
+    @property
+    def features(self) -> Tensor:
+        """Visual features ``[G, n, D]`` as a learned selector reads them: where the family has one
+        row per token before the projector, what enters it; else the projected tokens. For methods
+        that set :attr:`Method.reads_features`, before the language model."""
+        return self._features()
+
+    def words(self) -> Words:
+        """The text around these images."""
+        return self._words()
 
     def snapshot(self, layer: int) -> Tensor:
         """States ``[G, n, D]`` of the same tokens as they entered the earlier ``layer``."""
@@ -158,11 +203,15 @@ def by_sample(views: Sequence[View]) -> dict[int, dict[int, tuple[int, int]]]:
 class Selection:
     """``kept``: int64 ``[G, k]``, or G ragged tensors, of ascending indices into the ``n`` present
     tokens; ``scores``: float32 ``[G, n]`` or None. ``labels``: for each image what happened, in one
-    word, or "" where nothing did; a selection in which nothing happened leaves no trace."""
+    word, or "" where nothing did; a selection in which nothing happened leaves no trace. ``order``:
+    the same indices as ``kept`` in the order in which the language model is to read them; only for
+    tokens removed before it. ``macs``: what choosing cost, if :meth:`Method.macs` cannot know."""
 
     kept: Tensor | Sequence[Tensor]
     scores: Tensor | None = None
     labels: Sequence[str] | None = None
+    order: Sequence[Tensor] | None = None
+    macs: float | None = None
 
     @classmethod
     def everything(cls, view: View) -> Selection:
@@ -291,6 +340,21 @@ class Method:
     def merge(self, view: TowerView) -> Merging:
         """Which ``view.count`` tokens go into which others at this block."""
         raise TypeError(f"{type(self).__name__} acts in the tower but does not define merge()")
+
+    # -- learned -------------------------------------------------------------------------------
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether it looks at :attr:`View.features`."""
+        return False
+
+    def fit(self, model: Facts) -> Method:
+        """The method as it is for ``model``; a learned one loads what was learned for it.
+
+        Raises:
+            ValueError: nothing was learned for this model.
+        """
+        return self
 
     @property
     def query_dependent(self) -> bool:

@@ -19,10 +19,12 @@ from prunus.engine.edit import Switch
 from prunus.engine.encoder import EncoderStage
 from prunus.engine.finish import resident_cache, spread_output
 from prunus.engine.layout import Layout
+from prunus.engine.looks import Sight
 from prunus.engine.plan import Plan
 from prunus.engine.prefill import Prefill
 from prunus.engine.prompt import Prompt, find_images, last_prompt_token
 from prunus.engine.resume import Resume
+from prunus.engine.tap import Tap
 from prunus.families import Family
 from prunus.grid import Grid
 
@@ -52,12 +54,15 @@ class Engine:
     _announced: dict[str, list[Grid]] = field(default_factory=dict)
     _running: Prefill | Resume | None = None
     _encoder: EncoderStage | None = None
+    _tap: Tap | None = None
     _handles: list[RemovableHandle] = field(default_factory=list)
     _switches: list[Switch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.plan.encoder is not None:
             self._encoder = EncoderStage(self.family, self.plan.encoder)
+        if self.plan.reads_features and self.family.reads_tower:
+            self._tap = Tap(self.family)
 
     @property
     def _backend(self) -> str:
@@ -75,6 +80,8 @@ class Engine:
         self._add(family.core.register_forward_pre_hook(self._on_core, with_kwargs=True))
         if self._encoder is not None:
             self._encoder.attach(self._add)
+        if self._tap is not None:
+            self._tap.attach(self._add)
         lm = family.language_model
         self._add(lm.register_forward_pre_hook(self._before, with_kwargs=True))
         for number, layer in enumerate(family.layers):
@@ -92,6 +99,8 @@ class Engine:
         self._running, self._call, self._announced = None, _Call(), {}
         if self._encoder is not None:
             self._encoder.detach()
+        if self._tap is not None:
+            self._tap.forget()
 
     @contextmanager
     def announced(self, call: Mapping[str, Any]) -> Iterator[None]:
@@ -100,6 +109,8 @@ class Engine:
         self._announced = self.family.grids_of(call)
         if self._encoder is not None:
             self._encoder.expect(call)
+        if self._tap is not None:
+            self._tap.forget()
         try:
             yield
         finally:
@@ -134,6 +145,8 @@ class Engine:
         self._call = _Call(outer.labels, outer.logits_to_keep, core)
         if self._encoder is not None:
             self._encoder.expect(core)
+        if self._tap is not None and core.get("pixel_values") is not None:
+            self._tap.forget()
 
     def _before(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -189,6 +202,8 @@ class Engine:
             return None
         self._running = running
         running.looks.cache = kwargs.get("past_key_values")
+        features = None if self._tap is None else self._tap.take(prompt.images)
+        running.looks.sight = Sight(call.core.get("input_ids"), layout.present, features)
         running.edit(self.plan.methods)
         if self.plan.features or self._encoder is not None:
             kwargs = self._cut_features(running, kwargs)
@@ -211,7 +226,10 @@ class Engine:
             if ids.ndim != 2:
                 raise ValueError("positions='compact' needs 1-D rotary positions: use 'original'")
             ids = (layout.present.long().cumsum(1) - 1).gather(1, layout.index)
-        else:
+        if running.order:
+            states = running.reorder(states)
+            running.entry = layout = running.layout
+        if self.positions == "original":
             ids = full.rows(ids, layout, -1)
         valid = layout.valid
         ones = torch.ones(layout.index.shape, dtype=torch.long, device=states.device)

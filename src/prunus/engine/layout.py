@@ -20,10 +20,16 @@ class Layout:
     """
 
     def __init__(
-        self, index: Tensor, valid: Tensor | None, slot: Tensor, whole: bool, present: Tensor
+        self,
+        index: Tensor,
+        valid: Tensor | None,
+        slot: Tensor,
+        whole: bool,
+        present: Tensor,
+        moved: bool = False,
     ) -> None:
         self.index, self.valid, self.slot, self.whole = index, valid, slot, whole
-        self._present = present
+        self._present, self._moved = present, moved
 
     @classmethod
     def full(cls, batch: int, length: int, valid: Tensor | None, device: torch.device) -> Layout:
@@ -44,8 +50,8 @@ class Layout:
 
     def keep(self, present: Tensor, counts: Sequence[int]) -> Layout:
         """The layout in which only ``present`` (bool ``[B, L]``) positions remain, as left-padded
-        rows. ``counts`` are the row sums of ``present``, known to the caller, so that no value
-        has to be read back from the device."""
+        rows and in the order they have here. ``counts`` are the row sums of ``present``, known to
+        the caller, so that no value has to be read back from the device."""
         size = max(counts)
         # A stable sort of the mask puts what goes first and what stays last, each in order.
         index = torch.sort(present.byte(), dim=1, stable=True).indices[:, -size:]
@@ -53,7 +59,23 @@ class Layout:
         pad = torch.tensor([size - count for count in counts], device=present.device)[:, None]
         valid = torch.arange(size, device=present.device)[None] >= pad if ragged else None
         slot = torch.maximum(present.long().cumsum(1) - 1 + pad, pad)
-        return Layout(index, valid, slot, False, present)
+        kept = Layout(index, valid, slot, False, present)
+        if not self._moved:
+            return kept
+        before = self.slot.gather(1, index)
+        if valid is not None:
+            before = before.masked_fill(~valid, -1)
+        return kept.reordered(torch.sort(before, dim=1, stable=True).indices)
+
+    def reordered(self, slots: Tensor) -> Layout:
+        """The same positions in another order: slot ``j`` of the new layout holds what slot
+        ``slots[:, j]`` (int64 ``[B, S]``, a permutation that leaves padding alone) holds here."""
+        new = torch.empty_like(slots).scatter_(1, slots, self._steps(slots))
+        index, slot = self.index.gather(1, slots), new.gather(1, self.slot)
+        return Layout(index, self.valid, slot, False, self._present, True)
+
+    def _steps(self, like: Tensor) -> Tensor:
+        return torch.arange(self.size, device=like.device).expand_as(like)
 
     def take(self, states: Tensor, new: Layout) -> Tensor:
         """Gather ``states [B, S, D]`` of this layout into the slots of ``new``: ``[B, S', D]``."""

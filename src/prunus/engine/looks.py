@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,11 +15,22 @@ from prunus.engine.layout import Layout
 from prunus.engine.prompt import Image
 from prunus.families import Family
 from prunus.grid import Grid
-from prunus.method import Influence, View
+from prunus.method import Influence, View, Words
 from prunus.signals.attention import last_row
 from prunus.signals.influence import leave_one_out
 
 Rope = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a prompt was made of: token ids int64 ``[B, L]`` where they are known, which of them are
+    there (bool ``[B, L]``), and the tower's features ``[N, D]`` of each image (before beams repeat
+    them) where some method reads them."""
+
+    ids: Tensor | None
+    valid: Tensor
+    features: list[Tensor] | None
 
 
 class Looks:
@@ -32,6 +44,7 @@ class Looks:
 
     def __init__(self, family: Family, last: Tensor, noted: Mapping[int, int]) -> None:
         self.cache: Cache | None = None
+        self.sight: Sight | None = None
         self._family, self._last, self._noting = family, last, noted
         self._states: dict[int, tuple[Tensor, Layout, Rope]] = {}
         self._influences: dict[int, tuple[Tensor, Tensor, Tensor, Layout]] = {}
@@ -47,7 +60,7 @@ class Looks:
 
     def release(self) -> None:
         """Let go of everything."""
-        self.cache = None
+        self.cache, self.sight = None, None
         self._states.clear()
         self._influences.clear()
 
@@ -88,6 +101,19 @@ class Looks:
             heads = self._family.text_config.num_attention_heads // value.shape[1]
             return pick(heads * value.float().abs().sum((1, 3)), layout)
 
+        def features() -> Tensor:
+            sight = self.sight
+            if sight is None or not self._family.reads_tower:
+                return pick(states, layout)
+            if sight.features is None:
+                raise ValueError(
+                    "visual features were not kept: the method must say reads_features, and look "
+                    "at them before the language model"
+                )
+            own = torch.stack([sight.features[image.order] for image in images])
+            at = present.to(own.device)[..., None].expand(-1, -1, own.shape[-1])
+            return own.gather(1, at)
+
         return View(
             grid=grid,
             present=present,
@@ -100,7 +126,24 @@ class Looks:
             _attention=attention,
             _influence=influence,
             _value_norm=value_norm,
+            _features=functools.cache(features),
+            _words=lambda: self._words(rows[:, 0]),
         )
+
+    def _words(self, rows: Tensor) -> Words:
+        """The prompt around images in ``rows``, int64 ``[G]``."""
+        sight = self.sight
+        if sight is None or sight.ids is None:
+            raise ValueError(
+                "the question of this prompt is unknown: call the model with input_ids (a learned "
+                "selector needs the words, inputs_embeds do not tell them)"
+            )
+        ids = sight.ids[rows.to(sight.ids.device)]
+        steps = torch.arange(ids.shape[1], device=ids.device)
+        prompt = sight.valid.to(ids.device)[rows] & (steps <= self._last.to(ids.device)[rows, None])
+        holders = self._family.placeholders(ids, None).values()
+        visual = torch.stack(list(holders)).any(0)
+        return Words(ids, prompt, visual, self._family.top.get_input_embeddings())
 
     def _noted(self, layer: int) -> tuple[Tensor, Layout, Rope]:
         if layer not in self._states:

@@ -45,6 +45,10 @@ class Plan:
         return any(method.query_dependent for method in self.methods)
 
     @property
+    def reads_features(self) -> bool:
+        return any(step.method.reads_features for step in self.features)
+
+    @property
     def last(self) -> Method:
         """The method whose stage data meets last: its count is what is left."""
         if self.decoder:
@@ -65,6 +69,7 @@ def make_plan(methods: Sequence[Method], family: Family, positions: str) -> Plan
     """
     if not methods:
         raise ValueError("no method given: name one, for example prunus.prune(model, 'clse')")
+    methods = [method.fit(family) for method in methods]
     depth = len(family.layers)
     inside = [method for method in methods if method.acts_in_tower]
     if len(inside) > 1:

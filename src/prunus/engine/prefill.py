@@ -68,6 +68,7 @@ class Prefill:
         self.counts: list[list[int]] = []
         self.trims: list[tuple[int, Layout, list[int]]] = []
         self.chosen: list[Chosen] = []
+        self.order: dict[int, Tensor] = {}  # by number of image: original tokens as they are read
         self.compact = False  # positions were closed up before the language model
         self.macs = 0.0
         self.tower_macs = 0.0  # of all images of the call, before beams repeat them
@@ -152,8 +153,9 @@ class Prefill:
                 for (grid, _), members in groups.items()
             ]
             selections = self._select(method, stage, views, list(groups.values()))
-            for (grid, count), members in groups.items():
-                self.macs += len(members) * method.macs(stage, grid, count, states.shape[-1])
+            for ((grid, count), members), one in zip(groups.items(), selections, strict=True):
+                each = method.macs(stage, grid, count, states.shape[-1])
+                self.macs += len(members) * each if one.macs is None else one.macs
             chosen = self._chosen(cut, method, groups, selections)
         # Nothing above changed the pass; from here on nothing can be refused.
         if chosen.labels is not None and not any(chosen.labels):
@@ -176,6 +178,16 @@ class Prefill:
             for place, number in enumerate(members):
                 present = self.images[number].present
                 kept[number] = present[selection.kept[place].to(present.device)]
+                if selection.order is not None:
+                    if cut.layer is not None:
+                        raise ValueError(
+                            f"{method.name} reorders tokens inside the language model, whose "
+                            "earlier layers have read them already: only before it"
+                        )
+                    own = selection.order[place].to(present.device)
+                    if not torch.equal(present[own.sort().values], kept[number]):
+                        raise ValueError(f"{method.name}: order and kept are not the same tokens")
+                    self.order[number] = present[own]
                 if selection.scores is not None:
                     full = torch.full((grid.size,), float("nan"), device=present.device)
                     full[present] = selection.scores[place].float().to(present.device)
@@ -262,6 +274,18 @@ class Prefill:
         self.layout = before.keep(present, counts)
         if cut.trim_cache and cut.layer is not None:
             self.trims.append((cut.layer, self.layout, visual))
+        return before.take(states, self.layout)
+
+    def reorder(self, states: Tensor) -> Tensor:
+        """Bring the tokens of each image into the order in which a method wants them read."""
+        before = self.layout
+        slots = torch.arange(before.size, device=before.index.device).repeat(len(self.text), 1)
+        for number, order in self.order.items():
+            image = self.images[number]
+            read = order[torch.isin(order, image.present)]  # a later method may have taken some
+            own = before.slot[image.row, image.positions[image.present]]
+            slots[image.row, own] = before.slot[image.row, image.positions[read]]
+        self.layout = before.reordered(slots)
         return before.take(states, self.layout)
 
     def behind(self) -> list[int]:

@@ -16,6 +16,7 @@ from prunus.families.tower import Tower
 from prunus.grid import Grid
 
 _FAMILIES: dict[str, type[Family]] = {}
+_PROBES = 64  # numbers of a weight in a model's fingerprint
 
 
 class Family(ABC):
@@ -69,6 +70,34 @@ class Family(ABC):
     def text_config(self) -> Any:
         """Configuration of the language model."""
         return self.config.get_text_config()
+
+    @property
+    def reads_tower(self) -> bool:
+        """Where a learned selector reads visual features: True, what enters the projector (one row
+        of ``[images, tokens, D]`` per image); False, what the projector leaves in the prompt."""
+        return True
+
+    @property
+    def feature_width(self) -> int:
+        """Channels of the features that a learned selector reads."""
+        return int(self.config.vision_config.hidden_size)
+
+    @property
+    def text_width(self) -> int:
+        """Channels of a word embedding."""
+        return int(self.text_config.hidden_size)
+
+    def fingerprint(self) -> Tensor:
+        """Float32 ``[2, 64]`` that tells models apart: numbers spread over the first weight of the
+        tower and over the word embeddings."""
+        first = next(weight for weight in self.tower.parameters() if weight.ndim > 1)
+        words: Tensor = self.top.get_input_embeddings().weight
+        rows = []
+        for weight in (first, words):
+            flat = weight.detach().flatten()
+            step = max(flat.numel() // _PROBES, 1)
+            rows.append(flat[::step][:_PROBES].float().cpu())
+        return torch.stack(rows)
 
     def encoder(self) -> Tower:
         """The blocks of the vision tower, for methods that merge inside it.

@@ -36,6 +36,14 @@ class Qwen25VL(Family):
         projector: nn.Module = self.core.visual.merger
         return projector
 
+    @property
+    def reads_tower(self) -> bool:
+        return False  # behind the merger: only there is one row one visual token
+
+    @property
+    def feature_width(self) -> int:
+        return int(self.text_config.hidden_size)
+
     def encoder(self) -> Tower:
         return Windows(self.tower, lambda sizes: self._grids("grid_thw", sizes))
 
