@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from prunus import CLSE, EvoPrune, Fixed, Knockout, Method, Random, VisiPruner, methods
+from tests.selectors import RandomOneShot, RandomStepwise
 
 CHOSEN = {
     "clse": [
@@ -70,6 +71,9 @@ CHOSEN = {
         ),
     ],
     "random": [Random(keep=0.3), Random(keep=4, layer=None)],
+    # With a random selector for the model at hand: none ships for random models.
+    "one-shot": [RandomOneShot(keep=5)],
+    "stepwise": [RandomStepwise(keep=5), RandomStepwise(bias=-1.0), RandomStepwise(keep=0.3)],
 }
 
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from prunus.pruners.evoprune import EvoPrune
     from prunus.pruners.fixed import Fixed
     from prunus.pruners.knockout import Knockout
+    from prunus.pruners.mmr import MMR
+    from prunus.pruners.one_shot import OneShot
     from prunus.pruners.random import Random
+    from prunus.pruners.stepwise import Stepwise
     from prunus.pruners.uniform import Uniform
     from prunus.pruners.visipruner import VisiPruner
     from prunus.run import Run, prune
@@ -30,12 +33,15 @@ _HOME = {
     "Fixed": "prunus.pruners.fixed",
     "Influence": "prunus.method",
     "Knockout": "prunus.pruners.knockout",
+    "MMR": "prunus.pruners.mmr",
     "Merging": "prunus.merging",
     "Method": "prunus.method",
+    "OneShot": "prunus.pruners.one_shot",
     "Random": "prunus.pruners.random",
     "Report": "prunus.trace",
     "Run": "prunus.run",
     "Selection": "prunus.method",
+    "Stepwise": "prunus.pruners.stepwise",
     "TowerView": "prunus.merging",
     "TraceEntry": "prunus.trace",
     "Uniform": "prunus.pruners.uniform",
@@ -48,6 +54,7 @@ _HOME = {
 
 __all__ = [
     "CLSE",
+    "MMR",
     "Cut",
     "Edit",
     "EvoPrune",
@@ -56,10 +63,12 @@ __all__ = [
     "Knockout",
     "Merging",
     "Method",
+    "OneShot",
     "Random",
     "Report",
     "Run",
     "Selection",
+    "Stepwise",
     "TowerView",
     "TraceEntry",
     "Uniform",

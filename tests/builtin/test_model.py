@@ -104,7 +104,7 @@ def test_export_loads_as_a_plain_pretrained_model(tmp_path: Path) -> None:
     model = build_model(SMALL)
     folder = tmp_path / "model"
     for _ in range(2):  # the second time replaces the first
-        export(model, folder, SMALL)
+        export(model, build_processor(SMALL), folder)
     loaded = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     for ours, theirs in zip(model.parameters(), loaded.parameters(), strict=True):
         assert torch.equal(ours.bfloat16().float(), theirs)

@@ -95,9 +95,9 @@ def test_about_a_tenth_of_the_patches_show_an_object() -> None:
     assert 0.07 < share < 0.12
 
 
-def test_grid_that_does_not_divide_the_canvas_is_refused() -> None:
-    with pytest.raises(ValueError, match="divide"):
-        object_coverage(make_scene(0), 7, 7)
+def test_grid_without_cells_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        object_coverage(make_scene(0), 0, 24)
 
 
 def test_ground_truth_takes_objects_asked_about_first() -> None:

@@ -107,9 +107,13 @@ def answer_loss(
     model: LlavaForConditionalGeneration, features: Tensor, places: Tensor, text: Packed
 ) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropy of the answers' tokens, and the share of right answers for each type."""
-    hidden = decode(model, features, places, text)
+    return score_answers(model.lm_head, decode(model, features, places, text), text)
+
+
+def score_answers(head: nn.Module, hidden: Tensor, text: Packed) -> tuple[Tensor, dict[str, float]]:
+    """As :func:`answer_loss`, from the last hidden states ``(b, t, width)`` of the text."""
     asked = text.labels != IGNORE
-    labels, logits = text.labels[asked], model.lm_head(hidden[asked]).float()
+    labels, logits = text.labels[asked], head(hidden[asked]).float()
     loss = nn.functional.cross_entropy(logits, labels)
     hit = (logits.detach().argmax(-1) == labels).float()
     ones = torch.ones(len(text.types), device=labels.device)

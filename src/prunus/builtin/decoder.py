@@ -43,8 +43,8 @@ def decode(
             hidden, cos, sin = (_reduce(part, keep, prefix) for part in (hidden, cos, sin))
             prefix = HEAD + keep.shape[1]
             mask = text.visible(prefix)
-        hidden = _layer(layer, hidden, cos[:, None], sin[:, None], prefix, mask)
-    return _norm(decoder.norm, hidden[:, prefix:])
+        hidden = decoder_layer(layer, hidden, cos[:, None], sin[:, None], prefix, mask)
+    return rms_norm(decoder.norm, hidden[:, prefix:])
 
 
 def _reduce(rows: Tensor, keep: Tensor, prefix: int) -> Tensor:
@@ -53,8 +53,10 @@ def _reduce(rows: Tensor, keep: Tensor, prefix: int) -> Tensor:
     return torch.cat([rows[:, :HEAD], rows.gather(1, index), rows[:, prefix:]], dim=1)
 
 
-def _norm(norm: Any, hidden: Tensor) -> Tensor:
-    return nn.functional.rms_norm(hidden, hidden.shape[-1:], norm.weight, norm.variance_epsilon)
+def rms_norm(norm: Any, hidden: Tensor) -> Tensor:
+    """What an RMS norm module of transformers makes of ``hidden`` ``(..., c)``."""
+    weight = norm.weight.to(hidden.dtype)  # equal types: otherwise no fused kernel takes them
+    return nn.functional.rms_norm(hidden, hidden.shape[-1:], weight, norm.variance_epsilon)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -62,7 +64,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat([-high, low], dim=-1) * sin
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
     """Attention ``(b, heads, q, dim)`` in two products.
 
     On two CPU cores and these sizes its backward pass was several times faster than that of the
@@ -76,13 +78,17 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tenso
     return mixed
 
 
-def _layer(
+def decoder_layer(
     layer: Any, hidden: Tensor, cos: Tensor, sin: Tensor, prefix: int, mask: Tensor
 ) -> Tensor:
-    """One Llama layer; the image prefix is causal by itself, the text follows ``mask``."""
+    """One Llama or Qwen2 layer over ``(b, n, c)``, as many key heads as query heads.
+
+    The image prefix is causal by itself, the text follows ``mask``; ``cos`` and ``sin`` are
+    ``(b, 1, n, head_dim)``.
+    """
     attention, mlp = layer.self_attn, layer.mlp
     batch, length, _ = hidden.shape
-    normed = _norm(layer.input_layernorm, hidden)
+    normed = rms_norm(layer.input_layernorm, hidden)
     shape = (batch, length, -1, attention.head_dim)
     query, key, value = (
         part(normed).view(shape).transpose(1, 2)
@@ -91,10 +97,10 @@ def _layer(
     cos, sin = cos.to(query.dtype), sin.to(query.dtype)
     query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
     causal = torch.ones(prefix, prefix, dtype=torch.bool, device=hidden.device).tril()
-    image = _attend(query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], causal)
-    words = _attend(query[:, :, prefix:], key, value, mask)
+    image = attend(query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], causal)
+    words = attend(query[:, :, prefix:], key, value, mask)
     mixed = torch.cat([image, words], dim=2).transpose(1, 2).reshape(batch, length, -1)
     hidden = hidden + attention.o_proj(mixed)
-    normed = _norm(layer.post_attention_layernorm, hidden)
+    normed = rms_norm(layer.post_attention_layernorm, hidden)
     out: Tensor = hidden + mlp.down_proj(mlp.act_fn(mlp.gate_proj(normed)) * mlp.up_proj(normed))
     return out

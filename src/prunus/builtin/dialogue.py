@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,15 +18,47 @@ HEAD = 2
 IGNORE = -100
 
 
-@lru_cache(maxsize=1)
-def _tokenizer() -> PreTrainedTokenizerFast:
-    return build_tokenizer()
+class Style:
+    """How a model's prompts are written, and with which tokenizer.
+
+    ``head`` is the number of positions that the shared prefix takes besides the image's own.
+    ``prompt`` holds ``{}`` for the question, ``again`` is what begins a further turn.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], PreTrainedTokenizerFast],
+        head: int,
+        prompt: str,
+        again: str,
+        end: str,
+    ) -> None:
+        self.head, self._prompt, self._again, self._end = head, prompt, again, end
+        self._build = build
+        self._tokenizer: PreTrainedTokenizerFast | None = None
+        self._known: dict[str, tuple[int, ...]] = {}
+
+    def prompt(self, question: str, first: bool) -> tuple[int, ...]:
+        """Token ids from behind the image up to where the answer begins."""
+        return self.encode(("" if first else self._again) + self._prompt.format(question))
+
+    def answer(self, answer: str) -> tuple[int, ...]:
+        """Token ids of an answer and its end."""
+        return self.encode(answer + self._end)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a piece of dialogue, without a start token."""
+        if text not in self._known:
+            if self._tokenizer is None:
+                self._tokenizer = self._build()
+            ids = self._tokenizer.encode(text, add_special_tokens=False)
+            if len(self._known) > 200_000:
+                self._known.clear()
+            self._known[text] = tuple(ids)
+        return self._known[text]
 
 
-@lru_cache(maxsize=200_000)
-def encode(text: str) -> tuple[int, ...]:
-    """Token ids of a piece of dialogue, without the start token."""
-    return tuple(_tokenizer().encode(text, add_special_tokens=False))
+LLAVA = Style(build_tokenizer, HEAD, "{} ASSISTANT:", "USER: ", "</s>")
 
 
 @dataclass
@@ -66,11 +97,16 @@ class Packed:
 
 
 def pack(
-    batch: Sequence[Sequence[Question]], visual: int, rng: np.random.Generator, turns: int = 3
+    batch: Sequence[Sequence[Question]],
+    visual: int,
+    rng: np.random.Generator,
+    turns: int = 3,
+    style: Style = LLAVA,
 ) -> Packed:
     """Pack the questions of each image, grouped at random into dialogues of 1 to ``turns``.
 
-    ``visual`` is the number of visual tokens of the whole canvas: text follows behind them.
+    ``visual`` is how many positions the image takes (LLaVA: its visual tokens; M-RoPE: the longer
+    side of its grid): text follows behind them.
     Two thirds of the questions stand alone.
     """
     rows: list[dict[str, list[int]]] = []
@@ -82,11 +118,10 @@ def pack(
             first = left == 0
             if first:
                 left = int(rng.integers(2, turns + 1)) if turns > 1 and rng.random() < 0.2 else 1
-                dialogue, at = dialogue + 1, HEAD + visual
+                dialogue, at = dialogue + 1, style.head + visual
             left -= 1
-            start = "" if first else "USER: "
-            prompt = encode(f"{start}{question.text} ASSISTANT:")
-            answer = encode(f"{question.answer}</s>")
+            prompt = style.prompt(question.text, first)
+            answer = style.answer(question.answer)
             ids = [*prompt, *answer]
             row["ids"] += ids
             row["pos"] += range(at, at + len(ids))
@@ -103,7 +138,7 @@ def pack(
 
     return Packed(
         stack("ids", 0),
-        stack("pos", HEAD + visual),
+        stack("pos", style.head + visual),
         stack("dialogue", -1),
         stack("labels", IGNORE),
         stack("number", 0),

@@ -7,10 +7,11 @@ import copy
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlavaForConditionalGeneration
+from transformers import PreTrainedModel, ProcessorMixin
 
 from prunus.builtin import checkpoint
 from prunus.builtin.model import Shape, build_model, build_processor
@@ -18,13 +19,13 @@ from prunus.builtin.model import Shape, build_model, build_processor
 WEIGHTS = Path(__file__).parent / "weights"
 
 
-def export(model: LlavaForConditionalGeneration, folder: Path, shape: Shape | None = None) -> None:
+def export(model: PreTrainedModel, processor: ProcessorMixin, folder: Path) -> None:
     """Write model (bfloat16) and processor files; ``folder`` is replaced in one step."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as scratch:
         fresh = Path(scratch) / "new"
         copy.deepcopy(model).to(torch.bfloat16).save_pretrained(fresh)
-        build_processor(shape).save_pretrained(fresh)
+        processor.save_pretrained(fresh)
         for path in fresh.iterdir():  # safetensors files are born readable by their owner only
             path.chmod(0o644)
         if folder.exists():
@@ -41,10 +42,20 @@ def export_checkpoint(path: Path, folder: Path, *others: Path) -> None:
     states = [checkpoint.load(one) for one in (path, *others)]
     if any(state["shape"] != states[0]["shape"] for state in states):
         raise ValueError("only checkpoints of one run can be averaged: their shapes differ")
-    shape = Shape(**states[0]["shape"])
-    model = build_model(shape)
+    model, processor = _build(states[0]["shape"])
     model.load_state_dict(mean_weights([state["model"] for state in states]))
-    export(model, folder, shape)
+    export(model, processor, folder)
+
+
+def _build(sizes: Mapping[str, Any]) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """The untrained model that a checkpoint's ``shape`` describes, and its processor."""
+    if "depth" in sizes:
+        from prunus.builtin import qwen
+
+        own = qwen.QwenShape(**sizes)
+        return qwen.build_model(own), qwen.build_processor(own)
+    shape = Shape(**sizes)
+    return build_model(shape), build_processor(shape)
 
 
 def mean_weights(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -62,10 +73,11 @@ def main() -> None:
     """Command line: ``python -m prunus.builtin.export CHECKPOINT...``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path, nargs="+", help="several are averaged")
-    parser.add_argument("--folder", type=Path, default=WEIGHTS / "tiny-llava")
+    parser.add_argument("--name", default="tiny-llava", help="of the model, decides the folder")
+    parser.add_argument("--folder", type=Path, help="default: the weights in the package")
     args = parser.parse_args()
     first, *others = args.checkpoint
-    export_checkpoint(first, args.folder, *others)
+    export_checkpoint(first, args.folder or WEIGHTS / args.name, *others)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import numpy as np
 
 from prunus.builtin.labels import third
 from prunus.builtin.scenes import COLORS, KINDS, Scene, SceneObject
+from prunus.builtin.videos import Actor, VideoScene
 from prunus.builtin.words import COLUMNS, NUMBERS, ROWS
 
 T = TypeVar("T")
@@ -51,10 +52,11 @@ def plural(kind: str) -> str:
     return f"{kind}es" if kind.endswith("s") else f"{kind}s"
 
 
-def references(scene: Scene, index: int) -> list[str]:
+def references(scene: Scene | VideoScene, index: int) -> list[str]:
     """Noun phrases that fit the object and no other, e.g. ``red star``, ``digit 7``."""
-    item = scene.objects[index]
-    others = [o for at, o in enumerate(scene.objects) if at != index]
+    objects: Sequence[SceneObject | Actor] = scene.objects
+    item = objects[index]
+    others = [o for at, o in enumerate(objects) if at != index]
     found = []
     if all(o.kind != item.kind for o in others):
         found.append(item.kind)
@@ -67,11 +69,12 @@ def references(scene: Scene, index: int) -> list[str]:
     return found
 
 
-def _pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
+def pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
+    """One of ``choices``, each as likely as the others."""
     return choices[int(rng.integers(len(choices)))]
 
 
-def _phrases(item: SceneObject) -> list[str]:
+def _phrases(item: SceneObject | Actor) -> list[str]:
     """All noun phrases that fit an object, unique or not."""
     found = [item.kind, f"{item.color} {item.kind}", f"{item.color} {item.kind}"]
     if item.digit is not None:
@@ -79,11 +82,12 @@ def _phrases(item: SceneObject) -> list[str]:
     return [*found, f"{item.color} object"]
 
 
-def matching(scene: Scene, phrase: str) -> tuple[int, ...]:
+def matching(scene: Scene | VideoScene, phrase: str) -> tuple[int, ...]:
     """Indices of the objects that a phrase of this module fits (singular nouns)."""
     words = phrase.split()
+    objects: Sequence[SceneObject | Actor] = scene.objects
     found = []
-    for index, item in enumerate(scene.objects):
+    for index, item in enumerate(objects):
         facts = {item.kind, item.color, "object"}
         if item.digit is not None:
             facts.add(str(item.digit))
@@ -92,11 +96,13 @@ def matching(scene: Scene, phrase: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _existence(scene: Scene, rng: np.random.Generator) -> Question | None:
+def existence(scene: Scene | VideoScene, rng: np.random.Generator) -> Question | None:
+    """Whether something is there, half of the time made of what is there."""
+    objects: Sequence[SceneObject | Actor] = scene.objects
     want = rng.random() < 0.5
     for _ in range(30):
         if want:
-            phrase = _pick(rng, _phrases(_pick(rng, scene.objects)))
+            phrase = pick(rng, _phrases(pick(rng, objects)))
         else:
             phrase = _absent(scene, rng)
         fits = matching(scene, str(phrase))
@@ -105,12 +111,13 @@ def _existence(scene: Scene, rng: np.random.Generator) -> Question | None:
     return None
 
 
-def _absent(scene: Scene, rng: np.random.Generator) -> str:
+def _absent(scene: Scene | VideoScene, rng: np.random.Generator) -> str:
     """A phrase that probably fits nothing; half of the time made of what the scene does hold."""
+    objects: Sequence[SceneObject | Actor] = scene.objects
     hard = rng.random() < 0.5
-    kinds = [o.kind for o in scene.objects] if hard else KINDS
-    colors = [o.color for o in scene.objects] if hard else tuple(COLORS)
-    kind, color = str(_pick(rng, kinds)), str(_pick(rng, colors))
+    kinds = [o.kind for o in objects] if hard else KINDS
+    colors = [o.color for o in objects] if hard else tuple(COLORS)
+    kind, color = str(pick(rng, kinds)), str(pick(rng, colors))
     form = rng.random()
     if form < 0.55 or hard:
         return f"{color} {kind}"
@@ -173,12 +180,12 @@ def _relation(scene: Scene, rng: np.random.Generator) -> Question | None:
     if not pairs:
         return None
     i, j, true = pairs[int(rng.integers(len(pairs)))]
-    first, second = _pick(rng, named[i]), _pick(rng, named[j])
+    first, second = pick(rng, named[i]), pick(rng, named[j])
     across = true in ("left", "right")
     if rng.random() < 0.5:
         choice = "left or right of" if across else "above or below"
         return Question("relation", f"is the {first} {choice} the {second}?", true, (i, j))
-    asked = str(_pick(rng, ("left", "right") if across else ("above", "below")))
+    asked = str(pick(rng, ("left", "right") if across else ("above", "below")))
     text = f"is the {first} {asked}{' of' if across else ''} the {second}?"
     return Question("relation", text, "yes" if asked == true else "no", (i, j))
 
@@ -194,7 +201,7 @@ def _position(scene: Scene, rng: np.random.Generator) -> Question | None:
     index, phrases = found[int(rng.integers(len(found)))]
     x, y = scene.objects[index].center
     answer = f"{ROWS[third(y)]} {COLUMNS[third(x)]}"
-    return Question("position", f"where is the {_pick(rng, phrases)}?", answer, (index,))
+    return Question("position", f"where is the {pick(rng, phrases)}?", answer, (index,))
 
 
 def _reading(scene: Scene, rng: np.random.Generator) -> Question | None:
@@ -221,7 +228,7 @@ def caption(scene: Scene) -> Question:
 
 
 _ASK: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
-    "existence": _existence,
+    "existence": existence,
     "counting": _counting,
     "color": _color,
     "shape": _shape,
@@ -246,15 +253,27 @@ def ask_many(scene: Scene, count: int, seed: int, captions: float = 0.0) -> list
     """``count`` questions, the types taken in turns; a caption with probability ``captions``."""
     rng = np.random.default_rng([seed, 3])
     found: list[Question] = [caption(scene)] if rng.random() < captions else []
-    names = _forever([str(n) for n in rng.permutation([*_ASK, *_HARD])])
+    kinds = [str(name) for name in rng.permutation([*_ASK, *_HARD])]
+    return collect(kinds, lambda kind: ask(scene, kind, rng), count, found)
+
+
+def collect(
+    kinds: Sequence[str],
+    draw: Callable[[str], Question | None],
+    count: int,
+    found: Sequence[Question] = (),
+) -> list[Question]:
+    """``found`` and further questions up to ``count``, ``kinds`` taken in turns, none twice."""
+    gathered = list(found)
+    names = _forever(kinds)
     misses = 0
-    while len(found) < count and misses < 50:
-        question = ask(scene, next(names), rng)
-        if question is None or question in found:
+    while len(gathered) < count and misses < 50:
+        question = draw(next(names))
+        if question is None or question in gathered:
             misses += 1
         else:
-            found.append(question)
-    return found
+            gathered.append(question)
+    return gathered
 
 
 def _forever(names: Sequence[str]) -> Iterator[str]:

@@ -111,7 +111,8 @@ def training_curve(log: Path, every: int = 100) -> list[dict[str, Any]]:
     return curve
 
 
-def _percent(cell: dict[str, float]) -> str:
+def percent(cell: dict[str, float]) -> str:
+    """A share in percent with its interval."""
     return f"{100 * cell['accuracy']:.1f} ({100 * cell['low']:.1f}-{100 * cell['high']:.1f})"
 
 
@@ -120,23 +121,37 @@ def as_markdown(results: dict[str, Any]) -> str:
     kinds = ["overall", *TYPES]
     lines = ["| | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
     for name, table in results["accuracy"].items():
-        lines.append(f"| {name} | " + " | ".join(_percent(table[k]) for k in kinds) + " |")
+        lines.append(f"| {name} | " + " | ".join(percent(table[k]) for k in kinds) + " |")
     chance = [f"{100 * np.mean(list(TYPES.values())):.1f}"]
     chance += [f"{100 * share:.1f}" for share in TYPES.values()]
     lines.append("| chance | " + " | ".join(chance) + " |")
-    lines += [
-        "",
+    return "\n".join([*lines, "", curve_table(results["curve"], ("kind", "digit", "mean", *TYPES))])
+
+
+def curve_table(curve: Sequence[dict[str, Any]], shown: Sequence[str]) -> str:
+    """The training log as a table; ``shown`` are the read-outs worth a column's words."""
+    lines = [
         "| stage | step | minutes | canvases | loss | read-out |",
         "|---|---|---|---|---|---|",
     ]
-    shown = ("kind", "digit", "mean", *TYPES)
-    for row in results["curve"]:
+    for row in curve:
         words = ", ".join(f"{k} {100 * row[k]:.0f}" for k in shown if k in row)
         lines.append(
             f"| {row['stage']} | {row['step']} | {row['minutes']:.1f} | {row['canvases']} "
             f"| {row['loss']:.3f} | {words} |"
         )
     return "\n".join(lines)
+
+
+def write_report(folder: Path, name: str, results: dict[str, Any], tables: str) -> None:
+    """Write ``name``.json, and put the tables into ``name``.md between the two marks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    page = folder / f"{name}.md"
+    text = page.read_text("utf-8") if page.exists() else f"# {name}\n\n{START}\n{END}\n"
+    before, _, rest = text.partition(START)
+    after = rest.partition(END)[2]
+    page.write_text(f"{before}{START}\n{tables}\n{END}{after}", "utf-8")
 
 
 def main() -> None:
@@ -148,6 +163,13 @@ def main() -> None:
     parser.add_argument("--captions", type=int, default=100, help="how many captions to generate")
     args = parser.parse_args()
     model, processor = load_builtin(args.name)
+    if args.name == "tiny-qwen":
+        from prunus.builtin.qwen import report
+
+        results: dict[str, Any] = {"model": args.name, "sets": report.measure(model, processor)}
+        results["curve"] = training_curve(args.log)
+        write_report(args.output, args.name, results, report.as_markdown(results))
+        return
     items = load_evalset()
     results = {
         "model": args.name,
@@ -155,13 +177,7 @@ def main() -> None:
         "captions": measure_captions(model, processor, items[: args.captions]),
         "curve": training_curve(args.log),
     }
-    args.output.mkdir(parents=True, exist_ok=True)
-    (args.output / f"{args.name}.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    page = args.output / f"{args.name}.md"
-    text = page.read_text("utf-8") if page.exists() else f"# {args.name}\n\n{START}\n{END}\n"
-    before, _, rest = text.partition(START)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before}{START}\n{as_markdown(results)}\n{END}{after}", "utf-8")
+    write_report(args.output, args.name, results, as_markdown(results))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,14 +171,27 @@ def _digit_alpha(digit_id: int, side: int, angle: int) -> NDArray[np.float32]:
     return np.clip((ink - 0.12) * 1.5, 0, 1)
 
 
-def object_alpha(item: SceneObject) -> NDArray[np.float32]:
+class Drawn(Protocol):
+    """What decides how an object looks inside its box."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def digit_id(self) -> int: ...
+    @property
+    def angle(self) -> int: ...
+
+
+def object_alpha(item: Drawn) -> NDArray[np.float32]:
     """Opacity ``(size, size)`` float32 in 0..1 of one object inside its box."""
     if item.kind == "digit":
         return _digit_alpha(item.digit_id, item.size, item.angle)
     return _shape_alpha(item.kind, item.size)
 
 
-def _background(rng: np.random.Generator) -> NDArray[np.float32]:
+def background(rng: np.random.Generator) -> NDArray[np.float32]:
     """A dull ground ``(192, 192, 3)`` float32: gradient, blotches, speckles and grain."""
     corners = rng.uniform(35, 115, size=(2, 2, 1)) + rng.uniform(-16, 16, size=(2, 2, 3))
     coarse = rng.normal(0, rng.uniform(2, 14), size=(13, 13, 1))
@@ -208,7 +222,7 @@ def _enlarge(grid: NDArray[np.float32]) -> NDArray[np.float32]:
 def render_array(scene: Scene) -> NDArray[np.uint8]:
     """The drawn scene as ``(192, 192, 3)`` uint8 RGB."""
     rng = np.random.default_rng([scene.seed, 1])
-    canvas = _background(rng)
+    canvas = background(rng)
     for item in scene.objects:
         shade = np.array(COLORS[item.color], dtype=np.float32) + rng.uniform(-22, 22, size=3)
         alpha = object_alpha(item)[..., None]
@@ -223,9 +237,16 @@ def render(scene: Scene) -> Image.Image:
 
 
 def object_coverage(scene: Scene, rows: int = 24, cols: int = 24) -> NDArray[np.float32]:
-    """How much of each patch each object covers: ``(objects, rows, cols)`` float32 in 0..1."""
+    """How much of each patch each object covers: ``(objects, rows, cols)`` float32 in 0..1.
+
+    Raises:
+        ValueError: a grid without cells.
+    """
+    if rows < 1 or cols < 1:
+        raise ValueError(f"a grid of {rows}x{cols} has no cells: give at least one row and column")
     if CANVAS % rows or CANVAS % cols:
-        raise ValueError(f"a grid of {rows}x{cols} does not divide the canvas of {CANVAS} px")
+        parts = [box_coverage(o, o.x, o.y, CANVAS, rows, cols) for o in scene.objects]
+        return np.stack(parts) if parts else np.zeros((0, rows, cols), dtype=np.float32)
     out = np.zeros((len(scene.objects), rows, cols), dtype=np.float32)
     high, wide = CANVAS // rows, CANVAS // cols
     for index, item in enumerate(scene.objects):
@@ -237,6 +258,25 @@ def object_coverage(scene: Scene, rows: int = 24, cols: int = 24) -> NDArray[np.
         blocks = part.reshape(bottom - top, high, right - left, wide).mean(axis=(1, 3))
         out[index, top:bottom, left:right] = blocks
     return out
+
+
+def box_coverage(
+    item: Drawn, x: float, y: float, canvas: int, rows: int, cols: int
+) -> NDArray[np.float32]:
+    """How much of each cell of a grid over a square ``canvas`` (pixels) an object covers whose box
+    begins at ``(x, y)``: ``(rows, cols)`` float32 in 0..1. Cells need not be whole pixels."""
+    down = _overlap(y, item.size, canvas, rows)
+    across = _overlap(x, item.size, canvas, cols)
+    return np.asarray(down @ object_alpha(item) @ across.T, dtype=np.float32)
+
+
+def _overlap(start: float, length: int, canvas: int, cells: int) -> NDArray[np.float32]:
+    """Share of each cell that each of ``length`` pixels fills, ``(cells, length)`` float32."""
+    cell = canvas / cells
+    low = np.arange(cells)[:, None] * cell
+    pixel = start + np.arange(length)[None]
+    shared = np.minimum(low + cell, pixel + 1) - np.maximum(low, pixel)
+    return np.asarray(np.clip(shared, 0, None) / cell, dtype=np.float32)
 
 
 def object_mask(scene: Scene, rows: int = 24, cols: int = 24) -> NDArray[np.bool_]:

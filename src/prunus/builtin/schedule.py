@@ -16,7 +16,8 @@ class Stage:
     logarithm; ``reuse`` is how many steps each encoded canvas serves, with new questions each
     time; ``tower_rate`` scales the learning rate of tower and projector (0: frozen). ``decay`` is
     the last share of the steps, in which the rate falls, and ``warmup`` the number of steps in
-    which it rises.
+    which it rises. ``videos`` is the share of steps
+    that show videos, for a model that can see them.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Stage:
     most: int = 0
     reuse: int = 1
     tower_rate: float = 0.0
+    videos: float = 0.0
 
 
 TINY_LLAVA = (

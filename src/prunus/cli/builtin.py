@@ -31,7 +31,8 @@ def train(
         Path | None, typer.Option(help="When done, write a model folder there (safetensors).")
     ] = None,
 ) -> None:
-    """Train a built-in model from nothing: resumable, fixed seeds, CPU or GPU."""
+    """Train a built-in model: resumable, fixed seeds, CPU or GPU. tiny-llava begins from nothing,
+    the language model of tiny-qwen as that of tiny-llava."""
     from prunus.builtin import BUILTIN
 
     if name not in BUILTIN:

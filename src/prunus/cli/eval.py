@@ -45,8 +45,9 @@ def evaluate(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.jsonl",
-            help="Your questions: image (path beside the file), question, answer, type per line.",
+            metavar="SET|FILE.jsonl",
+            help="Built-in questions: scenes, sizes (the same, stretched; default of tiny-qwen), "
+            "videos. Or yours: image (path beside the file), question, answer, type per line.",
         ),
     ] = None,
     limit: Annotated[
@@ -73,10 +74,12 @@ def evaluate(
     from prunus.cli.loading import load_model
     from prunus.cli.params import parse_keep
     from prunus.evaluate.cells import DEFAULT, GROUND_TRUTH, RATIOS, make_cells
-    from prunus.evaluate.data import load_builtin_set, load_file
+    from prunus.evaluate.data import BUILTIN_SETS, builtin_set_for, load_builtin_set, load_file
     from prunus.evaluate.output import write_results
 
-    questions = (load_builtin_set() if data is None else load_file(data)).first(limit)
+    chosen = builtin_set_for(model) if data is None else str(data)
+    builtin = chosen in BUILTIN_SETS
+    questions = (load_builtin_set(chosen) if builtin else load_file(Path(chosen))).first(limit)
     names = [name for name in DEFAULT if questions.has_scenes or name != GROUND_TRUTH]
     if methods is not None:
         names = _listed(methods, "--methods")

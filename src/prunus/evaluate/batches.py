@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,10 @@ from PIL import Image
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from prunus.evaluate.cells import Cell
+from prunus.evaluate.data import Clip
 from prunus.families import Family, family_of
+from prunus.grid import Grid
 
 #: From this size on, a batch ends where prompts get longer: without padding no mask is needed,
 #: and attention stays in its fastest kernel.
@@ -30,11 +33,12 @@ class Encoded:
     per_token: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def build_prompt(processor: Any, question: str, image: bool) -> str:
-    """The processor's chat template, or LLaVA-1.5's own form where it has none."""
+def build_prompt(processor: Any, question: str, image: bool, kind: str = "image") -> str:
+    """The processor's chat template, or LLaVA-1.5's own form where it has none; ``kind`` is what
+    the question is about, ``image`` or ``video``, where it is shown at all."""
     token = getattr(processor, "image_token", None) or "<image>"
     if getattr(processor, "chat_template", None):
-        content = [{"type": "image"}] * image + [{"type": "text", "text": question}]
+        content = [{"type": kind}] * image + [{"type": "text", "text": question}]
         text = processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
@@ -42,16 +46,39 @@ def build_prompt(processor: Any, question: str, image: bool) -> str:
     return f"USER: {token}\n{question} ASSISTANT:" if image else f"USER: {question} ASSISTANT:"
 
 
-def encode(processor: Any, number: int, question: str, image: Image.Image) -> tuple[Encoded, Any]:
-    """Encode question ``number`` as the processor wants it, and the processor's other outputs."""
-    prompt = build_prompt(processor, question, image=True)
-    full = dict(processor(images=[image], text=prompt, return_tensors="pt"))
+def encode(
+    processor: Any, number: int, question: str, seen: Image.Image | Clip
+) -> tuple[Encoded, Any]:
+    """Encode question ``number`` as the processor wants it, and the processor's other outputs.
+
+    Raises:
+        ValueError: a video, and the processor takes none.
+    """
+    if isinstance(seen, Clip):
+        if getattr(processor, "video_processor", None) is None:
+            raise ValueError(
+                "these questions are about videos, and the model's processor takes none: "
+                "choose a model for videos, e.g. tiny-qwen, or questions about images"
+            )
+        prompt = build_prompt(processor, question, image=True, kind="video")
+        count = len(seen.frames)
+        facts = {"total_num_frames": count, "fps": seen.fps, "frames_indices": list(range(count))}
+        given: dict[str, Any] = {
+            "videos": [list(seen.frames)],
+            "video_metadata": [facts],
+            "do_sample_frames": False,  # all of them are wanted
+        }
+    else:
+        prompt = build_prompt(processor, question, image=True)
+        given = {"images": [seen]}
+    full = dict(processor(text=prompt, return_tensors="pt", **given))
     ids = full.pop("input_ids")[0]
     full.pop("attention_mask", None)
     per_token = {key: full.pop(key)[0] for key in list(full) if key.endswith("token_type_ids")}
     tokenizer = getattr(processor, "tokenizer", processor)
     blind = tokenizer(build_prompt(processor, question, image=False), return_tensors="pt")
-    return Encoded(number, ids, blind["input_ids"][0], per_token), full
+    pixels = {key: value for key, value in full.items() if isinstance(value, Tensor)}
+    return Encoded(number, ids, blind["input_ids"][0], per_token), pixels
 
 
 def in_batches(encoded: Sequence[Encoded], size: int) -> Iterator[list[Encoded]]:
@@ -88,52 +115,84 @@ def left_padded(
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image: what the processor made of it, and its features ``[n, D]`` where they were
-    computed beforehand."""
+    """One image or video: what the processor made of it, its features ``[n, D]`` where they were
+    computed beforehand, and where its visual tokens lie (None where that is unknown)."""
 
     pixels: dict[str, Tensor]
     features: Tensor | None
+    grid: Grid | None
+
+    @property
+    def kind(self) -> str:
+        """``video`` or ``image``."""
+        return "video" if "pixel_values_videos" in self.pixels else "image"
+
+
+#: What has to stand beside features: they say nothing about grids and time.
+_BESIDE = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 
 
 class Vision:
     """Image inputs of ``generate``, where possible from features computed once per image.
 
     For methods behind the tower its output is the same. Where one acts inside it, or the model
-    cannot be given features (transformers before ``mm_encoder_outputs``, images of more than one
-    grid), pixels are passed and the tower runs for every cell.
+    cannot be given features (transformers before ``mm_encoder_outputs``, images with more about
+    them than a grid), pixels are passed and the tower runs for every cell.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self.family: Family = family_of(model)
         forward = inspect.signature(type(self.family.core).forward).parameters
-        one_grid = self.family.default_grid() is not None
-        self.once = one_grid and "mm_encoder_outputs" in forward
+        self._takes_features = "mm_encoder_outputs" in forward
 
     @torch.no_grad()
     def prepare(self, pixels: Sequence[dict[str, Tensor]]) -> list[Prepared]:
         """What :meth:`inputs` wants for each image."""
-        if not self.once:
-            return [Prepared(one, None) for one in pixels]
-        model, found = self._model, []
+        found = []
         for one in pixels:
-            values = one["pixel_values"].to(model.device, model.dtype)
-            features = self.family.core.get_image_features(values).pooler_output[0]
-            found.append(Prepared(one, features))
+            plain = Prepared(one, None, self._grid(one))
+            features = self._features(plain) if self._can_encode(plain) else None
+            found.append(replace(plain, features=features))
         return found
 
+    def _grid(self, pixels: dict[str, Tensor]) -> Grid | None:
+        grids = [grid for own in self.family.grids_of(pixels).values() for grid in own]
+        return grids[0] if len(grids) == 1 else self.family.default_grid()
+
+    def _can_encode(self, one: Prepared) -> bool:
+        if not self._takes_features or one.grid is None:
+            return False
+        return all(key in _BESIDE or key.startswith("pixel_values") for key in one.pixels)
+
+    def _features(self, one: Prepared) -> Tensor:
+        core, device = self.family.core, self._model.device
+        name = "pixel_values_videos" if one.kind == "video" else "pixel_values"
+        given = [one.pixels[name].to(device, self._model.dtype)]
+        grid = one.pixels.get(f"{one.kind}_grid_thw")
+        given += [] if grid is None else [grid.to(device)]
+        encode_one = core.get_video_features if one.kind == "video" else core.get_image_features
+        features: Tensor = encode_one(*given).pooler_output[0]
+        return features
+
+    def must_run(self, cell: Cell) -> bool:
+        """Whether the tower has to run for ``cell``: a method acts inside it, or reads what it
+        hands to the projector."""
+        return cell.acts_in_tower or (cell.reads_features and self.family.reads_tower)
+
     def inputs(self, prepared: Sequence[Prepared], in_tower: bool = False) -> dict[str, Any]:
-        """Arguments of ``generate`` for one image per row: features, or pixels where a method acts
-        ``in_tower``."""
+        """Arguments of ``generate`` for one image per row: features, or pixels where the tower has
+        to run (``in_tower``)."""
         features = [one.features for one in prepared if one.features is not None]
-        if not in_tower and len(features) == len(prepared):
-            return {
-                "mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=features)}
-            }
+        encoded = not in_tower and len(features) == len(prepared)
         model = self._model
-        keys = prepared[0].pixels
+        keys = [key for key in prepared[0].pixels if not encoded or key in _BESIDE]
         merged = {key: torch.cat([one.pixels[key] for one in prepared]) for key in keys}
-        return {
-            key: value.to(model.device, model.dtype if value.is_floating_point() else None)
+        inputs: dict[str, Any] = {
+            key: value.to(model.device, model.dtype if key.startswith("pixel_values") else None)
             for key, value in merged.items()
         }
+        if encoded:
+            output = BaseModelOutputWithPooling(pooler_output=features)
+            inputs["mm_encoder_outputs"] = {prepared[0].kind: output}
+        return inputs

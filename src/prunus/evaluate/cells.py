@@ -9,13 +9,18 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from prunus.budget import Keep, check_keep, resolve_keep
-from prunus.builtin.scenes import Scene, ground_truth_tokens
+from prunus.builtin.scenes import Scene
+from prunus.builtin.videos import VideoScene
+from prunus.evaluate.coverage import best_tokens
 from prunus.grid import Grid
 from prunus.method import Method, methods
 from prunus.pruners.clse import CLSE
 from prunus.pruners.evoprune import EvoPrune
 from prunus.pruners.fixed import Fixed
+from prunus.pruners.mmr import MMR
+from prunus.pruners.one_shot import OneShot
 from prunus.pruners.random import Random
+from prunus.pruners.stepwise import Stepwise
 from prunus.pruners.uniform import Uniform
 from prunus.pruners.visipruner import VisiPruner
 
@@ -23,6 +28,9 @@ Shown = Literal["own", "other", "none"]
 
 #: The papers' budgets: 192, 128 and 64 of 576 visual tokens.
 RATIOS: tuple[Keep, ...] = (1 / 3, 2 / 9, 1 / 9)
+
+#: What is known of an image or video that was drawn.
+Drawn = Scene | VideoScene
 
 #: One method, or several that act one after the other.
 Methods = Method | tuple[Method, ...]
@@ -43,6 +51,16 @@ NAMED: dict[str, tuple[Callable[..., Method], dict[str, Any]]] = {
     "uniform": (Uniform, {}),
 }
 
+#: Those that need a selector trained for the model, and so are asked only by name; and the
+#: training-free control that works as they do.
+LEARNED: dict[str, tuple[Callable[..., Method], dict[str, Any]]] = {
+    "stepwise": (Stepwise, {}),
+    "stepwise-mean": (Stepwise, {"mode": "mean"}),
+    "stepwise-no-stop": (Stepwise, {"selector": "no-stop"}),
+    "one-shot": (OneShot, {}),
+    "mmr": (MMR, {}),
+}
+
 #: Those that find their own count, and so are asked once and not at every budget.
 OWN_COUNT: dict[str, Methods] = {
     "visipruner": VisiPruner(),
@@ -54,6 +72,7 @@ OWN_COUNT: dict[str, Methods] = {
     "visipruner-deep": VisiPruner(stages=("deep",)),
     "visipruner-middle-deep": VisiPruner(stages=("middle", "deep")),
     "visipruner-noshallow": VisiPruner(stages=("middle", "deep"), shallow_layers=0),
+    "stepwise-adaptive": Stepwise(),
     "evoprune+visipruner": (
         EvoPrune(keep=1 / 3),
         VisiPruner(stages=("middle", "deep")),
@@ -93,10 +112,21 @@ class Cell:
         return f"{self.name}{share}" + ("" if self.seed is None else f"#{self.seed}")
 
     @property
+    def methods(self) -> tuple[Method, ...]:
+        """Those that are known before anything is asked."""
+        if self.method is None:
+            return ()
+        return self.method if isinstance(self.method, tuple) else (self.method,)
+
+    @property
     def acts_in_tower(self) -> bool:
         """Whether the vision tower's own output differs from that of other cells."""
-        methods = self.method if isinstance(self.method, tuple) else (self.method,)
-        return any(method is not None and method.acts_in_tower for method in methods)
+        return any(method.acts_in_tower for method in self.methods)
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether some method looks at visual features before the projector."""
+        return any(method.reads_features for method in self.methods)
 
     @property
     def prunes(self) -> bool:
@@ -104,9 +134,10 @@ class Cell:
         return self.keep is not None or self.method is not None
 
     def method_for(
-        self, asked: Sequence[tuple[Scene | None, Sequence[int]]], grid: Grid
+        self, asked: Sequence[tuple[Drawn | None, Sequence[int]]], grids: Sequence[Grid]
     ) -> Methods:
-        """The method for a batch; ``asked`` are scene and objects of each sample's question.
+        """The method for a batch; ``asked`` are scene and objects of each sample's question, and
+        ``grids`` where the visual tokens of its image or video lie.
 
         Raises:
             ValueError: a ground truth for images whose objects are unknown.
@@ -115,10 +146,15 @@ class Cell:
             return self.method
         if self.keep is None:
             raise ValueError(f"{self.name} prunes nothing")
-        return Fixed([[ground_truth(scene, objects, self.keep, grid)] for scene, objects in asked])
+        return Fixed(
+            [
+                [ground_truth(scene, objects, self.keep, grid)]
+                for (scene, objects), grid in zip(asked, grids, strict=True)
+            ]
+        )
 
 
-def ground_truth(scene: Scene | None, asked: Sequence[int], keep: Keep, grid: Grid) -> list[int]:
+def ground_truth(scene: Drawn | None, asked: Sequence[int], keep: Keep, grid: Grid) -> list[int]:
     """Ascending tokens that an all-knowing observer would keep: exactly ``keep`` of the grid.
 
     Raises:
@@ -127,7 +163,7 @@ def ground_truth(scene: Scene | None, asked: Sequence[int], keep: Keep, grid: Gr
     if scene is None:
         raise ValueError("the ground truth needs scenes: it is for the built-in evaluation set")
     count = resolve_keep(keep, grid.size)
-    return [int(n) for n in ground_truth_tokens(scene, asked, count, grid.rows, grid.cols)]
+    return [int(n) for n in best_tokens(scene, asked, count, grid)]
 
 
 def make_cells(
@@ -165,13 +201,14 @@ def _of_method(name: str, keep: Keep, seeds: Sequence[int]) -> list[Cell]:
             raise ValueError(f"{name}: the tower leaves {_IN_TOWER:.0%}, {keep:g} cannot be kept")
         return [Cell(name, keep, None, (EvoPrune(keep=_IN_TOWER), CLSE(keep=keep)))]
     known = methods()
-    if name not in NAMED and name not in known:
-        choices = sorted({*DEFAULT, *OWN_COUNT, *known})
+    named = NAMED | LEARNED
+    if name not in named and name not in known:
+        choices = sorted({*DEFAULT, *LEARNED, *OWN_COUNT, *known})
         close = get_close_matches(name, choices, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"unknown method {name!r}: {hint}there are {', '.join(choices)}")
     build: Any
-    build, params = NAMED.get(name, (known.get(name), {}))
+    build, params = named.get(name, (known.get(name), {}))
     fields = {field.name for field in dataclasses.fields(build)}
     if "keep" not in fields:
         raise ValueError(f"method {name!r} takes no budget and cannot be compared at one")

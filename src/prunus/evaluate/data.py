@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from prunus.builtin.scenes import Scene, render
+from prunus.builtin.videos import VideoScene
 
 if TYPE_CHECKING:
     from prunus.builtin.evalset import Item
+    from prunus.builtin.evalset.videos import VideoItem
+
+#: Names of the questions that ship with prunus.
+BUILTIN_SETS = ("scenes", "sizes", "videos")
 
 _FIELDS = ("image", "question", "answer")
 #: Scenes for choosing parameters: far from the seeds of training (below 1e8, and from 1e9 on) and
@@ -22,8 +27,16 @@ _TUNING_SEED = 300_000_000
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A video: RGB ``frames`` of one size, ``fps`` of them for each second."""
+
+    frames: tuple[Image.Image, ...]
+    fps: float
+
+
+@dataclass(frozen=True)
 class Query:
-    """A question about image number ``image`` of its set.
+    """A question about image (or video) number ``image`` of its set.
 
     ``asked`` are the scene's objects that it is about, empty where unknown.
     """
@@ -40,7 +53,8 @@ class EvalSet:
     """Questions about images that are drawn or opened when they are needed.
 
     ``scenes[i]`` is the scene behind image i, None where there is only an image. ``chance`` is the
-    chance level of a question type where it is known.
+    chance level of a question type where it is known. A set about videos has ``clips`` and
+    ``videos``, what is behind them, instead of images and scenes.
     """
 
     name: str
@@ -48,11 +62,21 @@ class EvalSet:
     images: tuple[Callable[[], Image.Image], ...]
     scenes: tuple[Scene | None, ...]
     chance: dict[str, float]
+    clips: tuple[Callable[[], Clip], ...] = ()
+    videos: tuple[VideoScene, ...] = ()
 
     @property
     def has_scenes(self) -> bool:
-        """Whether the objects of every image are known."""
+        """Whether the objects of every image or video are known."""
         return all(scene is not None for scene in self.scenes)
+
+    def seen(self, number: int) -> Image.Image | Clip:
+        """Image or video ``number``, drawn or opened."""
+        return self.clips[number]() if self.clips else self.images[number]()
+
+    def drawn(self, number: int) -> Scene | VideoScene | None:
+        """What is behind image or video ``number``, None where that is unknown."""
+        return self.videos[number] if self.clips else self.scenes[number]
 
     def first(self, limit: int | None) -> EvalSet:
         """The first ``limit`` questions (all of them for None), with all images.
@@ -67,11 +91,60 @@ class EvalSet:
         return replace(self, queries=self.queries[:limit])
 
 
-def load_builtin_set() -> EvalSet:
-    """The questions about unseen scenes that ship with prunus."""
-    from prunus.builtin.evalset import load_evalset
+def load_builtin_set(name: str = "scenes") -> EvalSet:
+    """The questions about unseen scenes that ship with prunus.
 
-    return scene_set("built-in scenes", load_evalset())
+    Args:
+        name: ``scenes``, 192 pixels square; ``sizes``, the same scenes and questions, each scene
+            stretched to a size of its own (192 to 288 pixels a side); ``videos``.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    from prunus.builtin.evalset import load_evalset
+    from prunus.builtin.evalset.videos import load_video_evalset
+
+    if name == "videos":
+        return video_set("built-in videos", load_video_evalset())
+    if name == "scenes":
+        return scene_set("built-in scenes", load_evalset())
+    if name == "sizes":
+        return _stretched(scene_set("built-in scenes at several sizes", load_evalset()))
+    raise ValueError(f"no built-in questions {name!r}: there are {', '.join(BUILTIN_SETS)}")
+
+
+def builtin_set_for(model: str) -> str:
+    """The name of the built-in questions that a model is asked unless others are wanted."""
+    return "sizes" if model == "tiny-qwen" else "scenes"
+
+
+def _stretched(data: EvalSet) -> EvalSet:
+    from prunus.builtin.qwen.pictures import image_size, picture
+
+    def drawer(number: int, scene: Scene) -> Callable[[], Image.Image]:
+        return lambda: picture(scene, image_size(number))
+
+    scenes = [scene for scene in data.scenes if scene is not None]
+    return replace(data, images=tuple(drawer(n, scene) for n, scene in enumerate(scenes)))
+
+
+def video_set(name: str, items: Sequence[VideoItem]) -> EvalSet:
+    """Questions about drawn videos, each at a size fixed by its number."""
+    from prunus.builtin.qwen.pictures import FPS, video_side
+    from prunus.builtin.video_questions import VIDEO_TYPES
+    from prunus.builtin.videos import render_video
+
+    def drawer(number: int, video: VideoScene) -> Callable[[], Clip]:
+        return lambda: Clip(tuple(render_video(video, video_side(number))), FPS)
+
+    queries = tuple(
+        Query(number, question.text, question.answer, question.type, question.objects)
+        for number, item in enumerate(items)
+        for question in item.questions
+    )
+    videos = tuple(item.scene for item in items)
+    clips = tuple(drawer(number, video) for number, video in enumerate(videos))
+    return EvalSet(name, queries, (), (), dict(VIDEO_TYPES), clips, videos)
 
 
 def training_questions(scenes: int, each: int) -> EvalSet:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunus.builtin.scenes import Scene, object_coverage
+from prunus.builtin.scenes import Scene
+from prunus.builtin.videos import VideoScene
+from prunus.evaluate.coverage import coverage
 from prunus.evaluate.stats import auroc
+from prunus.grid import Grid
 from prunus.trace import TraceEntry
 
 _CLEARLY = 0.3  # share of a patch that an object must cover to count as shown in it
@@ -31,19 +33,18 @@ class Evidence:
 NOTHING = Evidence(np.nan, np.nan, np.nan)
 
 
-@lru_cache(maxsize=256)
-def _cover(scene: Scene, rows: int, cols: int) -> NDArray[np.float32]:
-    return object_coverage(scene, rows, cols).reshape(len(scene.objects), -1)
-
-
 def shows_object(scene: Scene, rows: int, cols: int) -> NDArray[np.bool_]:
     """``[rows * cols]`` bool: patches that clearly show an object."""
-    clear: NDArray[np.bool_] = _cover(scene, rows, cols).max(axis=0, initial=0.0) >= _CLEARLY
+    return _clear(coverage(scene, Grid(1, rows, cols, (1, 1))))
+
+
+def _clear(cover: NDArray[np.float32]) -> NDArray[np.bool_]:
+    clear: NDArray[np.bool_] = cover.max(axis=0, initial=0.0) >= _CLEARLY
     return clear
 
 
 def evidence(
-    trace: Sequence[TraceEntry], sample: int, scene: Scene, asked: Sequence[int]
+    trace: Sequence[TraceEntry], sample: int, scene: Scene | VideoScene, asked: Sequence[int]
 ) -> Evidence:
     """Compare the selection made for one sample (with one image) with its scene.
 
@@ -53,14 +54,14 @@ def evidence(
     if not trace:
         return Evidence(1.0 if scene.objects else np.nan, 1.0 if len(asked) else np.nan, np.nan)
     grid = trace[0].grid[sample][0]
-    cover = _cover(scene, grid.rows, grid.cols)
+    cover = coverage(scene, grid)
     kept = trace[-1].kept[sample][0].numpy()
     everything, wanted = cover.sum(axis=0), cover[list(asked)].sum(axis=0)
     scores = next((entry.scores for entry in trace if entry.scores is not None), None)
     ranking = np.nan
     if scores is not None:
         values = scores[sample][0].numpy().astype(np.float64)
-        ranking = auroc(values, shows_object(scene, grid.rows, grid.cols))
+        ranking = auroc(values, _clear(cover))
     return Evidence(_share(everything, kept), _share(wanted, kept), ranking)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from prunus.evaluate.batches import Vision, encode, left_padded
 from prunus.evaluate.cells import Cell
-from prunus.evaluate.data import EvalSet
+from prunus.evaluate.data import Clip, EvalSet
 from prunus.evaluate.runner import answer_tokens
 from prunus.evaluate.scoring import is_right
 from prunus.run import prune
@@ -45,18 +45,20 @@ def draw_choices(
         if not 0 <= number < len(data.queries):
             raise ValueError(f"there is no question {number}: the set has {len(data.queries)}")
         query = data.queries[number]
-        image = data.images[query.image]()
+        image = data.seen(query.image)
+        if isinstance(image, Clip):
+            raise ValueError("pictures are drawn of images, and these questions are about videos")
         encoded, pixels = encode(processor, number, query.text, image)
         padded = left_padded([encoded.ids], 0, [encoded.per_token])
         ids = {name: values.to(model.device) for name, values in padded.items()}
         prepared = vision.prepare([pixels])
-        grid = vision.family.default_grid()
+        grid = prepared[0].grid
         if grid is None:
-            raise ValueError("pictures are drawn for models with one grid for every image")
+            raise ValueError("pictures are drawn for models with one grid for each image")
         picture = as_picture(image.resize((grid.cols * grid.cell[1], grid.rows * grid.cell[0])))
         row = []
         for cell in cells:
-            inputs = ids | vision.inputs(prepared, cell.acts_in_tower)
+            inputs = ids | vision.inputs(prepared, vision.must_run(cell))
             if not cell.prunes:
                 output = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)
                 text = _text(tokenizer, output, inputs)
@@ -64,7 +66,7 @@ def draw_choices(
                     Panel(picture, cell.name, f"{query.text}\n{_verdict(text, query.answer)}")
                 )
                 continue
-            method = cell.method_for([(data.scenes[query.image], query.asked)], grid)
+            method = cell.method_for([(data.scenes[query.image], query.asked)], [grid])
             with prune(model, method) as run:
                 output = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)
                 trace = run.trace

@@ -74,9 +74,16 @@ def _find(rows: Sequence[Row], name: str, pruned: bool) -> Row | None:
     for row in rows:
         if row.name != name:
             continue
-        if not pruned or row.nominal == round(row.figures["original"] * _BUDGET):
+        if not pruned or _at_budget(row):
             return row
     return None
+
+
+def _at_budget(row: Row) -> bool:
+    """Whether a row keeps a ninth, given as a share or (of images of one size) as a count."""
+    if isinstance(row.keep, float):
+        return abs(row.keep - _BUDGET) < 1e-6
+    return row.nominal == round(row.figures["original"] * _BUDGET)
 
 
 def _points(row: Row) -> str:

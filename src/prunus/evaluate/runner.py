@@ -117,6 +117,9 @@ def evaluate(
     ]
     sums: list[dict[str, float]] = [dict.fromkeys(_SUMMED, 0.0) for _ in cells]
     vision = Vision(model)
+    for cell in cells:
+        for method in cell.methods:
+            method.fit(vision.family)  # what does not fit is refused before anything is asked
     asker = _Asker(model, processor, data, vision, answer_tokens(processor, data))
     for chunk, shown in _chunks(processor, data, vision, images_at_once):
         for group in in_batches(chunk, batch):
@@ -182,13 +185,28 @@ def _chunks(
         encoded: list[Encoded] = []
         pixels: list[dict[str, Tensor]] = []
         for image in images[start : start + images_at_once]:
-            picture = data.images[image]()
+            seen = data.seen(image)
             for number in by_image[image]:
-                one, others = encode(processor, number, data.queries[number].text, picture)
+                one, others = encode(processor, number, data.queries[number].text, seen)
                 encoded.append(one)
             pixels.append(others)
         prepared = vision.prepare(pixels)
         yield encoded, dict(zip(images[start:], prepared, strict=False))
+
+
+def _another(shown: Mapping[int, Prepared], image: int) -> int:
+    """The next image whose visual tokens lie as those of ``image`` do.
+
+    Raises:
+        ValueError: there is none.
+    """
+    alike = [number for number, one in shown.items() if one.grid == shown[image].grid]
+    if len(alike) == 1 and len(shown) > 1:
+        raise ValueError(
+            "other-image shows the model another image of the same size, and an image of this set "
+            "is alone with its size: leave other-image out"
+        )
+    return alike[(alike.index(image) + 1) % len(alike)]
 
 
 class _Asker:
@@ -217,29 +235,29 @@ class _Asker:
         if cell.shown == "none":
             padded = left_padded([one.blind_ids for one in group], self._pad)
         else:
-            known = [one.per_token for one in group]
-            padded = left_padded([one.ids for one in group], self._pad, known)
+            per_token = [one.per_token for one in group]
+            padded = left_padded([one.ids for one in group], self._pad, per_token)
         inputs: dict[str, Any] = {
             key: value.to(self._model.device) for key, value in padded.items()
         }
         if cell.shown != "none":
             images = [query.image for query in queries]
             if cell.shown == "other":
-                numbers = list(shown)
-                images = [numbers[(numbers.index(n) + 1) % len(numbers)] for n in images]
+                images = [_another(shown, image) for image in images]
             prepared = [shown[image] for image in images]
-            inputs |= self._vision.inputs(prepared, cell.acts_in_tower)
+            inputs |= self._vision.inputs(prepared, self._vision.must_run(cell))
         report = None
         began = time.perf_counter()
         if not cell.prunes:
             output = self._model.generate(**inputs, **self._options)
             outcome.seconds += time.perf_counter() - began
         else:
-            grid = self._vision.family.default_grid()
-            scenes = [(self._data.scenes[query.image], query.asked) for query in queries]
-            if cell.method is None and grid is None:
-                raise ValueError("the ground truth needs a model with one grid for every image")
-            method = cell.method or cell.method_for(scenes, grid)  # type: ignore[arg-type]
+            scenes = [(self._data.drawn(query.image), query.asked) for query in queries]
+            grids = [shown[query.image].grid for query in queries]
+            known = [grid for grid in grids if grid is not None]
+            if cell.method is None and len(known) < len(grids):
+                raise ValueError("the ground truth needs a model with one grid for each image")
+            method = cell.method or cell.method_for(scenes, known)
             with prune(self._model, method) as run:
                 output = self._model.generate(**inputs, **self._options)
                 outcome.seconds += time.perf_counter() - began

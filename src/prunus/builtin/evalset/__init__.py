@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from prunus.builtin.questions import TYPES, Question, ask
 from prunus.builtin.scenes import Scene, make_scene
 
+T = TypeVar("T")
+
 #: Seeds far from those that training uses (below 1e8, and from 1e9 on).
-_SEED = 500_000_000
+SEED = 500_000_000
 _PER_TYPE = 320
 
 
@@ -48,10 +52,22 @@ def load_evalset() -> list[Item]:
 
 def build_evalset(scenes: int = 500) -> list[Item]:
     """Draw the set anew; always the same. Answers of each type are kept as even as they go."""
-    drawn = [make_scene(_SEED + number, "test") for number in range(scenes)]
+    drawn = [make_scene(SEED + number, "test") for number in range(scenes)]
+    asked = even_questions(drawn, tuple(TYPES), ask, _PER_TYPE)
+    return [Item(scene, tuple(q)) for scene, q in zip(drawn, asked, strict=True)]
+
+
+def even_questions(
+    drawn: Sequence[T],
+    kinds: Sequence[str],
+    ask: Callable[[T, str, np.random.Generator], Question | None],
+    per_type: int,
+) -> list[list[Question]]:
+    """For each scene the questions about it; ``per_type`` of each kind in all, their answers as
+    even as they go."""
     asked: list[list[Question]] = [[] for _ in drawn]
-    for place, kind in enumerate(TYPES):
-        rng = np.random.default_rng([_SEED, place])
+    for place, kind in enumerate(kinds):
+        rng = np.random.default_rng([SEED, place])
         pool = [
             (number, question)
             for number, scene in enumerate(drawn)
@@ -61,7 +77,7 @@ def build_evalset(scenes: int = 500) -> list[Item]:
         pool = [pool[i] for i in rng.permutation(len(pool))]
         answers: Counter[str] = Counter()
         used: Counter[int] = Counter()
-        for _ in range(_PER_TYPE):
+        for _ in range(per_type):
             # rarest answer so far first, then the scene that was asked least
             best = min(pool, key=lambda pair: (answers[pair[1].answer], used[pair[0]]))
             number, question = best
@@ -69,13 +85,20 @@ def build_evalset(scenes: int = 500) -> list[Item]:
             asked[number].append(question)
             answers[question.answer] += 1
             used[number] += 1
-    return [Item(scene, tuple(q)) for scene, q in zip(drawn, asked, strict=True)]
+    return asked
 
 
 def main() -> None:
-    """Command line: ``python -m prunus.builtin.evalset`` rewrites the file."""
+    """Command line: ``python -m prunus.builtin.evalset`` rewrites the files of both sets."""
+    from prunus.builtin.evalset.videos import VideoItem, build_video_evalset
+
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "tiny-llava.jsonl")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder")
     args = parser.parse_args()
-    lines = [item.to_json() for item in build_evalset()]
-    args.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sets: dict[str, Sequence[Item | VideoItem]] = {
+        "tiny-llava": build_evalset(),
+        "videos": build_video_evalset(),
+    }
+    for name, items in sets.items():
+        text = "".join(item.to_json() + "\n" for item in items)
+        (args.output / f"{name}.jsonl").write_text(text, encoding="utf-8")

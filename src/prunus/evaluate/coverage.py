@@ -1,0 +1,63 @@
+"""Which visual tokens show which object of a drawn scene or video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunus.builtin.scenes import Scene, ground_truth_tokens, object_coverage
+from prunus.builtin.videos import VideoScene, actor_coverage
+from prunus.grid import Grid
+
+
+@lru_cache(maxsize=256)
+def coverage(scene: Scene | VideoScene, grid: Grid) -> NDArray[np.float32]:
+    """How much of each token each object covers, ``[objects, grid.size]`` float32 in 0..1; in a
+    video the mean over the frames of a token.
+
+    Raises:
+        ValueError: a grid with other frames than the scene has.
+    """
+    if isinstance(scene, Scene):
+        if grid.frames != 1:
+            raise ValueError(f"an image has no {grid.frames} frames: its objects lie in one grid")
+        cover = object_coverage(scene, grid.rows, grid.cols)
+    else:
+        cover = actor_coverage(scene, grid.rows, grid.cols)
+        if grid.frames != cover.shape[1]:
+            raise ValueError(
+                f"the grid has {grid.frames} slices of time, the drawn video {cover.shape[1]}: "
+                "objects are known frame by frame, so that none may be left out"
+            )
+    return cover.reshape(len(scene.objects), grid.size)
+
+
+def best_tokens(
+    scene: Scene | VideoScene, asked: Sequence[int], keep: int, grid: Grid
+) -> NDArray[np.int64]:
+    """The ``keep`` tokens that an all-knowing observer would keep, ascending, int64.
+
+    Those of the objects asked about come first, then those of the others, then background spread
+    evenly. In an image they follow each other by falling coverage; in a video each object gets its
+    best token of every slice of time first, then its second best, and so on.
+    """
+    if isinstance(scene, Scene):
+        return ground_truth_tokens(scene, asked, keep, grid.rows, grid.cols)
+    cover = coverage(scene, grid).reshape(len(scene.objects), grid.frames, -1)
+    turn = np.full(cover.shape, np.inf)
+    for index, frame in np.ndindex(*cover.shape[:2]):
+        order = np.argsort(-cover[index, frame], kind="stable")
+        turn[index, frame, order] = np.arange(order.size)
+    turn[cover == 0] = np.inf
+    flat = turn.reshape(len(turn), grid.size)
+    ink = cover.reshape(len(cover), grid.size)
+    first = flat[list(asked)].min(axis=0, initial=np.inf)
+    rest = flat.min(axis=0, initial=np.inf)
+    group = np.where(np.isfinite(first), 0, np.where(np.isfinite(rest), 1, 2))
+    place = np.where(group == 0, first, np.where(group == 1, rest, 0))
+    spread = (np.arange(grid.size) * 0.618033988749895) % 1.0
+    order = np.lexsort((spread, -ink.max(axis=0, initial=0.0), place, group))
+    return np.sort(order[: min(keep, grid.size)])

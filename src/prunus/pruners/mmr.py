@@ -1,0 +1,98 @@
+"""MMR: picks tokens one by one by relevance to the question and distance from those picked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from prunus.budget import Keep, check_keep, resolve_keep
+from prunus.grid import Grid
+from prunus.method import Cut, Method, Selection, View
+from prunus.signals.topk import first_best
+from prunus.stepwise.question import question_mask
+from prunus.stepwise.selector import compact_text
+
+
+@dataclass(frozen=True)
+class MMR(Method):
+    """Maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998), greedily: the training-free
+    counterpart of Stepwise, on the same features before the language model.
+
+    Each step takes the token with the largest ``w r_i - (1 - w) max_{j picked} cos(x_i, x_j)``: x
+    are visual features as a selector reads them, r the largest cosine of the projected token with a
+    word behind the image, from 0 to 1 over the image's tokens. The first has the largest r; where
+    ``weight`` is 0, the largest distance to its nearest neighbour (as in DivPrune).
+    """
+
+    name = "mmr"
+    paper = "control (maximal marginal relevance, SIGIR 1998)"
+    summary = "greedy: relevance to the question's words, distance from tokens picked before"
+
+    keep: Keep = field(default=1 / 9, metadata={"help": "tokens per image, or share of them"})
+    weight: float = field(default=0.5, metadata={"help": "of relevance against diversity, 0 to 1"})
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"weight={self.weight}: give a number from 0 to 1")
+
+    def cuts(self, depth: int) -> Sequence[Cut]:
+        return [Cut(None)]
+
+    @property
+    def reads_features(self) -> bool:
+        return True
+
+    @property
+    def needs_intact_grid(self) -> bool:
+        return True
+
+    @property
+    def query_dependent(self) -> bool:
+        return self.weight > 0
+
+    def select(self, stage: int, view: View) -> Selection:
+        count = resolve_keep(self.keep, view.grid.size)
+        if count == view.grid.size:
+            return Selection(view.present)
+        rows = nn.functional.normalize(view.features.float(), dim=-1)
+        similar = rows @ rows.transpose(1, 2)
+        itself = torch.eye(rows.shape[1], dtype=torch.bool, device=rows.device)
+        if self.weight:
+            relevance = self._relevance(view).to(rows.device)
+            first = relevance
+        else:
+            relevance = rows.new_zeros(rows.shape[:2])
+            first = -similar.masked_fill(itself, -1.0).amax(-1)
+        score, nearest, picked = first, torch.full_like(relevance, -1.0), []
+        for _ in range(count):
+            best = first_best(score)[:, None]
+            picked.append(best)
+            near = similar.gather(1, best[..., None].expand(-1, -1, rows.shape[1]))[:, 0]
+            nearest = torch.maximum(nearest, near)
+            score = self.weight * relevance - (1 - self.weight) * nearest
+            score = score.scatter(1, torch.cat(picked, 1), -torch.inf)
+        order = torch.cat(picked, 1)
+        return Selection(order.sort(1).values, relevance if self.weight else first)
+
+    def _relevance(self, view: View) -> Tensor:
+        """Float32 ``[G, N]`` in 0..1."""
+        words = view.words()
+        last = (words.prompt * torch.arange(words.ids.shape[1], device=words.ids.device)).amax(1)
+        asked = question_mask(words.ids, last, words.prompt, None, words.visual)
+        ids, valid = compact_text(words.ids[..., None], asked)
+        text = nn.functional.normalize(words.embed(ids[..., 0]).float(), dim=-1)
+        states = nn.functional.normalize(view.states.float(), dim=-1).to(text.device)
+        cosine = states @ text.transpose(1, 2)
+        best = cosine.masked_fill(~valid[:, None], -1.0).amax(-1)
+        low, high = best.aminmax(dim=1, keepdim=True)
+        return (best - low) / (high - low).clamp_min(1e-6)
+
+    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+        return float(present * present * width)  # all similarities; a step costs N comparisons
+
+    def neutral(self) -> MMR:
+        return replace(self, keep=1.0)

@@ -1,0 +1,90 @@
+"""Stepwise: a learned pointer network picks visual tokens one by one and decides when to stop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from prunus.budget import Keep, check_keep, resolve_keep
+from prunus.method import Selection, View
+from prunus.stepwise.config import Kind
+from prunus.stepwise.learned import Learned
+
+Mode = Literal["adaptive", "fixed", "mean"]
+
+
+@dataclass(frozen=True)
+class Stepwise(Learned):
+    """Stepwise token selection (arXiv 2606.16067): one selection per image and question, before the
+    language model, by a selector that was trained for the model.
+
+    * "adaptive" (without ``keep``): until the selector points at STOP.
+    * "fixed" (with ``keep``): exactly so many tokens, STOP masked.
+    * "mean": a constant on STOP's logit, found by ``prunus calibrate stepwise``, makes the *mean*
+      over questions come to ``keep``; a single image may keep more or fewer.
+    """
+
+    name = "stepwise"
+    paper = "arXiv 2606.16067 (2026)"
+    summary = "a learned pointer picks tokens one by one and stops by itself"
+    kind_of_selector: ClassVar[Kind] = "stepwise"
+
+    selector: str | Path | None = field(
+        default=None, metadata={"help": "folder or name; default: what ships for the model"}
+    )
+    keep: Keep | None = field(
+        default=None, metadata={"help": "tokens per image, or share; none: it stops by itself"}
+    )
+    mode: Mode | None = field(
+        default=None, metadata={"help": "adaptive | fixed | mean; with keep: fixed"}
+    )
+    bias: float = field(
+        default=0.0, metadata={"help": "adaptive: added to STOP's logit; below 0 keeps more"}
+    )
+    order: Literal["original", "picked"] = field(
+        default="original", metadata={"help": "in which the language model reads them"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.keep is not None:
+            check_keep(self.keep)
+        mode = self.mode or ("adaptive" if self.keep is None else "fixed")
+        if mode not in ("adaptive", "fixed", "mean"):
+            raise ValueError(f"mode={mode!r}: choose adaptive, fixed or mean")
+        if mode == "adaptive" and self.keep is not None:
+            raise ValueError(
+                f"keep={self.keep}: in adaptive mode the selector finds its own count; leave keep "
+                "out, or choose mode='fixed' or mode='mean'"
+            )
+        if mode != "adaptive" and self.keep is None:
+            raise ValueError(f"mode={mode!r} needs keep: tokens per image, or a share of them")
+        if self.bias and mode != "adaptive":
+            raise ValueError(f"bias={self.bias}: it is for adaptive mode, not for {mode!r}")
+        if not math.isfinite(self.bias):
+            raise ValueError(f"bias={self.bias}: give a finite number")
+        if self.order not in ("original", "picked"):
+            raise ValueError(f"order={self.order!r}: choose original or picked")
+        object.__setattr__(self, "mode", mode)
+
+    def select(self, stage: int, view: View) -> Selection:
+        size, bias = view.grid.size, self.bias
+        keep = None
+        if self.keep is not None:
+            count = resolve_keep(self.keep, size)
+            if count == size and self.order == "original":
+                return Selection(view.present)
+            if self.mode == "fixed":
+                keep = [count] * len(view.owners)
+            elif self.loaded is not None:
+                bias = self.loaded[1].bias_for(
+                    self.keep if isinstance(self.keep, float) else count / size
+                )
+        return self.chosen(view, keep, bias, self.order == "picked")
+
+    def nominal(self, original: int) -> float | None:
+        return None if self.keep is None else float(resolve_keep(self.keep, original))
+
+    def neutral(self) -> Stepwise:
+        return replace(self, keep=1.0, mode="fixed", bias=0.0, order="original")
