@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prunus.cli import calibrate_stepwise
 from prunus.cli.console import busy, out, print_json, progress, quiet_transformers
 from prunus.cli.errors import BadInput, reading
 from prunus.cli.options import AsJson, Device, DType, Model
@@ -19,14 +20,11 @@ if TYPE_CHECKING:
 
     from prunus.calibrate import Tried
     from prunus.calibration import Calibration
-    from prunus.evaluate.data import EvalSet
 
 app = typer.Typer(help="Measure a method's parameters on a model.", no_args_is_help=True)
 
 
-@app.callback()
-def group() -> None:
-    """Keeps ``visipruner`` a subcommand while it is the only one."""
+app.command("stepwise")(calibrate_stepwise.stepwise)
 
 
 @app.command()
@@ -80,7 +78,9 @@ def visipruner(
 
     from prunus.analyse.context import Context
     from prunus.calibrate import calibrate_visipruner
+    from prunus.cli.asked import asked
     from prunus.cli.loading import load_model
+    from prunus.evaluate.data import training_questions
     from prunus.pruners.visipruner import VisiPruner
 
     if find_shallow and shallow_layers is not None:
@@ -90,7 +90,7 @@ def visipruner(
     if not target > 0:
         raise BadInput(f"--target {target:g}: give a number of visual tokens above 0")
     method = VisiPruner(shallow_layers=shallow_layers, layer_threshold=layer_threshold)
-    questions = _questions(data, image or [], prompt or [], limit)
+    questions = asked(data, image or [], prompt or [], limit) or training_questions(limit, 1)
     _make_room(output)
     quiet_transformers()
     network, processor = load_model(model, dtype, device)
@@ -116,28 +116,6 @@ def visipruner(
         print_json({**asdict(found), "file": str(output)})
         return
     _show(found, tried, output)
-
-
-def _questions(
-    data: Path | None, images: Sequence[Path], prompts: Sequence[str], limit: int
-) -> EvalSet:
-    """What to ask: the file's questions, each prompt about each image, or drawn scenes."""
-    from prunus.analyse.questions import every_prompt, spread
-    from prunus.cli.inputs import PLACEHOLDERS, open_images
-    from prunus.evaluate.data import load_file, training_questions
-
-    if data is not None and (images or prompts):
-        raise BadInput("--data brings its own images and questions: leave out --image and --prompt")
-    if bool(images) != bool(prompts):
-        raise BadInput("--image and --prompt belong together: give both, or neither of them")
-    if data is not None:
-        return spread(load_file(data), limit)
-    if not images:
-        return training_questions(limit, 1)
-    for prompt in prompts:
-        if not prompt.strip() or any(place in prompt for place in PLACEHOLDERS.values()):
-            raise BadInput(f"--prompt {prompt!r}: give a question, without <image> and <video>")
-    return spread(every_prompt(open_images(images), prompts), limit)
 
 
 def _make_room(output: Path) -> None:
