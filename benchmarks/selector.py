@@ -1,0 +1,124 @@
+"""Time of the stepwise selector beside the prefill it shortens, and how it grows with K and N.
+
+    .venv/bin/python benchmarks/selector.py --rounds 30 --output docs/data/selector_time.json
+
+For images of N tokens a model of tiny-llava's shape with random weights and that image size; the
+selector has the shape of the one that ships. Whole prefills (tower, projector, language model; one
+image, one question) and selections (encoder and K pointer steps, fixed K) are interleaved; every
+time is divided by the dense prefill of its own round: medians with quartiles. `end to end` is the
+pruned prefill with everything in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import LlavaForConditionalGeneration
+
+import prunus
+from prunus.families import family_of
+from prunus.stepwise.config import SelectorConfig
+from prunus.stepwise.selector import Selector
+from prunus.stepwise.store import Card
+
+SIDES = (12, 24, 32, 48)  # tokens along a side: N = 144, 576, 1024, 2304
+COUNTS = (16, 32, 64, 128)
+WARM_UP = 3
+_WORDS = 8
+
+
+def model_of(side: int) -> Any:
+    """A model of tiny-llava's shape whose images have ``side`` x ``side`` tokens."""
+    shipped, _ = prunus.load("tiny-llava")
+    config = copy.deepcopy(shipped.config)
+    config.vision_config.image_size = side * config.vision_config.patch_size
+    config.image_seq_length = side * side
+    torch.manual_seed(0)
+    return LlavaForConditionalGeneration(config).eval()
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that ``work`` takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def settings(model: Any, side: int) -> dict[str, Callable[[], object]]:
+    """What is timed for images of ``side`` x ``side`` tokens."""
+    family, size = family_of(model), side * side
+    shape = {"visual_width": family.feature_width, "text_width": family.text_width}
+    card = Card("timing", family.fingerprint().tolist(), None)
+    made = {
+        kind: Selector(SelectorConfig(**shape, width=128, heads=4, kind=kind)).eval()
+        for kind in ("stepwise", "one-shot")
+    }
+    image = torch.randn(1, 3, *[model.config.vision_config.image_size] * 2)
+    words = torch.randint(30, 200, (1, _WORDS))
+    ids = torch.cat([torch.full((1, size), model.config.image_token_id), words], 1)
+    inputs = {"input_ids": ids, "pixel_values": image, "logits_to_keep": 1}
+    features, text = torch.randn(1, size, 128), torch.randn(1, _WORDS, 128)
+    here, said = torch.ones(1, size).bool(), torch.ones(1, _WORDS).bool()
+
+    def encode(kind: str) -> torch.Tensor:
+        return made[kind].encode(features, here, text, said)
+
+    def select(kind: str, keep: int) -> object:
+        return made[kind].pick(encode(kind), here, [keep], [keep])
+
+    def pruned(method: prunus.Method) -> object:
+        with prunus.prune(model, method):
+            return model(**inputs)
+
+    work: dict[str, Callable[[], object]] = {"prefill": lambda: model(**inputs)}
+    work["encoder"] = lambda: encode("stepwise")
+    for keep in COUNTS:
+        if keep < size:
+            work[f"stepwise {keep}"] = lambda keep=keep: select("stepwise", keep)
+    ninth = size // 9
+    work[f"stepwise {ninth} (1/9)"] = lambda: select("stepwise", ninth)
+    work[f"one-shot {ninth} (1/9)"] = lambda: select("one-shot", ninth)
+    stepwise = prunus.Stepwise(keep=ninth).with_selector(made["stepwise"], card)
+    one_shot = prunus.OneShot(keep=ninth).with_selector(made["one-shot"], card)
+    work[f"end to end: stepwise {ninth}"] = lambda: pruned(stepwise)
+    work[f"end to end: one-shot {ninth}"] = lambda: pruned(one_shot)
+    return work
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Time, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    rows = []
+    for side in SIDES:
+        work = settings(model_of(side), side)
+        times: dict[str, list[float]] = {name: [] for name in work}
+        for _ in range(WARM_UP + args.rounds):
+            for name, one in work.items():
+                times[name].append(timed(one))
+        for name, own in times.items():
+            pairs = zip(own[WARM_UP:], times["prefill"][WARM_UP:], strict=True)
+            low, middle, high = statistics.quantiles([a / b for a, b in pairs], n=4)
+            ratio = [round(x, 4) for x in (low, middle, high)]
+            rows.append({"tokens": side * side, "setting": name, "ratio": ratio})
+            print(f"{side * side:5} {name:28} {middle:.3f} [{low:.3f}, {high:.3f}]", flush=True)
+    if args.output is not None:
+        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+        about = {"rounds": args.rounds, "threads": torch.get_num_threads(), **versions}
+        args.output.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
