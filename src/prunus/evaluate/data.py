@@ -198,7 +198,7 @@ def load_file(path: Path) -> EvalSet:
         queries.append(Query(number, row["question"], row["answer"], row.get("type", "all")))
     if not queries:
         raise ValueError(f"{str(path)!r} holds no questions: write one JSON object per line")
-    images = tuple(_opener(image) for image in numbers)
+    images = tuple(opener(image) for image in numbers)
     return EvalSet(path.stem, tuple(queries), images, (None,) * len(images), {})
 
 
@@ -218,7 +218,9 @@ def _drawer(scene: Scene) -> Callable[[], Image.Image]:
     return lambda: render(scene)
 
 
-def _opener(path: Path) -> Callable[[], Image.Image]:
+def opener(path: Path) -> Callable[[], Image.Image]:
+    """Opens an image file, upright and in RGB, when it is called."""
+
     def open_image() -> Image.Image:
         try:
             with Image.open(path) as image:

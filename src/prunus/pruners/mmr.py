@@ -12,8 +12,7 @@ from prunus.budget import Keep, check_keep, resolve_keep
 from prunus.grid import Grid
 from prunus.method import Cut, Method, Selection, View
 from prunus.signals.topk import first_best
-from prunus.stepwise.question import question_mask
-from prunus.stepwise.selector import compact_text
+from prunus.stepwise.selector import question_text
 
 
 @dataclass(frozen=True)
@@ -80,11 +79,8 @@ class MMR(Method):
 
     def _relevance(self, view: View) -> Tensor:
         """Float32 ``[G, N]`` in 0..1."""
-        words = view.words()
-        last = (words.prompt * torch.arange(words.ids.shape[1], device=words.ids.device)).amax(1)
-        asked = question_mask(words.ids, last, words.prompt, None, words.visual)
-        ids, valid = compact_text(words.ids[..., None], asked)
-        text = nn.functional.normalize(words.embed(ids[..., 0]).float(), dim=-1)
+        text, valid = question_text(view.words(), None)
+        text = nn.functional.normalize(text.float(), dim=-1)
         states = nn.functional.normalize(view.states.float(), dim=-1).to(text.device)
         cosine = states @ text.transpose(1, 2)
         best = cosine.masked_fill(~valid[:, None], -1.0).amax(-1)

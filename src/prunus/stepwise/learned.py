@@ -15,8 +15,7 @@ from prunus.method import Cut, Facts, Method, Selection, View
 from prunus.stepwise.config import Kind, SelectorConfig
 from prunus.stepwise.cost import selector_macs
 from prunus.stepwise.pointer import Picks
-from prunus.stepwise.question import question_mask
-from prunus.stepwise.selector import Selector, compact_text
+from prunus.stepwise.selector import Selector, question_text
 from prunus.stepwise.store import Card, find_selector, load_selector, shipped
 
 M = TypeVar("M", bound="Learned")
@@ -79,17 +78,15 @@ class Learned(Method):
         if self.loaded is None:
             raise RuntimeError("the method was not fitted to a model: use it in prunus.prune")
         selector, card = self.loaded
-        words = view.words()
-        last = (words.prompt * torch.arange(words.ids.shape[1], device=words.ids.device)).amax(1)
-        asked = question_mask(words.ids, last, words.prompt, card.marks, words.visual)
-        ids, valid = compact_text(words.ids[..., None], asked)
+        text, valid = question_text(view.words(), card.marks)
         features = view.features
         selector.to(features.device)
-        text = words.embed(ids[..., 0]).to(features.device)
         there = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
-        encoded = selector.encode(features, there, text, valid.to(features.device))
+        encoded = selector.encode(
+            features, there, text.to(features.device), valid.to(features.device)
+        )
         most = [selector.config.most(features.shape[1])] * len(features)
-        return selector.pick(encoded, there, most, keep, bias), selector.config, ids.shape[1]
+        return selector.pick(encoded, there, most, keep, bias), selector.config, text.shape[1]
 
     def chosen(
         self, view: View, keep: Sequence[int] | None, bias: float = 0.0, ordered: bool = False

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from prunus.method import Words
 from prunus.stepwise.config import SelectorConfig
 from prunus.stepwise.encoder import Encoder
 from prunus.stepwise.pointer import Picks, Pointer, Unrolled
+from prunus.stepwise.question import QuestionMarks, question_mask
 
 
 class Selector(nn.Module):
@@ -94,6 +96,16 @@ class Selector(nn.Module):
     def parameter_count(self) -> int:
         """Number of weights."""
         return sum(weight.numel() for weight in self.parameters())
+
+
+def question_text(words: Words, marks: QuestionMarks | None) -> tuple[Tensor, Tensor]:
+    """Word embeddings ``[G, L, D]`` of the question that each of G images is asked, and bool
+    ``[G, L]``, which of them are there (questions differ in length)."""
+    steps = torch.arange(words.ids.shape[1], device=words.ids.device)
+    last = (words.prompt * steps).amax(1)
+    asked = question_mask(words.ids, last, words.prompt, marks, words.visual)
+    ids, valid = compact_text(words.ids[..., None], asked)
+    return words.embed(ids[..., 0]), valid
 
 
 def compact_text(embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
-
-from prunus.evaluate.data import EvalSet, Query
+from prunus.evaluate.data import EvalSet, Query, opener
 
 _PLACE = "<image>"
 
@@ -72,7 +70,7 @@ def load_conversations(path: Path) -> tuple[EvalSet, Counter[str]]:
     if not queries:
         told = ", ".join(f"{count} {kind}" for kind, count in left_out.items()) or "it is empty"
         raise ValueError(f"{str(path)!r} holds no question about an image ({told})")
-    images = tuple(_opener(image) for image in numbers)
+    images = tuple(opener(image) for image in numbers)
     scenes = (None,) * len(images)
     return EvalSet(path.stem, tuple(queries), images, scenes, {}), left_out
 
@@ -123,14 +121,3 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read the data in {str(path)!r}: {error}") from error
-
-
-def _opener(path: Path) -> Callable[[], Image.Image]:
-    def open_image() -> Image.Image:
-        try:
-            with Image.open(path) as image:
-                return ImageOps.exif_transpose(image).convert("RGB")
-        except UnidentifiedImageError as error:
-            raise ValueError(f"{str(path)!r} is no image that Pillow can read") from error
-
-    return open_image
