@@ -19,12 +19,13 @@ from tests.engine.test_invariants import gap, plain
 from tests.methods.test_stepwise import fitted, literal_orders
 from tests.oracles.masked import continued, positions
 
-STEPS = 5
-LATER: dict[str, list[Any]] = {
-    "alone": [],
-    "a cut inside": [Random(keep=3, layer=2)],
-    "two cuts inside": [Random(keep=4, layer=1), Random(keep=2, layer=3)],
-    "a cut before": [Random(keep=3, layer=None)],
+STEPS = 4
+FIXED, ADAPTIVE = Stepwise(keep=6, order="picked"), Stepwise(bias=-2.0, order="picked")
+CHAINS: dict[str, list[Any]] = {
+    "alone": [ADAPTIVE],
+    "a cut inside": [ADAPTIVE, Random(keep=3, layer=2)],
+    "two cuts inside": [FIXED, Random(keep=4, layer=1), Random(keep=2, layer=3)],
+    "a cut before": [FIXED, Random(keep=3, layer=None)],
 }
 
 
@@ -78,7 +79,7 @@ def by_hand(case: Case, embeds: Tensor, where: Tensor, gone: dict[int, set[int]]
     return logits
 
 
-def check(case: Case, first: Any, later: list[Any], policy: str) -> None:
+def check(case: Case, first: Any, *later: Any, policy: str = "original") -> None:
     """Prefill and cached decode steps of a padded batch, row by row."""
     method, inputs = fitted(case, first), case.prompts.rows(2, 1)
     ids, length = inputs["input_ids"], inputs["input_ids"].shape[1]
@@ -131,20 +132,15 @@ def check(case: Case, first: Any, later: list[Any], policy: str) -> None:
             assert gap(logits[row], expected[len(read) - 1 + step]) < 1e-4
 
 
-@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
-@pytest.mark.parametrize(
-    "first",
-    [Stepwise(keep=6, order="picked"), Stepwise(bias=-2.0, order="picked")],
-    ids=["fixed", "adaptive"],
-)
-def test_equals_the_language_model_called_by_hand(case: Case, first: Any, later: list[Any]) -> None:
-    check(case, first, later, "original")
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+def test_equals_the_language_model_called_by_hand(case: Case, chain: list[Any]) -> None:
+    check(case, *chain)
 
 
-@pytest.mark.parametrize("later", [LATER["alone"], LATER["a cut before"]], ids=["alone", "cut"])
-def test_compact_positions_are_contiguous_in_the_order_read(llava: Case, later: list[Any]) -> None:
-    check(llava, Stepwise(keep=6, order="picked"), later, "compact")
-    check(llava, Stepwise(keep=6), later, "compact")
+def test_compact_positions_are_contiguous_in_the_order_read(llava: Case) -> None:
+    check(llava, FIXED, policy="compact")
+    check(llava, Stepwise(keep=6), policy="compact")
+    check(llava, *CHAINS["a cut before"], policy="compact")
 
 
 def test_the_hand_agrees_with_the_original_order(llava: Case) -> None:
@@ -159,7 +155,7 @@ def test_the_hand_agrees_with_the_original_order(llava: Case) -> None:
 
 
 def test_all_tokens_in_another_order(case: Case) -> None:
-    check(case, Stepwise(keep=1.0, order="picked"), [], "original")
+    check(case, Stepwise(keep=1.0, order="picked"))
 
 
 def test_the_order_changes_what_is_said(case: Case) -> None:

@@ -347,6 +347,12 @@ def test_the_temperature_falls_along_a_cosine() -> None:
     assert Schedule.at(0, SETTINGS.changed(sharpen=0.0)).temperature == SETTINGS.sharp_to
 
 
+def test_the_length_weighs_in_along_a_line() -> None:
+    later = SETTINGS.changed(lengthen=0.5)
+    assert [Schedule.at(step, later).length for step in (0, 125, 500, 999)] == [0, 0.25, 1, 1]
+    assert Schedule.at(0, SETTINGS).length == 1, "from the start, as printed"
+
+
 def test_the_rate_warms_up_and_falls() -> None:
     rates = [rate_at(step, SETTINGS) for step in range(1000)]
     assert rates[0] == pytest.approx(1e-5) and rates[49] == pytest.approx(5e-4)

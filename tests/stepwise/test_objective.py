@@ -381,3 +381,12 @@ def test_a_batch_without_images(llava: Case) -> None:
     nothing = torch.zeros_like(inputs["input_ids"])
     with pytest.raises(ValueError, match="no example of this batch has an image"):
         objective_for(llava)(Batch(inputs, nothing - 100, nothing.bool()), STATE)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.25, 1.0])
+def test_the_length_weighs_what_the_schedule_says(llava: Case, factor: float) -> None:
+    objective = objective_for(llava, length=0.5)
+    loss, figures = objective(batch_of(llava, 1, 1), Schedule(1.0, 0.5, factor))
+    expected = figures["lm"] + 0.5 * factor * figures["share"]
+    assert figures["share"] > 0.05
+    torch.testing.assert_close(loss.detach(), expected)

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from prunus.cli.errors import BadInput
 
 if TYPE_CHECKING:
     from prunus.evaluate.data import EvalSet
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.jsonl",
+        help="Your questions: image (path beside the file), question, answer, type per line; "
+        "default: drawn scenes, neither trained on nor those that `prunus eval` asks about.",
+    ),
+]
+Pictures = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE", help="Instead: an image; repeatable.")
+]
+Prompts = Annotated[
+    list[str] | None, typer.Option(metavar="TEXT", help="What to ask about each image; repeatable.")
+]
+Limit = Annotated[int, typer.Option(min=1, help="At most so many prompts.")]
+Batch = Annotated[int, typer.Option(min=1, help="Prompts at a time.")]
 
 
 def asked(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli import calibrate_stepwise
+from prunus.cli.asked import Batch, Data, Limit, Pictures, Prompts, asked
 from prunus.cli.console import busy, out, print_json, progress, quiet_transformers
 from prunus.cli.errors import BadInput, reading
 from prunus.cli.options import AsJson, Device, DType, Model
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from prunus.calibration import Calibration
 
 app = typer.Typer(help="Measure a method's parameters on a model.", no_args_is_help=True)
-
-
 app.command("stepwise")(calibrate_stepwise.stepwise)
 
 
@@ -33,22 +32,10 @@ def visipruner(
         Path, typer.Option(metavar="FILE.json", help="What VisiPruner(calibration=...) reads.")
     ],
     model: Model = "tiny-llava",
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.jsonl",
-            help="Your questions: image (path beside the file), question, answer, type per line; "
-            "default: drawn scenes, none of those that `prunus eval` asks about.",
-        ),
-    ] = None,
-    image: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Instead: an image; repeatable.")
-    ] = None,
-    prompt: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="What to ask about each image; repeatable."),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many prompts.")] = 100,
+    data: Data = None,
+    image: Pictures = None,
+    prompt: Prompts = None,
+    limit: Limit = 100,
     target: Annotated[
         float, typer.Option(help="Visual tokens to keep per prompt, on average.")
     ] = 10.0,
@@ -65,7 +52,7 @@ def visipruner(
     max_loss: Annotated[
         float, typer.Option(help="With --find-shallow: points that they must lose less than.")
     ] = 0.5,
-    batch: Annotated[int, typer.Option(min=1, help="Prompts at a time.")] = 16,
+    batch: Batch = 16,
     as_json: AsJson = False,
     dtype: DType = "auto",
     device: Device = "auto",
@@ -78,7 +65,6 @@ def visipruner(
 
     from prunus.analyse.context import Context
     from prunus.calibrate import calibrate_visipruner
-    from prunus.cli.asked import asked
     from prunus.cli.loading import load_model
     from prunus.evaluate.data import training_questions
     from prunus.pruners.visipruner import VisiPruner

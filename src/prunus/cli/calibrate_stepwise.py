@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prunus.cli.asked import Batch, Data, Limit, Pictures, Prompts, asked
 from prunus.cli.console import busy, out, print_json, progress, quiet_transformers
 from prunus.cli.errors import BadInput, reading
 from prunus.cli.options import AsJson, Device, DType, Model
@@ -30,23 +31,11 @@ def stepwise(
         ),
     ],
     model: Model = "tiny-llava",
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.jsonl",
-            help="Your questions: image (path beside the file), question, answer, type per line; "
-            "default: drawn scenes, neither trained on nor those that `prunus eval` asks about.",
-        ),
-    ] = None,
-    image: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Instead: an image; repeatable.")
-    ] = None,
-    prompt: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="What to ask about each image; repeatable."),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many prompts.")] = 200,
-    batch: Annotated[int, typer.Option(min=1, help="Prompts at a time.")] = 16,
+    data: Data = None,
+    image: Pictures = None,
+    prompt: Prompts = None,
+    limit: Limit = 200,
+    batch: Batch = 16,
     as_json: AsJson = False,
     dtype: DType = "auto",
     device: Device = "auto",
@@ -57,7 +46,6 @@ def stepwise(
     """
     from prunus.analyse.context import Context
     from prunus.calibrate.stepwise import encode_prompts, mean_budget
-    from prunus.cli.asked import asked
     from prunus.cli.loading import load_model
     from prunus.cli.params import parse_keep
     from prunus.families import family_of

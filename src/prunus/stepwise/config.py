@@ -86,6 +86,9 @@ class TrainSettings:
         rate, final_rate, warmup, weight_decay, clip: AdamW with a cosine from ``rate`` to
             ``final_rate`` after a linear warm-up over that share of the steps; gradient norm.
         length: lambda, the weight of K/N.
+        lengthen: share of the steps over which that weight rises from 0. A selector that does not
+            know yet which tokens matter learns to stop at once, and a saturated STOP hardly learns
+            anything else; the paper has the weight from the start.
         keep: train for exactly so many tokens (int) or this share of them, STOP masked; None lets
             the selector stop by itself. The one-shot control needs it.
         max_steps: cap on T_max while training, for speed; None: none.
@@ -112,6 +115,7 @@ class TrainSettings:
     weight_decay: float = 0.0
     clip: float = 1.0
     length: float = 1e-2
+    lengthen: float = 0.0
     keep: int | float | None = None
     max_steps: int | None = None
     beta: float = 0.9

@@ -96,7 +96,7 @@ class Objective(nn.Module):
         (chosen,) = found
         sizes = torch.tensor([float(image.grid.size) for image in prompt.images], device=ids.device)
         share = (chosen.length / sizes).mean()
-        loss = output.loss + self.settings.length * share
+        loss = output.loss + self.settings.length * state.length * share
         weight, kept = chosen.alpha.detach(), chosen.kept
         others = (sizes.sum() - kept.sum()).clamp_min(1)
         return loss, {

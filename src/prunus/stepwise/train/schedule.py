@@ -17,17 +17,20 @@ class Schedule:
             paper (arXiv 2606.16067) anneals it from 0 to 1; its shape is open, here it is a line.
         temperature: of the soft top-k; falls along half a cosine (as in arXiv 2605.28051, from
             which the gate is taken).
+        length: factor on the length's weight, rises to 1 along a line.
     """
 
     text_gate: float
     temperature: float
+    length: float = 1.0
 
     @classmethod
     def at(cls, step: int, settings: TrainSettings) -> Schedule:
         """The state at ``step`` (counted from 0) of ``settings.steps``."""
         gate = _progress(step, settings.text_gate * settings.steps)
         fallen = _progress(step, settings.sharpen * settings.steps)
-        return cls(gate, _cosine(settings.sharp_from, settings.sharp_to, fallen))
+        length = _progress(step, settings.lengthen * settings.steps)
+        return cls(gate, _cosine(settings.sharp_from, settings.sharp_to, fallen), length)
 
 
 def rate_at(step: int, settings: TrainSettings) -> float:
