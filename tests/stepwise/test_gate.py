@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from prunus.stepwise.gate import Denoiser, NoiseGate
+from prunus.stepwise.relax import aggregated_log_scores, soft_length, standardised
+from prunus.stepwise.softtopk import soft_topk
 
 
 def features(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -93,6 +95,30 @@ def test_gradients_at_the_edges() -> None:
     gate(features(1, 8, 5), alpha).square().sum().backward()
     assert bool(alpha.grad.isfinite().all())
     assert bool((alpha.grad[0, 5:] != 0).all())
+
+
+@pytest.mark.parametrize("temperature", [2.0, 0.5])
+def test_backward_through_the_whole_gate(temperature: float) -> None:
+    """From the pointer's logits to gated features: aggregated log scores, soft length as count,
+    soft top-k and noise gate, against finite differences in double precision."""
+    gate = observed("matched").double()
+    x = features(2, 6, 5, seed=2).double()
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(2, 4, 7, generator=generator, dtype=torch.float64, requires_grad=True)
+    ran = torch.tensor([[True, True, True, True], [True, True, True, False]])
+    valid = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    gone = torch.cat([~valid, torch.zeros(2, 1, dtype=torch.bool)], 1)[:, None]
+
+    def gated(logits: torch.Tensor) -> torch.Tensor:
+        log_probs = logits.masked_fill(gone, -torch.inf).log_softmax(-1)
+        scores = standardised(aggregated_log_scores(log_probs, ran, "full", 0.9), valid)
+        count = soft_length(log_probs[..., -1].exp(), ran)
+        torch.manual_seed(9)  # the same noise at every call
+        out: torch.Tensor = gate(x, soft_topk(scores, count, temperature))
+        return out
+
+    assert gated(logits).dtype == torch.float64
+    assert torch.autograd.gradcheck(gated, logits)
 
 
 def test_the_output_is_float32_of_half_features() -> None:

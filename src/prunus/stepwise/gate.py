@@ -45,8 +45,8 @@ class NoiseGate(nn.Module):
         self.batches += 1
 
     def forward(self, features: Tensor, alpha: Tensor) -> Tensor:
-        """``features [B, N, D]`` and weights ``alpha [B, N]`` to gated features, float32."""
-        centred = features.float() - self.mean
+        """``features [B, N, D]`` and weights ``alpha [B, N]`` to gated ones, float32 or wider."""
+        centred = features.to(torch.promote_types(features.dtype, torch.float32)) - self.mean
         # Away from 0 and 1, where the slope of a square root is infinite.
         weight = alpha[..., None].clamp(_EDGE, 1 - _EDGE)
         noise = torch.randn_like(centred) * self.deviation

@@ -1,11 +1,12 @@
-"""What EvoPrune's paper leaves open, tried once on the built-in model's training split.
+"""What papers leave open, tried once on the built-in model's training split.
 
-    .venv/bin/python benchmarks/tune_evoprune.py --output docs/data/evoprune_tuning.json
+    .venv/bin/python benchmarks/tune.py evoprune --output docs/data/evoprune_tuning.json
+    .venv/bin/python benchmarks/tune.py mmr --output docs/data/mmr_tuning.json
 
-Questions about fresh scenes with *training* digits; the evaluation set is never looked at. Tried
-are all combinations of K, lambda, tau and metric with the attention protection on, at one budget;
-the rest of EvoPrune stays at its defaults. The choice is frozen in the method's defaults and told
-in docs/evoprune.md.
+Questions about fresh scenes with *training* digits; the evaluation set is never looked at. Of
+EvoPrune all combinations of K, lambda, tau and metric are tried with the attention protection on,
+of MMR the weight of relevance; the rest stays at its defaults. The choice is frozen in the method's
+defaults and told in docs/evoprune.md and docs/stepwise.md.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,7 +22,7 @@ import transformers
 from rich.progress import Progress
 
 import prunus
-from prunus import EvoPrune
+from prunus import MMR, EvoPrune, Method
 from prunus.builtin.questions import TYPES
 from prunus.evaluate import evaluate
 from prunus.evaluate.cells import Cell
@@ -29,11 +31,12 @@ from prunus.evaluate.stats import wilson
 
 NEIGHBOURS, STRENGTHS, TAUS = (3, 5, 10), (0.1, 0.5, 1.0, 2.0), ("auto", 1.0)
 METRICS = ("key", "hidden")
+WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
 
 
-def settings(keep: float) -> dict[str, EvoPrune]:
-    """Everything that is tried, by name."""
-    tried = {
+def evoprune(keep: float) -> dict[str, Method]:
+    """Everything that is tried of EvoPrune, by name."""
+    tried: dict[str, Method] = {
         f"{metric}, plain ToMe": EvoPrune(keep=keep, metric=metric, diversity=0.0, protect=0.0)
         for metric in METRICS
     }
@@ -45,9 +48,18 @@ def settings(keep: float) -> dict[str, EvoPrune]:
     return tried
 
 
+def mmr(keep: float) -> dict[str, Method]:
+    """Everything that is tried of MMR, by name."""
+    return {f"weight={weight}": MMR(keep=keep, weight=weight) for weight in WEIGHTS}
+
+
+METHODS: dict[str, Callable[[float], dict[str, Method]]] = {"evoprune": evoprune, "mmr": mmr}
+
+
 def main() -> None:
     """Run, print the best first, write all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("method", choices=METHODS)
     parser.add_argument("--scenes", type=int, default=150)
     parser.add_argument("--each", type=int, default=7, help="questions per scene")
     parser.add_argument("--keep", type=float, default=1 / 9)
@@ -55,7 +67,7 @@ def main() -> None:
     args = parser.parse_args()
     model, processor = prunus.load("tiny-llava")
     data = training_questions(args.scenes, args.each)
-    tried = settings(args.keep)
+    tried = METHODS[args.method](args.keep)
     cells = [Cell("dense")]
     cells += [Cell(name, args.keep, None, method) for name, method in tried.items()]
     with Progress() as progress:
