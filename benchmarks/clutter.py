@@ -1,6 +1,6 @@
 r"""How many tokens adaptive Stepwise keeps, question by question, against what the scene holds.
 
-    .venv/bin/python benchmarks/clutter.py --output docs/data/clutter.json \
+    .venv/bin/python benchmarks/clutter.py --output docs/data/stepwise/clutter.json \
         --figure docs/img/clutter.png
 
 One prefill for every question of the built-in evaluation set. Clutter is the number of objects, or
@@ -138,7 +138,8 @@ def main() -> None:
     }
     print(json.dumps(summary, indent=1))
     if args.output is not None:
-        args.output.write_text(json.dumps({**summary, "rows": rows}) + "\n")
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        args.output.write_text(json.dumps({**summary, "rows": columns}) + "\n")
     if args.figure is not None:
         draw(rows, found["objects"]["spearman"], args.figure)
 

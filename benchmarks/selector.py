@@ -1,12 +1,15 @@
 """Time of the stepwise selector beside the prefill it shortens, and how it grows with K and N.
 
-    .venv/bin/python benchmarks/selector.py --rounds 30 --output docs/data/selector_time.json
+    .venv/bin/python benchmarks/selector.py --rounds 15 --output docs/data/stepwise/time.json
+    .venv/bin/python benchmarks/selector.py --shape clip-l --rounds 5 \
+        --output docs/data/stepwise/time_clip_l.json
 
 For images of N tokens a model of tiny-llava's shape with random weights and that image size; the
-selector has the shape of the one that ships. Whole prefills (tower, projector, language model; one
-image, one question) and selections (encoder and K pointer steps, fixed K) are interleaved; every
-time is divided by the dense prefill of its own round: medians with quartiles. `end to end` is the
-pruned prefill with everything in it.
+selector has the shape of the one that ships. `--shape clip-l` is nearer to what is used: CLIP-L's
+tower, a language model of 16 layers and width 2,048, the paper's selector. Whole prefills (tower,
+projector, language model; one image, one question) and selections (encoder and K pointer steps,
+fixed K) are interleaved; every time is divided by the dense prefill of its own round: medians with
+quartiles. `end to end` is the pruned prefill with everything in it.
 """
 
 from __future__ import annotations
@@ -17,12 +20,18 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import LlavaForConditionalGeneration
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 
 import prunus
 from prunus.families import family_of
@@ -30,13 +39,12 @@ from prunus.stepwise.config import SelectorConfig
 from prunus.stepwise.selector import Selector
 from prunus.stepwise.store import Card
 
-SIDES = (12, 24, 32, 48)  # tokens along a side: N = 144, 576, 1024, 2304
 COUNTS = (16, 32, 64, 128)
-WARM_UP = 3
+WARM_UP = 2
 _WORDS = 8
 
 
-def model_of(side: int) -> Any:
+def like_tiny_llava(side: int) -> Any:
     """A model of tiny-llava's shape whose images have ``side`` x ``side`` tokens."""
     shipped, _ = prunus.load("tiny-llava")
     config = copy.deepcopy(shipped.config)
@@ -46,6 +54,46 @@ def model_of(side: int) -> Any:
     return LlavaForConditionalGeneration(config).eval()
 
 
+def like_clip_l(side: int) -> Any:
+    """LLaVA with CLIP-L's tower and a language model of 0.8 B parameters."""
+    tower = CLIPVisionConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=14 * side,
+        patch_size=14,
+    )
+    text = LlamaConfig(
+        hidden_size=2048,
+        intermediate_size=5504,
+        num_hidden_layers=16,
+        num_attention_heads=16,
+        vocab_size=1000,
+    )
+    torch.manual_seed(0)
+    config = LlavaConfig(
+        vision_config=tower, text_config=text, image_token_id=999, image_seq_length=side * side
+    )
+    return LlavaForConditionalGeneration(config).eval()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is timed: a model by its images' side, which sides, and the selector beside it."""
+
+    model: Callable[[int], Any]
+    sides: tuple[int, ...]
+    width: int
+    heads: int
+
+
+SHAPES = {
+    "tiny-llava": Shape(like_tiny_llava, (12, 24, 32, 48), 128, 4),  # N = 144, 576, 1024, 2304
+    "clip-l": Shape(like_clip_l, (24,), 1024, 16),
+}
+
+
 def timed(work: Callable[[], object]) -> float:
     """Seconds that ``work`` takes."""
     began = time.perf_counter()
@@ -53,20 +101,22 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def settings(model: Any, side: int) -> dict[str, Callable[[], object]]:
+def settings(model: Any, side: int, own: Shape) -> dict[str, Callable[[], object]]:
     """What is timed for images of ``side`` x ``side`` tokens."""
     family, size = family_of(model), side * side
-    shape = {"visual_width": family.feature_width, "text_width": family.text_width}
+    visual, textual = family.feature_width, family.text_width
     card = Card("timing", family.fingerprint().tolist(), None)
     made = {
-        kind: Selector(SelectorConfig(**shape, width=128, heads=4, kind=kind)).eval()
+        kind: Selector(
+            SelectorConfig(visual, textual, width=own.width, heads=own.heads, kind=kind)
+        ).eval()
         for kind in ("stepwise", "one-shot")
     }
     image = torch.randn(1, 3, *[model.config.vision_config.image_size] * 2)
     words = torch.randint(30, 200, (1, _WORDS))
     ids = torch.cat([torch.full((1, size), model.config.image_token_id), words], 1)
     inputs = {"input_ids": ids, "pixel_values": image, "logits_to_keep": 1}
-    features, text = torch.randn(1, size, 128), torch.randn(1, _WORDS, 128)
+    features, text = torch.randn(1, size, visual), torch.randn(1, _WORDS, textual)
     here, said = torch.ones(1, size).bool(), torch.ones(1, _WORDS).bool()
 
     def encode(kind: str) -> torch.Tensor:
@@ -98,12 +148,13 @@ def settings(model: Any, side: int) -> dict[str, Callable[[], object]]:
 def main() -> None:
     """Time, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="tiny-llava")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    rows = []
-    for side in SIDES:
-        work = settings(model_of(side), side)
+    rows, shape = [], SHAPES[args.shape]
+    for side in shape.sides:
+        work = settings(shape.model(side), side, shape)
         times: dict[str, list[float]] = {name: [] for name in work}
         for _ in range(WARM_UP + args.rounds):
             for name, one in work.items():
@@ -116,7 +167,12 @@ def main() -> None:
             print(f"{side * side:5} {name:28} {middle:.3f} [{low:.3f}, {high:.3f}]", flush=True)
     if args.output is not None:
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        about = {"rounds": args.rounds, "threads": torch.get_num_threads(), **versions}
+        about = {
+            "shape": args.shape,
+            "rounds": args.rounds,
+            "threads": torch.get_num_threads(),
+            **versions,
+        }
         args.output.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 

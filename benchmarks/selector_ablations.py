@@ -1,7 +1,7 @@
 """Table 4's ablations, the literal arm and a sweep of the length's weight: short trainings.
 
     .venv/bin/python benchmarks/selector_ablations.py --steps 150 --folder runs/ablations \
-        --output docs/data/selector_ablations.json
+        --output docs/data/stepwise/ablations.json
 
 Short trainings of tiny-llava's selector that differ in one setting, with the same seed and the same
 held-out questions. What is trained already is not trained again, so that this can be stopped.
@@ -20,7 +20,7 @@ SETTINGS: dict[str, list[str]] = {
     "causal encoder": ["--set", "selector.causal_encoder=true"],
     "last step alone": ["--set", "aggregate=last"],
     "uniform sum": ["--set", "aggregate=uniform"],
-    "alive, no decay": ["--set", "aggregate=alive"],
+    "alive without decay": ["--set", "aggregate=alive"],
     "literal arm": ["--arm", "literal"],
     "length 0.1": ["--length", "0.1"],
     "length 1": ["--length", "1"],
@@ -44,7 +44,7 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for name in names:
-        folder = args.folder / name.replace(" ", "-").replace(",", "")
+        folder = args.folder / name.replace(" ", "-")
         found = folder.with_suffix(folder.suffix + ".json")
         if not found.exists():
             command = [sys.executable, "-m", "prunus", "train", "stepwise", "--precision", "bf16"]

@@ -1,12 +1,12 @@
 """What papers leave open, tried once on the built-in model's training split.
 
     .venv/bin/python benchmarks/tune.py evoprune --output docs/data/evoprune_tuning.json
-    .venv/bin/python benchmarks/tune.py mmr --output docs/data/mmr_tuning.json
+    .venv/bin/python benchmarks/tune.py mmr --output docs/data/stepwise/mmr_tuning.json
 
 Questions about fresh scenes with *training* digits; the evaluation set is never looked at. Of
 EvoPrune all combinations of K, lambda, tau and metric are tried with the attention protection on,
-of MMR the weight of relevance; the rest stays at its defaults. The choice is frozen in the method's
-defaults and told in docs/evoprune.md and docs/stepwise.md.
+of MMR the weight of relevance; the rest stays at its defaults. What was chosen is told in
+docs/evoprune.md and docs/stepwise.md.
 """
 
 from __future__ import annotations

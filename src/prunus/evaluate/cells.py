@@ -59,6 +59,7 @@ LEARNED: dict[str, tuple[Callable[..., Method], dict[str, Any]]] = {
     "stepwise-no-stop": (Stepwise, {"selector": "no-stop"}),
     "one-shot": (OneShot, {}),
     "mmr": (MMR, {}),
+    "mmr-diversity": (MMR, {"weight": 0.0}),
 }
 
 #: Those that find their own count, and so are asked once and not at every budget.
