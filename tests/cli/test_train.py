@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,32 @@ def test_interrupted(
     assert result.json["stopped"] == "interrupt" and result.json["held_out"] == {}
     monkeypatch.undo()
     assert cli(*common(folder, tmp_path), "--resume").code == 0
+
+
+def test_two_processes(folder: Path, tmp_path: Path) -> None:
+    """As on two GPUs: accelerate starts two, each takes half of a batch and of the held-out
+    questions, one writes; and the run goes on from its checkpoint."""
+    output = tmp_path / "two"
+    launch = ("accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+    settings = ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
+    command = (sys.executable, "-m", *launch, *settings, "-m", "prunus")
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run(*more: object) -> dict[str, Any]:
+        words = [str(word) for word in (*command, *common(folder, output), "--json", *more)]
+        done = subprocess.run(words, env=quiet, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    first = run("--minutes", 1e-6)
+    assert (first["step"], first["stopped"]) == (1, "minutes")
+    done = run("--resume")
+    assert (done["step"], done["stopped"]) == (3, None)
+    assert done["held_out"]["questions"] == 2
+    rows = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 3]  # one of the two writes
+    assert (output / "selector.safetensors").exists()
 
 
 def test_a_control_on_conversations(cli: Cli, folder: Path, tmp_path: Path) -> None:
