@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from prunus import OneShot, Stepwise
-from prunus.method import Facts, Method
+from prunus.method import Method
 from prunus.stepwise.config import SelectorConfig
 from prunus.stepwise.selector import Selector
 from prunus.stepwise.store import Card
+from prunus.view import Facts
 
 
 def random_selector(seed: int = 0, **config: Any) -> Selector:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunus.loading import load
     from prunus.merging import Merging, TowerView
-    from prunus.method import Cut, Edit, Influence, Method, Selection, View, methods
+    from prunus.method import Cut, Edit, Method, Selection, methods
     from prunus.pruners.clse import CLSE
     from prunus.pruners.evoprune import EvoPrune
     from prunus.pruners.fixed import Fixed
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prunus.pruners.visipruner import VisiPruner
     from prunus.run import Run, prune
     from prunus.trace import Report, TraceEntry
+    from prunus.view import Influence, View
 
 __version__ = "0.1.0"
 
@@ -31,7 +32,7 @@ _HOME = {
     "Edit": "prunus.method",
     "EvoPrune": "prunus.pruners.evoprune",
     "Fixed": "prunus.pruners.fixed",
-    "Influence": "prunus.method",
+    "Influence": "prunus.view",
     "Knockout": "prunus.pruners.knockout",
     "MMR": "prunus.pruners.mmr",
     "Merging": "prunus.merging",
@@ -45,7 +46,7 @@ _HOME = {
     "TowerView": "prunus.merging",
     "TraceEntry": "prunus.trace",
     "Uniform": "prunus.pruners.uniform",
-    "View": "prunus.method",
+    "View": "prunus.view",
     "VisiPruner": "prunus.pruners.visipruner",
     "load": "prunus.loading",
     "methods": "prunus.method",

@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 
 from prunus import OneShot, Stepwise
 from prunus.families import family_of
-from prunus.method import Facts
 from prunus.stepwise import store
 from prunus.stepwise.question import QuestionMarks
 from prunus.stepwise.selector import Selector
@@ -25,6 +24,7 @@ from prunus.stepwise.store import (
     save_selector,
     shipped,
 )
+from prunus.view import Facts
 from tests.conftest import llava_clip
 from tests.qwen import qwen
 from tests.selectors import selector_for

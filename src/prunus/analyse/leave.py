@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from prunus.analyse.probe import Unlisted
-from prunus.method import Cut, Method, Selection, View
+from prunus.method import Cut, Method, Selection
+from prunus.view import View
 
 
 @dataclass(frozen=True)

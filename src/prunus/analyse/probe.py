@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from prunus.method import Cut, Method, Selection, View
+from prunus.method import Cut, Method, Selection
+from prunus.view import View
 
 
 class Unlisted:

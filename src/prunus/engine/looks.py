@@ -15,9 +15,9 @@ from prunus.engine.layout import Layout
 from prunus.engine.prompt import Image
 from prunus.families import Family
 from prunus.grid import Grid
-from prunus.method import Influence, View, Words
 from prunus.signals.attention import last_row
 from prunus.signals.influence import leave_one_out
+from prunus.view import Influence, View, Words
 
 Rope = tuple[Tensor, Tensor]
 

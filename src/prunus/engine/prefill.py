@@ -19,7 +19,8 @@ from prunus.engine.prompt import Prompt
 from prunus.engine.spread import per_survivor, spread_view
 from prunus.families import Family
 from prunus.grid import Grid
-from prunus.method import Cut, Edit, Method, Selection, View
+from prunus.method import Cut, Edit, Method, Selection
+from prunus.view import View
 
 
 @dataclass

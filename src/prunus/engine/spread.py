@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from prunus.method import Influence, View
+from prunus.view import Influence, View
 
 
 def spread_view(view: View, slots: Tensor) -> View:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from prunus.grid import Grid
 from prunus.merging import Merging, TowerView
-from prunus.method import Cut, Edit, Method, Selection, View
+from prunus.method import Cut, Edit, Method, Selection
 from prunus.trace import TraceEntry
+from prunus.view import View
 
 
 @dataclass(frozen=True)

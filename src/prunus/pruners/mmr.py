@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from prunus.budget import Keep, check_keep, resolve_keep
 from prunus.grid import Grid
-from prunus.method import Cut, Method, Selection, View
+from prunus.method import Cut, Method, Selection
 from prunus.signals.topk import first_best
 from prunus.stepwise.selector import question_text
+from prunus.view import View
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from prunus.budget import Keep, check_keep, resolve_keep
-from prunus.method import Selection, View
+from prunus.method import Selection
 from prunus.stepwise.config import Kind
 from prunus.stepwise.learned import Learned
+from prunus.view import View
 
 
 @dataclass(frozen=True)

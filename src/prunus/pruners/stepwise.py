@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from prunus.budget import Keep, check_keep, resolve_keep
-from prunus.method import Selection, View
+from prunus.method import Selection
 from prunus.stepwise.config import Kind
 from prunus.stepwise.learned import Learned
+from prunus.view import View
 
 Mode = Literal["adaptive", "fixed", "mean"]
 

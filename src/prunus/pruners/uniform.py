@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from prunus.budget import Keep, check_keep
-from prunus.method import Cut, Method, View
+from prunus.method import Cut, Method
+from prunus.view import View
 
 PATTERNS = ("lattice", "stride")
 

@@ -14,8 +14,9 @@ from prunus.calibration import Calibration
 from prunus.cost.shapes import DecoderShape
 from prunus.cost.visipruner import dense_flops, nominal_attention, nominal_flops
 from prunus.grid import Grid
-from prunus.method import Cut, Edit, Method, Seen, Selection, View, by_sample
+from prunus.method import Cut, Edit, Method, Seen, Selection
 from prunus.signals.critical import Event, Progress, Rule, critical
+from prunus.view import View, by_sample
 
 Stage = Literal["shallow", "middle", "deep"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

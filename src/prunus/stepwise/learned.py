@@ -11,12 +11,13 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from prunus.method import Cut, Facts, Method, Selection, View
+from prunus.method import Cut, Method, Selection
 from prunus.stepwise.config import Kind, SelectorConfig
 from prunus.stepwise.cost import selector_macs
 from prunus.stepwise.pointer import Picks
 from prunus.stepwise.selector import Selector, question_text
 from prunus.stepwise.store import Card, find_selector, load_selector, shipped
+from prunus.view import Facts, View
 
 M = TypeVar("M", bound="Learned")
 

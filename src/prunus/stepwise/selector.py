@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from prunus.method import Words
 from prunus.stepwise.config import SelectorConfig
 from prunus.stepwise.encoder import Encoder
 from prunus.stepwise.pointer import Picks, Pointer, Unrolled
 from prunus.stepwise.question import QuestionMarks, question_mask
+from prunus.view import Words
 
 
 class Selector(nn.Module):

@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from prunus.method import Facts
 from prunus.stepwise.config import SelectorConfig
 from prunus.stepwise.question import QuestionMarks, marks_of
 from prunus.stepwise.selector import Selector
+from prunus.view import Facts
 
 WEIGHTS, CARD = "selector.safetensors", "selector.json"
 _FORMAT = 1
