@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from prunus import CLSE, EvoPrune
+import prunus
+from prunus import CLSE, EvoPrune, Stepwise
 from prunus.builtin.scenes import object_coverage
 from prunus.evaluate import EvalSet, load_file, make_cells
-from prunus.evaluate.cells import ground_truth
+from prunus.evaluate.cells import Cell, ground_truth
+from prunus.families import family_of
 from prunus.grid import Grid
 
 GRID = Grid(1, 24, 24, (8, 8))
@@ -124,3 +126,18 @@ def test_bad_question_files(tmp_path: Path, text: str, message: str) -> None:
 def test_missing_question_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot read the questions"):
         load_file(tmp_path / "none.jsonl")
+
+
+def test_what_was_learned_is_loaded_once() -> None:
+    family = family_of(prunus.load("tiny-llava")[0])
+    cell = make_cells(["stepwise"], [4])[1]
+    fitted = cell.fitted(family)
+    assert isinstance(cell.method, Stepwise) and isinstance(fitted.method, Stepwise)
+    assert cell.method.loaded is None and fitted.method.loaded is not None
+    again = fitted.method.fit(family)
+    assert isinstance(again, Stepwise) and again.loaded is not None
+    assert again.loaded[0] is fitted.method.loaded[0]
+    assert (fitted.key, fitted.method) == (cell.key, cell.method)
+    dense, both = Cell("dense"), Cell("both", method=(EvoPrune(keep=0.5), Stepwise(keep=4)))
+    assert dense.fitted(family) is dense
+    assert len(both.fitted(family).methods) == 2

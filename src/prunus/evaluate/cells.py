@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from prunus.pruners.random import Random
 from prunus.pruners.stepwise import Stepwise
 from prunus.pruners.uniform import Uniform
 from prunus.pruners.visipruner import VisiPruner
+from prunus.view import Facts
 
 Shown = Literal["own", "other", "none"]
 
@@ -118,6 +119,18 @@ class Cell:
         if self.method is None:
             return ()
         return self.method if isinstance(self.method, tuple) else (self.method,)
+
+    def fitted(self, model: Facts) -> Cell:
+        """The same with what its methods have learned for ``model`` at hand, so that it is not
+        loaded for every batch.
+
+        Raises:
+            ValueError: a method that does not fit.
+        """
+        fitted = tuple(method.fit(model) for method in self.methods)
+        if not fitted:
+            return self
+        return replace(self, method=fitted if isinstance(self.method, tuple) else fitted[0])
 
     @property
     def acts_in_tower(self) -> bool:

@@ -111,15 +111,14 @@ def evaluate(
     if not data.queries:
         raise ValueError("there are no questions to ask")
     count = len(data.queries)
+    vision = Vision(model)
+    # What does not fit is refused before anything is asked.
+    cells = [cell.fitted(vision.family) for cell in cells]
     outcomes = [
         Outcome(cell, [""] * count, np.zeros(count, dtype=np.bool_), [NOTHING] * count)
         for cell in cells
     ]
     sums: list[dict[str, float]] = [dict.fromkeys(_SUMMED, 0.0) for _ in cells]
-    vision = Vision(model)
-    for cell in cells:
-        for method in cell.methods:
-            method.fit(vision.family)  # what does not fit is refused before anything is asked
     asker = _Asker(model, processor, data, vision, answer_tokens(processor, data))
     for chunk, shown in _chunks(processor, data, vision, images_at_once):
         for group in in_batches(chunk, batch):

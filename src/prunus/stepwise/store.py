@@ -93,13 +93,7 @@ def load_selector(folder: str | Path, model: Facts) -> tuple[Selector, Card]:
     config, card = _read(place)
     if why := _unfit(config, card, model):
         raise ValueError(f"the selector in {str(folder)!r} was trained for {card.model}: {why}")
-    selector = Selector(config)
-    try:
-        weights: dict[str, Tensor] = load_file(place / WEIGHTS)
-        selector.load_state_dict({name: value.float() for name, value in weights.items()})
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{str(place / WEIGHTS)!r} cannot be read: {error}") from error
-    return selector.eval().requires_grad_(False), card
+    return _load(place, config), card
 
 
 def shipped() -> list[str]:
@@ -122,7 +116,7 @@ def find_selector(name: str, model: Facts) -> tuple[Selector, Card]:
             if place.name != name:
                 continue
             if not _unfit(config, card, model):
-                return load_selector(place, model)
+                return _load(place, config), card
             models.append(card.model)
     raise ValueError(
         f"no selector {name!r} for this model ships with prunus (there is one for "
@@ -148,6 +142,16 @@ def _read(place: Path) -> tuple[SelectorConfig, Card]:
         return config, Card(marks=None if marks is None else _marks(marks), **raw)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{str(place / CARD)!r} is no selector's card: {error}") from error
+
+
+def _load(place: Path, config: SelectorConfig) -> Selector:
+    selector = Selector(config)
+    try:
+        weights: dict[str, Tensor] = load_file(place / WEIGHTS)
+        selector.load_state_dict({name: value.float() for name, value in weights.items()})
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{str(place / WEIGHTS)!r} cannot be read: {error}") from error
+    return selector.eval().requires_grad_(False)
 
 
 def _marks(raw: dict[str, Sequence[int]]) -> QuestionMarks:
