@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,23 +60,36 @@ class SceneObject:
         return int(digit_data()[1][self.digit_id]) if self.kind == "digit" else None
 
 
+T = TypeVar("T", bound=SceneObject)
+S = TypeVar("S", bound="Drawing[Any]")
+
+
 @dataclass(frozen=True)
-class Scene:
-    """Objects on a background; ``seed`` decides background, speckles and shade of colours."""
+class Drawing(Generic[T]):
+    """What is drawn: a seed and objects of one kind of data class, ``item``."""
+
+    item: ClassVar[type[SceneObject]]
 
     seed: int
-    objects: tuple[SceneObject, ...]
+    objects: tuple[T, ...]
 
     def to_json(self) -> str:
         """One short JSON line: the seed, and for each object its fields in order."""
         rows = [list(astuple(item)) for item in self.objects]
         return json.dumps({"seed": self.seed, "objects": rows}, separators=(",", ":"))
 
-    @staticmethod
-    def from_json(line: str) -> Scene:
+    @classmethod
+    def from_json(cls: type[S], line: str) -> S:
         """Inverse of :meth:`to_json`."""
         raw = json.loads(line)
-        return Scene(int(raw["seed"]), tuple(SceneObject(*row) for row in raw["objects"]))
+        return cls(int(raw["seed"]), tuple(cls.item(*row) for row in raw["objects"]))
+
+
+@dataclass(frozen=True)
+class Scene(Drawing[SceneObject]):
+    """Objects on a background; ``seed`` decides background, speckles and shade of colours."""
+
+    item = SceneObject
 
 
 def make_scene(
@@ -171,20 +184,7 @@ def _digit_alpha(digit_id: int, side: int, angle: int) -> NDArray[np.float32]:
     return np.clip((ink - 0.12) * 1.5, 0, 1)
 
 
-class Drawn(Protocol):
-    """What decides how an object looks inside its box."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def digit_id(self) -> int: ...
-    @property
-    def angle(self) -> int: ...
-
-
-def object_alpha(item: Drawn) -> NDArray[np.float32]:
+def object_alpha(item: SceneObject) -> NDArray[np.float32]:
     """Opacity ``(size, size)`` float32 in 0..1 of one object inside its box."""
     if item.kind == "digit":
         return _digit_alpha(item.digit_id, item.size, item.angle)
@@ -261,7 +261,7 @@ def object_coverage(scene: Scene, rows: int = 24, cols: int = 24) -> NDArray[np.
 
 
 def box_coverage(
-    item: Drawn, x: float, y: float, canvas: int, rows: int, cols: int
+    item: SceneObject, x: float, y: float, canvas: int, rows: int, cols: int
 ) -> NDArray[np.float32]:
     """How much of each cell of a grid over a square ``canvas`` (pixels) an object covers whose box
     begins at ``(x, y)``: ``(rows, cols)`` float32 in 0..1. Cells need not be whole pixels."""

@@ -7,16 +7,23 @@ handwritten digits are those of :mod:`prunus.builtin.scenes`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from prunus.builtin.digits import Split, digit_data, split_indices
-from prunus.builtin.scenes import COLORS, SHAPES, background, box_coverage, object_alpha
+from prunus.builtin.digits import Split, split_indices
+from prunus.builtin.scenes import (
+    COLORS,
+    SHAPES,
+    Drawing,
+    SceneObject,
+    background,
+    box_coverage,
+    object_alpha,
+)
 
 VIDEO_CANVAS = 128
 """Side of a frame in pixels, before it is resized."""
@@ -38,26 +45,14 @@ _GAP = 2  # least distance between the areas that two objects pass over, in pixe
 
 
 @dataclass(frozen=True)
-class Actor:
-    """One object: what it is, the square box (pixels) in which it is first seen, its step
-    ``dx, dy`` from frame to frame, and the frames ``start <= frame < end`` in which it is there."""
+class Actor(SceneObject):
+    """One object: the box is the one in which it is first seen; its step ``dx, dy`` from frame to
+    frame, in pixels, and the frames ``start <= frame < end`` in which it is there."""
 
-    kind: str
-    color: str
-    x: int
-    y: int
-    size: int
-    digit_id: int = -1
-    angle: int = 0
     dx: int = 0
     dy: int = 0
     start: int = 0
     end: int = FRAMES
-
-    @property
-    def digit(self) -> int | None:
-        """The value 0..9 that is written, or None where the object is no digit."""
-        return int(digit_data()[1][self.digit_id]) if self.kind == "digit" else None
 
     @property
     def motion(self) -> str:
@@ -83,22 +78,10 @@ class Actor:
 
 
 @dataclass(frozen=True)
-class VideoScene:
+class VideoScene(Drawing[Actor]):
     """Objects on a still background, which ``seed`` decides together with the shades."""
 
-    seed: int
-    objects: tuple[Actor, ...]
-
-    def to_json(self) -> str:
-        """One short JSON line: the seed, and for each object its fields in order."""
-        rows = [list(astuple(item)) for item in self.objects]
-        return json.dumps({"seed": self.seed, "objects": rows}, separators=(",", ":"))
-
-    @staticmethod
-    def from_json(line: str) -> VideoScene:
-        """Inverse of :meth:`to_json`."""
-        raw = json.loads(line)
-        return VideoScene(int(raw["seed"]), tuple(Actor(*row) for row in raw["objects"]))
+    item = Actor
 
 
 def make_video(seed: int, split: Split = "train", objects: tuple[int, int] = (1, 4)) -> VideoScene:
@@ -212,9 +195,9 @@ def actor_coverage(scene: VideoScene, rows: int, cols: int) -> NDArray[np.float3
     ``(objects, slices, rows, cols)`` float32 in 0..1, means over the frames of a slice."""
     cover = np.zeros((len(scene.objects), FRAMES // SLICE, rows, cols), dtype=np.float32)
     for index, item in enumerate(scene.objects):
-        for frame in range(item.start, item.end):
-            x = item.x + item.dx * (frame - item.start)
-            y = item.y + item.dy * (frame - item.start)
-            cell = box_coverage(item, x, y, VIDEO_CANVAS, rows, cols)
-            cover[index, frame // SLICE] += cell / SLICE
+        for frame in range(FRAMES):
+            corner = item.corner(frame)
+            if corner is not None:
+                cell = box_coverage(item, *corner, VIDEO_CANVAS, rows, cols)
+                cover[index, frame // SLICE] += cell / SLICE
     return cover
