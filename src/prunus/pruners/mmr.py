@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from prunus.budget import Keep, check_keep, resolve_keep
+from prunus.features import OnFeatures
 from prunus.grid import Grid
-from prunus.method import Cut, Method, Selection
+from prunus.method import Selection
 from prunus.signals.topk import first_best
 from prunus.stepwise.selector import question_text
 from prunus.view import View
 
 
 @dataclass(frozen=True)
-class MMR(Method):
+class MMR(OnFeatures):
     """Maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998), greedily: the training-free
     counterpart of Stepwise, on the same features before the language model.
 
@@ -38,17 +38,6 @@ class MMR(Method):
         check_keep(self.keep)
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight={self.weight}: give a number from 0 to 1")
-
-    def cuts(self, depth: int) -> Sequence[Cut]:
-        return [Cut(None)]
-
-    @property
-    def reads_features(self) -> bool:
-        return True
-
-    @property
-    def needs_intact_grid(self) -> bool:
-        return True
 
     @property
     def query_dependent(self) -> bool:

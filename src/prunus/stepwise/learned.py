@@ -11,7 +11,8 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from prunus.method import Cut, Method, Selection
+from prunus.features import OnFeatures
+from prunus.method import Method, Selection
 from prunus.stepwise.config import Kind, SelectorConfig
 from prunus.stepwise.cost import selector_macs
 from prunus.stepwise.pointer import Picks
@@ -23,7 +24,7 @@ M = TypeVar("M", bound="Learned")
 
 
 @dataclass(frozen=True)
-class Learned(Method):
+class Learned(OnFeatures):
     """Base of the methods with a ``selector``: None for the one of that kind that ships for the
     model, the name of another that ships, or a folder."""
 
@@ -55,21 +56,6 @@ class Learned(Method):
                 f"{selector.config.kind}: use the method {selector.config.kind!r}"
             )
         return self.with_selector(selector, card)
-
-    def cuts(self, depth: int) -> Sequence[Cut]:
-        return [Cut(None)]
-
-    @property
-    def reads_features(self) -> bool:
-        return True
-
-    @property
-    def needs_intact_grid(self) -> bool:
-        return True
-
-    @property
-    def query_dependent(self) -> bool:
-        return True
 
     def picks(
         self, view: View, keep: Sequence[int] | None, bias: float
