@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from prunus.engine.cache import check_cache, is_pruned, length_of
-from prunus.engine.calls import by_name
+from prunus.engine.calls import by_name, cache_of
 from prunus.engine.edit import Switch
 from prunus.engine.encoder import EncoderStage
 from prunus.engine.finish import resident_cache, spread_output
@@ -158,7 +158,7 @@ class Engine:
         ids, given = call.core.get("input_ids"), call.core.get("inputs_embeds")
         if ids is None and given is None:
             return None  # the language model by itself, not through the multimodal core
-        cache = kwargs.get("past_key_values")
+        cache = cache_of(kwargs)
         check_cache(cache)
         _refuse_maps(module, kwargs)
         embeds: Tensor = kwargs["inputs_embeds"]
@@ -201,7 +201,7 @@ class Engine:
             warnings.warn("prunus: no image in the prompt, nothing was pruned", stacklevel=2)
             return None
         self._running = running
-        running.looks.cache = kwargs.get("past_key_values")
+        running.looks.cache = cache_of(kwargs)
         features = None if self._tap is None else self._tap.take(prompt.images)
         running.looks.sight = Sight(call.core.get("input_ids"), layout.present, features)
         running.edit(self.plan.methods)
@@ -253,8 +253,8 @@ class Engine:
             if isinstance(running, Resume):
                 return args, running.layer(number, kwargs)
             states: Tensor = args[0] if args else kwargs["hidden_states"]
-            if running.looks.cache is None and kwargs.get("past_key_values") is not None:
-                running.looks.cache = kwargs["past_key_values"]  # made inside the language model
+            if running.looks.cache is None:  # made inside the language model
+                running.looks.cache = cache_of(kwargs)
             rope = kwargs["position_embeddings"]
             for step in steps:
                 states = running.cut(step.method, step.stage, step.cut, states)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from prunus.engine.cache import check_cache
+from prunus.engine.calls import cache_of
 from prunus.engine.plan import Plan
 
 
@@ -49,7 +50,7 @@ def guarded(
                 f"{plan.name} looks at the last prompt token, which assisted decoding hides: "
                 "generate without an assistant, or use a query-independent method"
             )
-        check_cache(kwargs.get("past_key_values"))
+        check_cache(cache_of(kwargs))
         with announced(kwargs):
             return generate(*args, **kwargs)
 

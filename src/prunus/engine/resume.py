@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prunus.engine.cache import PrunedLayer
+from prunus.engine.calls import cache_of
 from prunus.engine.masks import causal_mask
 
 
@@ -17,7 +18,7 @@ class Resume:
 
     def __init__(self, kwargs: dict[str, Any], backend: str) -> None:
         self.backend = backend
-        self.cache = kwargs["past_key_values"]
+        self.cache = cache_of(kwargs)
         self.embeds: Tensor = kwargs["inputs_embeds"]
         self.queries = self.embeds.shape[1]
         mask = kwargs.get("attention_mask")
