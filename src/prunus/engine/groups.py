@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.families.tower import Frames
 from prunus.merging import Merging
 
@@ -79,15 +80,15 @@ class Group:
         self._steps: list[tuple[int, Tensor, Tensor]] = []
 
     def check(self, name: str, blocks: int) -> None:
-        """Raise ValueError unless the numbers of removals can be carried out."""
+        """Raise PrunusError unless the numbers of removals can be carried out."""
         left = self.frames.grid.size
         if len(self.removals) != blocks:
-            raise ValueError(
+            raise PrunusError(
                 f"{name}.merges gave {len(self.removals)} numbers for {blocks} blocks of the tower"
             )
         for block, count in enumerate(self.removals):
             if not 0 <= count < left:
-                raise ValueError(f"{name}: block {block} cannot remove {count} of {left} tokens")
+                raise PrunusError(f"{name}: block {block} cannot remove {count} of {left} tokens")
             left -= count
 
     def nothing(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,13 +101,13 @@ class Group:
         share ``[G, r]`` of the merged token that each source makes up.
 
         Raises:
-            ValueError: indices of another shape than was asked for.
+            PrunusError: indices of another shape than was asked for.
         """
         groups, tokens = self.present.shape
         wanted = (groups, self.removals[block])
         for given in (chosen.source, chosen.destination):
             if given.shape != wanted:
-                raise ValueError(f"a merge of shape {tuple(given.shape)}, expected {wanted}")
+                raise PrunusError(f"a merge of shape {tuple(given.shape)}, expected {wanted}")
         source = chosen.source.to(self.present.device)
         destination = chosen.destination.to(self.present.device)
         stays = torch.ones_like(self.present, dtype=torch.bool).scatter(1, source, False)
