@@ -20,7 +20,7 @@ from prunus.engine.groups import Group, Reduced
 from prunus.engine.hooks import after, before
 from prunus.engine.prefill import Prefill
 from prunus.engine.rows import Merge, merge_rows, rows_of, token_rows
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family
 from prunus.families.tower import Tower
 from prunus.grid import Grid
@@ -158,6 +158,11 @@ class TowerPass:
         Raises:
             PrunusError: the method's answer was no merge.
         """
+        if any(group.pending for group in self.groups):
+            raise PrunusStateError(
+                f"{self.method.name} was to merge in the vision tower, whose blocks ran without "
+                "prunus' hooks: if the tower was compiled before, call torch._dynamo.reset()"
+            )
         if not all(bool(group.sound) for group in self.groups):
             raise PrunusError(
                 f"{self.method.name}.merge named a source twice, or a destination that is a source"
@@ -208,8 +213,8 @@ class TowerPass:
     def _sizes(self, device: torch.device) -> Tensor:
         """Float32, one per row that is left: how many original tokens it stands for."""
         if self._rows is None:
-            return torch.ones(self._inside.length, device=device)
-        sizes = torch.ones(len(self._rows), device=self._rows.device)
+            return torch.ones(self._inside.length, dtype=torch.float32, device=device)
+        sizes = torch.ones(len(self._rows), dtype=torch.float32, device=self._rows.device)
         for number, group in enumerate(self.groups):
             rows = token_rows(self._inside, self.present, number)
             sizes[rows] = group.sizes[..., None].expand(rows.shape)

@@ -36,7 +36,7 @@ from prunus.engine.refuse import (
 from prunus.engine.resume import Resume
 from prunus.engine.tap import Tap
 from prunus.errors import PrunusError, PrunusStateError
-from prunus.families import Family
+from prunus.families import Family, attention_modules
 
 
 class Engine:
@@ -91,6 +91,9 @@ class Engine:
             self._tap.attach(self)
         before(self, family.language_model, self._before)
         loans: dict[Any, Any] = {}
+        if self._encoder is not None or self._tap is not None:
+            for attention in attention_modules(family.tower):
+                lend(self, attention, None, loans)
         for number, layer in enumerate(family.layers):
             before(self, layer, self._layer_hook(number))
             wanted = number in plan.looked or number in plan.edits

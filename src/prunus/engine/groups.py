@@ -71,13 +71,18 @@ class Group:
         self.frames, self.removals = frames, list(removals)
         count, tokens = len(frames.members), frames.grid.size
         self.present = torch.arange(tokens, device=device).repeat(count, 1)
-        self.sizes = torch.ones(count, tokens, device=device)
+        self.sizes = torch.ones(count, tokens, dtype=torch.float32, device=device)
         self.carry: Tensor | None = None
         self.scores: Tensor | None = None
         self.by_size = True
         self.sound = torch.ones((), dtype=torch.bool, device=device)
         self._into = self.present.clone()
         self._steps: list[tuple[int, Tensor, Tensor]] = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether some block did not merge what it was to."""
+        return sum(1 for count in self.removals if count) != len(self._steps)
 
     def check(self, name: str, blocks: int) -> None:
         """Raise PrunusError unless the numbers of removals can be carried out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -21,18 +22,25 @@ _FLAGS = (
 class Hook:
     """A hook that knows whose it is.
 
+    There is one for each place on a module, for as long as the module lives: what
+    ``torch.compile`` made while one engine was at work calls the same hook again when another is,
+    and a hook without an owner does nothing. In a graph it runs as plain Python.
+
     A copy of a module (``copy.deepcopy``, ``pickle``) is a model of its own, which nobody prunes:
-    there the hook does nothing but take itself out. Inside ``torch.compile`` it runs as plain
-    Python between two graphs.
+    there the hook does nothing but take itself out.
     """
 
-    def __init__(self, owner: object, function: Callable[..., Any]) -> None:
-        self.owner: object | None = owner
-        self.number = -1
-        self._function: Callable[..., Any] = torch.compiler.disable(function)
+    def __init__(self, number: int, function: Callable[..., Any] | None = None) -> None:
+        self.number = number
+        self.owner: object | None = None
+        self.function = function
 
     def __call__(self, *args: Any) -> Any:
-        return self._function(*args)
+        return _outside(self, *args)
+
+    def let_go(self) -> None:
+        """Do nothing from now on."""
+        self.owner = self.function = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
         return _inert(self.number)
@@ -41,23 +49,32 @@ class Hook:
         return _inert, (self.number,)
 
 
+def _run(hook: Hook, *args: Any) -> Any:
+    return None if hook.function is None else hook.function(*args)
+
+
+_outside: Callable[..., Any] = torch.compiler.disable(_run)
+
+
 def _inert(number: int) -> Hook:
     # The flags of an unpickled module name this number: torch must not give it away again.
     RemovableHandle.next_id = max(RemovableHandle.next_id, number + 1)
-    return Hook(None, _leave)
+    return Hook(number, _leave)
 
 
 def _leave(module: nn.Module, *args: Any) -> None:
     _remove(module, None)
 
 
-def before(
-    owner: object, module: nn.Module, function: Callable[..., Any], first: bool = False
-) -> None:
+_places: weakref.WeakKeyDictionary[nn.Module, dict[tuple[str, int], Hook]]
+_places = weakref.WeakKeyDictionary()
+
+
+def before(owner: object, module: nn.Module, function: Callable[..., Any]) -> None:
     """``function(module, args, kwargs)`` runs before ``module`` and may replace both."""
-    hook = Hook(owner, function)
-    handle = module.register_forward_pre_hook(hook, prepend=first, with_kwargs=True)
-    hook.number = handle.id
+    hook = _take(owner, module, "_forward_pre_hooks", function)
+    module._forward_pre_hooks_with_kwargs[hook.number] = True
+    module._forward_pre_hooks[hook.number] = hook
 
 
 def after(
@@ -65,9 +82,23 @@ def after(
 ) -> None:
     """``function(module, args, kwargs, output)`` runs behind ``module`` and may replace its output;
     with ``always`` also where it raised (``output`` is then None)."""
-    hook = Hook(owner, function)
-    handle = module.register_forward_hook(hook, with_kwargs=True, always_call=always)
-    hook.number = handle.id
+    hook = _take(owner, module, "_forward_hooks", function)
+    module._forward_hooks_with_kwargs[hook.number] = True
+    if always:
+        module._forward_hooks_always_called[hook.number] = True
+    module._forward_hooks[hook.number] = hook
+
+
+def _take(owner: object, module: nn.Module, kind: str, function: Callable[..., Any]) -> Hook:
+    """The hook of the next place on ``module``, for ``owner``."""
+    there = [hook for hook in getattr(module, kind).values() if isinstance(hook, Hook)]
+    places = _places.setdefault(module, {})
+    place = (kind, len([hook for hook in there if hook.owner is owner]))
+    if place not in places:  # a handle is how torch gives out numbers
+        places[place] = Hook(RemovableHandle(getattr(module, kind)).id)
+    hook = places[place]
+    hook.owner, hook.function = owner, function
+    return hook
 
 
 def sweep(model: nn.Module, owner: object) -> None:
@@ -91,4 +122,5 @@ def _remove(module: nn.Module, owner: object | None) -> None:
         for number in own:
             for flags in _FLAGS:
                 getattr(module, flags).pop(number, None)
-            del hooks[number]  # last: as long as it stands there, a second sweep finds it
+            # Last: as long as it stands there, a second sweep finds it.
+            hooks.pop(number).let_go()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ _FAMILIES: dict[str, type[Family]] = {}
 _LAYERS = ("layers", "h")
 _PIXELS = "pixel_values"
 _FEATURES = ("mm_encoder_outputs",)
+_ATTENTION = re.compile("attention|attn", re.IGNORECASE)
 _PROBES = 64  # numbers of a weight in a model's fingerprint
 
 
@@ -84,11 +86,7 @@ class Family(ABC):
     def attention(self, number: int) -> list[Any]:
         """The modules in decoder layer ``number`` that look up an attention function by their
         configuration."""
-        return [
-            module
-            for module in self.layers[number].modules()
-            if "config" in module.__dict__ and _is_attention(type(module).__name__)
-        ]
+        return attention_modules(self.layers[number])
 
     @property
     def text_config(self) -> Any:
@@ -181,9 +179,14 @@ class Family(ABC):
         return (embeds == vector.to(embeds)).all(-1)
 
 
-def _is_attention(name: str) -> bool:
-    """By the name of its class: transformers has no base class of attention modules."""
-    return "attention" in name.lower() or "attn" in name.lower()
+def attention_modules(inside: nn.Module) -> list[Any]:
+    """Modules in ``inside`` that look up an attention function by their configuration; told by the
+    names of their classes, because transformers has no base class for them."""
+    return [
+        module
+        for module in inside.modules()
+        if "config" in module.__dict__ and _ATTENTION.search(type(module).__name__)
+    ]
 
 
 def unwrap(model: Any) -> Any:
