@@ -10,24 +10,28 @@ from prunus.schedule import SCHEDULES, least, removals, shares
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(("blocks", "start"), [(23, 0), (23, 1), (26, 1), (8, 1), (3, 2)])
 @pytest.mark.parametrize("original", [576, 729, 17, 1])
+@pytest.mark.parametrize("larger", [True, False])
 def test_every_reachable_budget_is_exact(
-    schedule: str, blocks: int, start: int, original: int
+    schedule: str, blocks: int, start: int, original: int, larger: bool
 ) -> None:
     weights = shares(schedule, blocks, start, None, 1.0)  # type: ignore[arg-type]
     merging = sum(weight > 0 for weight in weights)
-    lowest = least(original, merging)
+    lowest = original
+    for _ in range(merging):  # a single token is left alone
+        lowest = max(1, lowest // 2 if larger else (lowest + 1) // 2)
+    assert least(original, merging, larger) == lowest
     for budget in range(lowest, original + 1):
-        counts = removals(original, budget, weights)
+        counts = removals(original, budget, weights, larger)
         assert len(counts) == blocks and sum(counts) == original - budget
         left = original
         for count, weight in zip(counts, weights, strict=True):
-            # A bipartite merge removes at most the larger half, and only where it may.
-            assert 0 <= count <= (left + 1) // 2 and (weight > 0 or count == 0)
+            # A bipartite merge removes at most one half, and only where it may.
+            assert 0 <= count <= (left + larger) // 2 and (weight > 0 or count == 0)
             left -= count
             assert left >= 1
     for budget in range(1, lowest):
         with pytest.raises(ValueError, match=f"the least is {lowest} "):
-            removals(original, budget, weights)
+            removals(original, budget, weights, larger)
 
 
 def at(original: int, budget: int, blocks: int, start: int) -> list[int]:

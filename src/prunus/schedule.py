@@ -10,10 +10,10 @@ Schedule = Literal["skip", "mean", "first", "last", "increasing", "decreasing"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
 
-def least(original: int, merging: int) -> int:
+def least(original: int, merging: int, larger: bool = True) -> int:
     """Fewest tokens that ``merging`` bipartite merges can leave: each at most halves them, and of
-    an odd number the larger half can go."""
-    return max(1, original >> merging)
+    an odd number the ``larger`` half can go, or only the smaller one."""
+    return max(1, original >> merging if larger else -(-original >> merging))
 
 
 def shares(
@@ -45,14 +45,17 @@ def shares(
     return [0.0] * (blocks - count) + own
 
 
-def removals(original: int, budget: int, weights: Sequence[float]) -> list[int]:
+def removals(
+    original: int, budget: int, weights: Sequence[float], larger: bool = True
+) -> list[int]:
     """Tokens that each block removes of ``original``, in proportion to ``weights`` wherever that
     is possible, so that ``budget`` are left.
 
-    A bipartite merge removes at most half of the tokens (rounded up), which the last blocks cannot
-    always do in proportion. Solved from the last block backwards: one that would have to remove
-    more than the tokens it leaves removes that many, and the earlier ones share the rest. Rounding
-    leaves the larger numbers to the earlier blocks, which makes the tower cheaper.
+    A bipartite merge removes at most half of the tokens (rounded up where the ``larger`` half can
+    go, else down), which the last blocks cannot always do in proportion. Solved from the last block
+    backwards: one that would have to remove more than the tokens it leaves removes that many, and
+    the earlier ones share the rest. Rounding leaves the larger numbers to the earlier blocks, which
+    makes the tower cheaper.
 
     Raises:
         ValueError: more than ``merging`` halvings would be needed; names the least reachable.
@@ -61,11 +64,11 @@ def removals(original: int, budget: int, weights: Sequence[float]) -> list[int]:
     result = [0] * len(weights)
     if budget >= original:
         return result
-    if budget < least(original, len(merging)):
+    if budget < least(original, len(merging), larger):
         raise ValueError(
             f"{budget} of {original} visual tokens cannot be reached by merging in {len(merging)} "
             f"blocks of the vision tower, each of which at most halves them: the least is "
-            f"{least(original, len(merging))} (or merge in more blocks)"
+            f"{least(original, len(merging), larger)} (or merge in more blocks)"
         )
     counts, left = [budget], original - budget
     for place in range(len(merging) - 1, -1, -1):
@@ -78,6 +81,6 @@ def removals(original: int, budget: int, weights: Sequence[float]) -> list[int]:
     counts[0] = original
     for place, number in enumerate(merging):
         # Only binds where the earliest blocks were left with more than they can remove.
-        counts[place + 1] = max(counts[place + 1], counts[place] // 2)
+        counts[place + 1] = max(counts[place + 1], least(counts[place], 1, larger))
         result[number] = counts[place] - counts[place + 1]
     return result

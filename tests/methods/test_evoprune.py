@@ -66,13 +66,56 @@ def run_on(case: Case, method: Any, inputs: dict[str, Tensor]) -> tuple[Any, Ten
 # -- sanity 1: plain ToMe, and every other part of the score, by a reading with loops --------------
 
 
-def tome(metric: Tensor, removed: int) -> tuple[list[int], list[int]]:
-    """Bipartite soft matching as ToMe describes it: places of sources and destinations."""
-    metric = metric / metric.norm(dim=-1, keepdim=True)
-    a, b = metric[::2], metric[1::2]
-    best, partner = (a @ b.T).max(dim=1)
-    order = sorted(range(len(a)), key=lambda i: (-float(best[i]), i))[:removed]
-    return [2 * i for i in order], [2 * int(partner[i]) + 1 for i in order]
+def bipartite_soft_matching(
+    metric: Tensor, removed: int, class_token: bool
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """ToMe's matching (arXiv 2210.09461), row by row: rows of ``metric [S, d]`` alternate between A
+    and B from row 0 on, which is CLS where there is one.
+
+    Returns:
+        Pairs of rows (from A into B), and all rows that are left in ToMe's order: unmerged ones of
+        A as its argsort has them (sorted if CLS must come first), then B.
+    """
+    assert removed <= (len(metric) - class_token) // 2
+    a, b = list(range(0, len(metric), 2)), list(range(1, len(metric), 2))
+    edges = []
+    for row in a:
+        best = max(
+            b,
+            key=lambda other: (
+                float(torch.cosine_similarity(metric[row], metric[other], 0)),
+                -other,
+            ),
+        )
+        similar = float(torch.cosine_similarity(metric[row], metric[best], 0))
+        edges.append((-math.inf if class_token and row == 0 else similar, row, best))
+    edges.sort(key=lambda edge: (-edge[0], edge[1]))
+    unmerged = [row for _, row, _ in edges[removed:]]
+    if class_token:
+        unmerged.sort()
+    return [(row, best) for _, row, best in edges[:removed]], unmerged + b
+
+
+def tome(counts: list[int], class_token: bool) -> Callable[[Seen], Pairs | None]:
+    """ToMe from block to block: the line of tokens (original indices; -1 for CLS) is what the block
+    before left."""
+    line: list[int] = []
+
+    def choose(seen: Seen) -> Pairs | None:
+        line[:] = line or [-1] * class_token + seen.order
+        assert sorted(line)[class_token:] == seen.order
+        if not counts[seen.block]:
+            return None
+        metric = dict(zip(seen.order, seen.keys, strict=True))
+        metric[-1] = torch.ones(seen.keys.shape[1])  # CLS, whatever its key: it is never merged
+        rows = torch.stack([metric[index] for index in line])
+        pairs, left = bipartite_soft_matching(rows, counts[seen.block], class_token)
+        chosen = [line[row] for row, _ in pairs], [line[row] for _, row in pairs]
+        line[:] = [line[row] for row in left]
+        assert not class_token or line[0] == -1
+        return chosen
+
+    return choose
 
 
 def literal(method: EvoPrune, counts: list[int]) -> Callable[[Seen], Pairs | None]:
@@ -98,9 +141,11 @@ def literal(method: EvoPrune, counts: list[int]) -> Callable[[Seen], Pairs | Non
             ranked = sorted(at, key=lambda index: (-float(seen.received[at[index]]), index))
             protected = set(ranked[:spared])
         found = []
-        for i in order[::2]:
+        halves = order[::2], order[1::2]
+        giving, taking = halves if method.parity == "tokens" else halves[::-1]
+        for i in giving:
             pairs = []
-            for place, j in enumerate(order[1::2]):
+            for place, j in enumerate(taking):
                 score = (1 + float(metric[at[i]] @ metric[at[j]])) / 2
                 score *= math.exp(-method.diversity * (lone[i] + lone[j]))
                 if i in protected or j in protected:
@@ -109,8 +154,10 @@ def literal(method: EvoPrune, counts: list[int]) -> Callable[[Seen], Pairs | Non
             found.append((max(pairs), i))
         found.sort(key=lambda pair: -pair[0][0])
         chosen = [(i, pair[2]) for pair, i in found[:removed]]
-        gone = {i for i, _ in chosen}
-        line[:] = [i for i in order[::2] if i not in gone] + order[1::2]
+        unmerged = [i for _, i in found[removed:]]
+        if method.parity == "cls":
+            unmerged.sort(key=giving.index)
+        line[:] = unmerged + taking
         return [i for i, _ in chosen], [j for _, j in chosen]
 
     return choose
@@ -123,6 +170,8 @@ VARIANTS = {
     "no-diversity": EvoPrune(keep=9, diversity=0.0),
     "hidden": EvoPrune(keep=9, metric="hidden", tau=0.6, neighbours=3, diversity=2.0),
     "appended": EvoPrune(keep=5, order="append", schedule="mean"),
+    "appended-cls": EvoPrune(keep=5, order="append", parity="cls", schedule="mean", start=0),
+    "slot-cls": EvoPrune(keep=7, parity="cls", diversity=0.5),
     "proportional": EvoPrune(keep=7, proportional=True, by_size=False, start=0),
     "protected": EvoPrune(keep=10, protect=1.0, start=2),
     "infeasible-equal-steps": EvoPrune(keep=5),
@@ -161,31 +210,74 @@ def test_chooses_and_merges_as_the_literal_reading_does(kind: str, name: str) ->
         assert {index: into.count(index) for index in kept} == history[-1]
 
 
-def test_without_diversity_and_protection_it_is_tome() -> None:
-    """The pairs of a reference ToMe with the skip schedule, at every block (sanity 1)."""
-    case, inputs = deep(), prompt(1)
-    method = EvoPrune(keep=9, diversity=0.0, protect=0.0)
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+@pytest.mark.parametrize("class_token", [False, True])
+@pytest.mark.parametrize(("keep", "schedule"), [(9, "skip"), (3, "mean"), (13, "decreasing")])
+def test_without_diversity_and_protection_it_is_tome(
+    kind: str, class_token: bool, keep: int, schedule: Any
+) -> None:
+    """The pairs of a reference ToMe at every block (sanity 1). A CLS token changes who is paired in
+    the first block already, and the order of the unmerged in the next."""
+    case, inputs = deep(kind), prompt(1)
+    method = EvoPrune(
+        keep=keep,
+        schedule=schedule,
+        start=0,
+        diversity=0.0,
+        protect=0.0,
+        order="append",
+        parity="cls" if class_token else "tokens",
+    )
     run, features = run_on(case, method, inputs)
-    counts = method.merges(6, 36)
+    counts = list(method.merges(6, 36))
     chosen: list[tuple[int, list[int], list[int]]] = []
+    reference = tome(counts, class_token)
 
     def choose(seen: Seen) -> Pairs | None:
-        if not counts[seen.block]:
-            return None
-        places = tome(seen.keys, counts[seen.block])
-        source, destination = ([seen.order[place] for place in half] for half in places)
-        chosen.append((seen.block, source, destination))
-        return source, destination
+        pairs = reference(seen)
+        if pairs is not None:
+            chosen.append((seen.block, *pairs))
+        return pairs
 
     with torch.no_grad():
         tokens, _ = merged_tower(case.model, inputs["pixel_values"], choose)
-    assert len(chosen) == 3
+    assert len(chosen) == len(run.trace[0].steps[0][0]) >= 3
     for (block, source, destination), step in zip(chosen, run.trace[0].steps[0][0], strict=True):
         ours = dict(zip(step[1].tolist(), step[2].tolist(), strict=True))
         assert block == step[0] and ours == dict(zip(source, destination, strict=True))
     for index in run.trace[0].kept[0][0].tolist():
         wanted = case.model.model.multi_modal_projector(tokens[index])
         assert float((features[0, index] - wanted).detach().abs().max()) < 1e-5
+
+
+def test_the_reference_gives_the_published_example() -> None:
+    """CLS, (1,0), (1,.1), (0,1), (.9,.2): one merge leaves CLS, row 4, then rows 1 and 3."""
+    rows = torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.9, 0.2]])
+    assert bipartite_soft_matching(rows, 1, True) == ([(2, 1)], [0, 4, 1, 3])
+
+
+def test_orders_and_parities_differ() -> None:
+    """Four lines of tokens, four choices: none of the options is without effect."""
+    case, inputs = deep(), prompt(1)
+    found = set()
+    for order in ("slot", "append"):
+        for parity in ("tokens", "cls"):
+            method = EvoPrune(keep=5, schedule="mean", order=order, parity=parity)  # type: ignore[arg-type]
+            run, _ = run_on(case, method, inputs)
+            found.add(tuple(run.trace[0].merged_into[0][0].tolist()))
+    assert len(found) == 4
+
+
+def test_with_cls_the_smaller_half_can_go() -> None:
+    """Of 9 tokens and CLS, rows 2, 4, 6 and 8 give: four, where five of nine tokens alone give."""
+    for keep, lowest in ((4, "tokens"), (5, "cls")):
+        assert sum(EvoPrune(keep=keep, parity=lowest).merges(2, 9)) == 9 - keep  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="4 of 9 visual tokens cannot be reached.*least is 5 "):
+        EvoPrune(keep=4, parity="cls").merges(2, 9)
+    case, inputs = deep(), prompt(1)
+    for keep in (1, 2, 3):  # 36, 18, 9, 5, 3, 2, 1 if every block takes all it can
+        run, _ = run_on(case, EvoPrune(keep=keep, schedule="mean", start=0, parity="cls"), inputs)
+        assert len(run.trace[0].kept[0][0]) == keep
 
 
 # -- sanity 2 to 6 ---------------------------------------------------------------------------------
@@ -296,8 +388,8 @@ def test_keeping_everything_is_the_native_tower(case: Case) -> None:
     with prunus.prune(case.model, EvoPrune(keep=1.0)) as run, torch.no_grad():
         found = case.model(**inputs)
     assert torch.equal(found.logits, expected.logits)
-    ours, theirs = (torch.stack(list(out.image_hidden_states)) for out in (found, expected))
-    assert torch.equal(ours, theirs)
+    for ours, theirs in zip(found.image_hidden_states, expected.image_hidden_states, strict=True):
+        assert torch.equal(ours, theirs)
     assert run.trace[0].merged_into[0][0].tolist() == list(range(TOKENS))
     assert run.trace[0].steps == [[[]]] and not run.report()["pruned"]
 
@@ -449,6 +541,7 @@ def test_gradients_reach_pixels_through_merged_tokens(llava: Case) -> None:
         ({"schedule": "linear"}, "schedule='linear': choose skip or mean"),
         ({"metric": "value"}, "choose key or hidden"),
         ({"order": "random"}, "choose slot or append"),
+        ({"parity": "odd"}, "choose tokens or cls"),
         ({"start": -1}, "start=-1"),
         ({"neighbours": 0}, "neighbours=0"),
         ({"some": 0}, "some=0"),

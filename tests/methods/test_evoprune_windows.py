@@ -23,6 +23,7 @@ VARIANTS = {
     "tome": EvoPrune(keep=6, diversity=0.0, protect=0.0),
     "hidden": EvoPrune(keep=7, metric="hidden", tau=0.6, neighbours=3, diversity=2.0, start=0),
     "appended": EvoPrune(keep=3, order="append", schedule="mean", start=0),
+    "appended-cls": EvoPrune(keep=3, order="append", parity="cls", schedule="mean", start=0),
     "pairs": EvoPrune(keep=4, by_size=False, schedule="mean", start=0),
     "protected": EvoPrune(keep=7, protect=1.0, start=0),
     "down-to-one": EvoPrune(keep=1, schedule="mean", start=0),

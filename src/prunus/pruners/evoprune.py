@@ -28,7 +28,15 @@ class EvoPrune(Method):
     odd one by ``similarity * exp(-diversity * (d_i + d_j))``, where d is how alone a token is among
     its nearest neighbours, and the best pairs merge. The quarter of tokens that receive most
     attention is protected. ``keep`` counts tokens per image, or per frame of a video, and is met
-    exactly. ``diversity=0, protect=0`` is plain ToMe with EvoPrune's schedule.
+    exactly. ``diversity=0, protect=0`` is ToMe's matching with EvoPrune's schedule.
+
+    Tokens alternate in the order of their own places (``order="slot"``), or as ToMe lines them up
+    (``"append"``): the tokens that found no pair, by falling score, then those that others went
+    into. ToMe's line begins with the CLS token where there is one. ``parity="cls"`` counts it: the
+    places of givers and takers change over, and tokens without a pair keep their order (ToMe sorts
+    them, so that CLS stays in front); of an odd number the smaller half can go. So ToMe itself is
+    ``order="append"``, with ``parity="cls"`` on a tower with a CLS token (CLIP). The language model
+    reads survivors at their own places, whatever the order in the tower.
 
     What the paper leaves open is a parameter; `docs/evoprune.md` lists the choices.
     """
@@ -65,7 +73,10 @@ class EvoPrune(Method):
         default=True, metadata={"help": "merge to the mean of original tokens, or of the pair"}
     )
     order: Literal["slot", "append"] = field(
-        default="slot", metadata={"help": "of survivors: their own places, or as ToMe appends them"}
+        default="slot", metadata={"help": "in which tokens alternate: their own | as in ToMe"}
+    )
+    parity: Literal["tokens", "cls"] = field(
+        default="tokens", metadata={"help": "what alternates: tokens | CLS and tokens, as in ToMe"}
     )
 
     def __post_init__(self) -> None:
@@ -74,6 +85,7 @@ class EvoPrune(Method):
             ("schedule", SCHEDULES),
             ("metric", ("key", "hidden")),
             ("order", ("slot", "append")),
+            ("parity", ("tokens", "cls")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r}: choose {' or '.join(choices)}")
@@ -109,7 +121,8 @@ class EvoPrune(Method):
 
     def merges(self, blocks: int, original: int) -> Sequence[int]:
         weights = shares(self.schedule, blocks, self.start, self.some, self.growth)
-        return removals(original, resolve_keep(self.keep, original), weights)
+        budget = resolve_keep(self.keep, original)
+        return removals(original, budget, weights, larger=self.parity == "tokens")
 
     def merge(self, view: TowerView) -> Merging:
         vectors = unit(view.keys if self.metric == "key" else view.states)
@@ -117,13 +130,15 @@ class EvoPrune(Method):
         places = torch.arange(tokens, device=vectors.device).expand(groups, tokens)
         if view.carry is not None:
             places = view.carry.argsort(dim=1)
-        even, odd = places[:, ::2], places[:, 1::2]
-        macs = float(even.shape[1] * odd.shape[1] * width)
+        giving, taking = places[:, ::2], places[:, 1::2]
+        if self.parity == "cls":  # which has the first place, and is never merged
+            giving, taking = taking, giving
+        macs = float(giving.shape[1] * taking.shape[1] * width)
 
         weights = barred = received = None
         if self.diversity > 0:
             weight = torch.exp(-self.diversity * diversity(vectors, self.neighbours, self.tau))
-            weights = weight.gather(1, even), weight.gather(1, odd)
+            weights = weight.gather(1, giving), weight.gather(1, taking)
             macs += float(tokens * tokens * width)
         # Enough must stay free for the pairs that are to merge.
         count = math.floor(min(self.protect * tokens, tokens - 2 * view.count))
@@ -131,12 +146,20 @@ class EvoPrune(Method):
             received = view.received
             spared = torch.zeros_like(received, dtype=torch.bool)
             spared.scatter_(1, stable_topk(received, max(0, count)), True)
-            barred = spared.gather(1, even), spared.gather(1, odd)
+            barred = spared.gather(1, giving), spared.gather(1, taking)
 
-        scores, partner = best_partners(_rows(vectors, even), _rows(vectors, odd), weights, barred)
+        scores, partner = best_partners(
+            _rows(vectors, giving), _rows(vectors, taking), weights, barred
+        )
         best = stable_topk(scores, view.count)
-        carry = _appended(even, odd, best) if self.order == "append" else None
-        source, destination = even.gather(1, best), odd.gather(1, partner.gather(1, best))
+        source, destination = giving.gather(1, best), taking.gather(1, partner.gather(1, best))
+        carry = None
+        if self.order == "append":
+            order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, view.count :]
+            if self.parity == "cls":
+                order = order.sort(1).values
+            line = torch.cat([giving.gather(1, order), taking], dim=1)
+            carry = _places(line, tokens)
         return Merging(source, destination, self.by_size, received, carry, macs)
 
 
@@ -145,12 +168,10 @@ def _rows(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
 
 
-def _appended(even: Tensor, odd: Tensor, best: Tensor) -> Tensor:
-    """``[G, T]``: places of the tokens as ToMe leaves them, those of ``even`` that stay and then
-    all of ``odd``; what stands at the places of merged tokens means nothing."""
-    stays = torch.ones_like(even, dtype=torch.bool).scatter(1, best, False)
-    ahead = stays.long().cumsum(1) - 1
-    behind = even.shape[1] - best.shape[1] + torch.arange(odd.shape[1], device=odd.device)
-    places = torch.zeros(even.shape[0], even.shape[1] + odd.shape[1], dtype=torch.long)
-    places = places.to(even.device).scatter(1, even, ahead)
-    return places.scatter(1, odd, behind.expand_as(odd))
+def _places(line: Tensor, tokens: int) -> Tensor:
+    """``[G, tokens]``: for every token in ``line [G, T]`` its place there; what stands for the
+    others, which were merged, means nothing."""
+    ranks = torch.arange(line.shape[1], device=line.device).expand_as(line)
+    return torch.zeros(len(line), tokens, dtype=torch.long, device=line.device).scatter(
+        1, line, ranks
+    )

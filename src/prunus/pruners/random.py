@@ -37,5 +37,5 @@ class Random(Method):
     def score(self, stage: int, view: View) -> Tensor:
         groups, count = view.present.shape
         source = torch.Generator().manual_seed(self.seed)
-        scores = torch.rand(count, generator=source).to(view.present.device)
+        scores = torch.rand(count, generator=source, dtype=torch.float32).to(view.present.device)
         return scores.expand(groups, count)

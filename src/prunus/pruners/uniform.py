@@ -11,6 +11,7 @@ from torch import Tensor
 
 from prunus.budget import Keep, check_keep
 from prunus.method import Cut, Method
+from prunus.signals.topk import first_best
 from prunus.view import View
 
 PATTERNS = ("lattice", "stride")
@@ -21,10 +22,12 @@ class Uniform(Method):
     """Keep exactly ``keep`` tokens, spread evenly over the image. One of the three controls every
     comparison needs.
 
-    ``stride`` is what the literature calls uniform, equal distances along the row-major order:
-    ``floor((i + 1/2) * N / keep)``. Where the distance divides the width it keeps whole columns
-    (192 of 24x24 tokens: every third), which is not even at all; ``lattice``, the default, is even
-    in both directions for every budget, and so the harder control to beat.
+    ``stride`` is what the literature calls uniform, equal distances along the row-major order of
+    the N tokens that are there: ``floor((i + 1/2) * N / keep)``. Where the distance divides the
+    width it keeps whole columns (192 of 24x24 tokens: every third), which is not even at all;
+    ``lattice``, the default, is even in both directions for every budget, and so the harder control
+    to beat. Behind a method that drops or merges, it keeps what is left of its lattice and fills
+    the holes (:func:`lattice_among`).
     """
 
     name = "uniform"
@@ -48,15 +51,14 @@ class Uniform(Method):
         return [Cut(self.layer)]
 
     def score(self, stage: int, view: View) -> Tensor:
-        groups, count = view.present.shape
-        keep = min(self.budget(stage, view.grid.size), count)
+        present, grid = view.present, view.grid
+        groups, count = present.shape
+        keep = min(self.budget(stage, grid.size), count)
         if self.pattern == "lattice":
-            chosen = lattice(keep, view.grid.frames * view.grid.rows, view.grid.cols)
-        else:
-            chosen = (2 * torch.arange(keep) + 1) * count // (2 * keep)
-        scores = torch.zeros(count, device=view.present.device)
-        scores[chosen.to(scores.device)] = 1.0
-        return scores.expand(groups, count)
+            return lattice_among(present, keep, grid.frames * grid.rows, grid.cols).float()
+        places = (2 * torch.arange(keep, device=present.device) + 1) * count // (2 * keep)
+        scores = torch.zeros(count, dtype=torch.float32, device=present.device)
+        return scores.index_fill(0, places, 1.0).expand(groups, count)
 
 
 def lattice(keep: int, rows: int, cols: int) -> Tensor:
@@ -70,3 +72,46 @@ def lattice(keep: int, rows: int, cols: int) -> Tensor:
         start = (2 * line + 1) * rows // (2 * lines) * cols
         points.append(start + (2 * torch.arange(along) + 1) * cols // (2 * along))
     return torch.cat(points)
+
+
+def lattice_among(present: Tensor, keep: int, rows: int, cols: int) -> Tensor:
+    """Bool ``[G, n]``: ``keep`` of the tokens that are left of a grid, spread evenly over it.
+
+    Points of :func:`lattice` that are still there are taken; where none of them is, the token
+    nearest to the first of them. What the lattice lost is made up for where its holes are largest:
+    by the token farthest from all that are taken (straight distance on the grid). Of several, the
+    one farthest from those that were filled in takes precedence, so that these spread as well; then
+    the one of the lowest index.
+
+    Args:
+        present: int64 ``[G, n]``, ascending row-major indices of what is left, ``n >= keep``.
+    """
+    points = lattice(keep, rows, cols)
+    taken = torch.isin(present, points.to(present.device))
+    if bool((taken.sum(1) == keep).all()):
+        return taken
+    row, col, far = present // cols, present % cols, rows**2 + cols**2
+
+    def distance(y: Tensor | int, x: Tensor | int) -> Tensor:
+        return (row - y) ** 2 + (col - x) ** 2
+
+    def one(place: Tensor) -> Tensor:
+        return torch.zeros_like(taken).scatter(1, place, True)
+
+    y, x = divmod(int(points[0]), cols)
+    taken = taken | (one(first_best(-distance(y, x))[:, None]) & ~taken.any(1, keepdim=True))
+    # Squared distances to the nearest taken one, and to the nearest that was filled in. Token by
+    # token: memory stays linear in n.
+    nearest, filled = torch.full_like(present, far), torch.full_like(present, far)
+    for place in range(present.shape[1]):
+        at = slice(place, place + 1)
+        own = distance(row[:, at], col[:, at]).masked_fill(~taken[:, at], far)
+        nearest = torch.minimum(nearest, own)
+    missing = keep - taken.sum(1, keepdim=True)
+    for step in range(int(missing.max())):
+        hole = nearest * (far + 1) + filled
+        best = first_best(hole.masked_fill(taken, -1))[:, None]
+        taken = taken | (one(best) & (missing > step))
+        own = distance(row.gather(1, best), col.gather(1, best))
+        nearest, filled = torch.minimum(nearest, own), torch.minimum(filled, own)
+    return taken

@@ -44,5 +44,7 @@ def leave_one_out(
     whole = output.square().sum((1, 2, 3))[:, None]
     # Rounding may leave the squared length of a vanishing rest below zero.
     rest = (whole - 2 * shared + changed).clamp(min=0)
-    cosine = (whole - shared) / (whole.sqrt() * rest.sqrt()).clamp(min=torch.finfo().tiny)
+    cosine = (whole - shared) / (whole.sqrt() * rest.sqrt()).clamp(
+        min=torch.finfo(torch.float32).tiny
+    )
     return cosine, changed.sqrt(), whole[:, 0].sqrt()

@@ -32,6 +32,7 @@ class Selector(nn.Module):
             if stepwise
             else nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, 1))
         )
+        self.float()  # whatever torch's default dtype is
 
     def encode(
         self, features: Tensor, valid: Tensor, text: Tensor, text_valid: Tensor, gate: float = 1.0

@@ -166,7 +166,8 @@ def _unfit(config: SelectorConfig, card: Card, model: Facts) -> str:
             f"it reads features of width {config.visual_width} and words of {config.text_width}, "
             f"this model has {ours[0]} and {ours[1]}"
         )
-    here, there = model.fingerprint(), torch.tensor(card.fingerprint)
+    here = model.fingerprint()
+    there = torch.tensor(card.fingerprint, dtype=torch.float32)
     if here.shape == there.shape:
         scale = there.abs().amax(1, keepdim=True)
         if not bool(((here - there).abs() > _TOLERANCE * scale).any()):

@@ -1,0 +1,60 @@
+"""torch's default dtype is for new tensors of the user: no method may choose by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from prunus import Random
+from prunus.families import family_of
+from prunus.signals.influence import leave_one_out
+from prunus.stepwise.store import load_selector, save_selector
+from tests.conftest import Case
+from tests.selectors import random_selector, selector_for
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_a_random_subset_is_the_same() -> None:
+    """Of 576 random numbers in bfloat16 many are equal, and ties would go to the lower index."""
+    view: Any = type("Seen", (), {"present": torch.arange(576)[None]})()
+    expected = Random().score(0, view)
+    with default_dtype(torch.bfloat16):
+        assert torch.equal(Random().score(0, view), expected)
+
+
+def test_a_vanishing_output_is_no_division_by_zero() -> None:
+    """The only value is zero: its absence changes nothing, and no cosine is NaN."""
+    query, key = torch.ones(1, 2, 1, 4), torch.ones(1, 2, 3, 4)
+    visible = torch.ones(1, 3, dtype=torch.bool)
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        with default_dtype(dtype):
+            cosine, change, whole = leave_one_out(query, key, torch.zeros(1, 2, 3, 4), visible, 0.5)
+        for found in (cosine, change, whole):
+            assert not bool(found.isnan().any()) and found.dtype == torch.float32
+
+
+def test_a_selector_is_loaded_and_made_in_single_precision(case: Case, tmp_path: Any) -> None:
+    """Weights, and the fingerprint of the model that they are for."""
+    family = family_of(case.model)
+    selector, card = selector_for(family)
+    save_selector(tmp_path, selector, card)
+    with default_dtype(torch.bfloat16):
+        again, _ = load_selector(tmp_path, family)
+        fresh = random_selector()
+    assert {weight.dtype for weight in (*again.parameters(), *fresh.parameters())} == {
+        torch.float32
+    }
+    for (name, one), other in zip(selector.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other), name
