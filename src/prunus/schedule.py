@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from prunus.errors import PrunusError
+
 Schedule = Literal["skip", "mean", "first", "last", "increasing", "decreasing"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
@@ -55,14 +57,14 @@ def removals(original: int, budget: int, weights: Sequence[float]) -> list[int]:
     leaves the larger numbers to the earlier blocks, which makes the tower cheaper.
 
     Raises:
-        ValueError: more than ``merging`` halvings would be needed; names the least reachable.
+        PrunusError: more than ``merging`` halvings would be needed; names the least reachable.
     """
     merging = [number for number, weight in enumerate(weights) if weight > 0]
     result = [0] * len(weights)
     if budget >= original:
         return result
     if budget < least(original, len(merging)):
-        raise ValueError(
+        raise PrunusError(
             f"{budget} of {original} visual tokens cannot be reached by merging in {len(merging)} "
             f"blocks of the vision tower, each of which at most halves them: the least is "
             f"{least(original, len(merging))} (or merge in more blocks)"

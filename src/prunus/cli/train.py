@@ -174,7 +174,7 @@ def build_settings(
     Raises:
         BadInput: an unknown field, a value that does not fit, one that is given twice, a control
             without ``keep``.
-        ValueError: settings that contradict each other.
+        PrunusError: settings that contradict each other.
     """
     from prunus.builtin import BUILTIN
     from prunus.cli.params import parse_keep

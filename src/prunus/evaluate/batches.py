@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from prunus.errors import PrunusError
 from prunus.evaluate.cells import Cell
 from prunus.evaluate.data import Clip
 from prunus.families import Family, family_of
@@ -52,11 +53,11 @@ def encode(
     """Encode question ``number`` as the processor wants it, and the processor's other outputs.
 
     Raises:
-        ValueError: a video, and the processor takes none.
+        PrunusError: a video, and the processor takes none.
     """
     if isinstance(seen, Clip):
         if getattr(processor, "video_processor", None) is None:
-            raise ValueError(
+            raise PrunusError(
                 "these questions are about videos, and the model's processor takes none: "
                 "choose a model for videos, e.g. tiny-qwen, or questions about images"
             )

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from prunus.builtin.scenes import Scene, render
 from prunus.builtin.videos import VideoScene
+from prunus.errors import PrunusError
 
 if TYPE_CHECKING:
     from prunus.builtin.evalset import Item
@@ -82,12 +83,12 @@ class EvalSet:
         """The first ``limit`` questions (all of them for None), with all images.
 
         Raises:
-            ValueError: ``limit`` below 1.
+            PrunusError: ``limit`` below 1.
         """
         if limit is None:
             return self
         if limit < 1:
-            raise ValueError(f"limit={limit} leaves no question: give a positive number")
+            raise PrunusError(f"limit={limit} leaves no question: give a positive number")
         return replace(self, queries=self.queries[:limit])
 
 
@@ -99,7 +100,7 @@ def load_builtin_set(name: str = "scenes") -> EvalSet:
             stretched to a size of its own (192 to 288 pixels a side); ``videos``.
 
     Raises:
-        ValueError: an unknown name.
+        PrunusError: an unknown name.
     """
     from prunus.builtin.evalset import load_evalset
     from prunus.builtin.evalset.videos import load_video_evalset
@@ -110,7 +111,7 @@ def load_builtin_set(name: str = "scenes") -> EvalSet:
         return scene_set("built-in scenes", load_evalset())
     if name == "sizes":
         return _stretched(scene_set("built-in scenes at several sizes", load_evalset()))
-    raise ValueError(f"no built-in questions {name!r}: there are {', '.join(BUILTIN_SETS)}")
+    raise PrunusError(f"no built-in questions {name!r}: there are {', '.join(BUILTIN_SETS)}")
 
 
 def builtin_set_for(model: str) -> str:
@@ -178,13 +179,13 @@ def load_file(path: Path) -> EvalSet:
     optionally, ``type`` on each line.
 
     Raises:
-        ValueError: an unreadable file, a line that is no such object, or a missing image; the
+        PrunusError: an unreadable file, a line that is no such object, or a missing image; the
             message names the line.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the questions in {str(path)!r}: {error}") from error
+        raise PrunusError(f"cannot read the questions in {str(path)!r}: {error}") from error
     numbers: dict[Path, int] = {}
     queries = []
     for at, line in enumerate(lines, start=1):
@@ -193,11 +194,11 @@ def load_file(path: Path) -> EvalSet:
         row = _row(line, f"{path.name}, line {at}")
         image = path.parent / row["image"]
         if not image.is_file():
-            raise ValueError(f"{path.name}, line {at}: no such image file: {row['image']!r}")
+            raise PrunusError(f"{path.name}, line {at}: no such image file: {row['image']!r}")
         number = numbers.setdefault(image, len(numbers))
         queries.append(Query(number, row["question"], row["answer"], row.get("type", "all")))
     if not queries:
-        raise ValueError(f"{str(path)!r} holds no questions: write one JSON object per line")
+        raise PrunusError(f"{str(path)!r} holds no questions: write one JSON object per line")
     images = tuple(opener(image) for image in numbers)
     return EvalSet(path.stem, tuple(queries), images, (None,) * len(images), {})
 
@@ -206,11 +207,11 @@ def _row(line: str, place: str) -> dict[str, str]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is no JSON: {error}") from error
+        raise PrunusError(f"{place} is no JSON: {error}") from error
     if not isinstance(row, dict) or any(not isinstance(row.get(key), str) for key in _FIELDS):
-        raise ValueError(f"{place}: expected an object with the texts {', '.join(_FIELDS)}")
+        raise PrunusError(f"{place}: expected an object with the texts {', '.join(_FIELDS)}")
     if not isinstance(row.get("type", ""), str):
-        raise ValueError(f"{place}: the type must be a text")
+        raise PrunusError(f"{place}: the type must be a text")
     return row
 
 
@@ -227,6 +228,6 @@ def opener(path: Path) -> Callable[[], Image.Image]:
                 upright = ImageOps.exif_transpose(image)
                 return upright.convert("RGB")
         except UnidentifiedImageError as error:
-            raise ValueError(f"{str(path)!r} is no image that Pillow can read") from error
+            raise PrunusError(f"{str(path)!r} is no image that Pillow can read") from error
 
     return open_image

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.evaluate.batches import (
     Encoded,
     Prepared,
@@ -106,10 +107,10 @@ def evaluate(
         One outcome per cell, in the order of ``cells``.
 
     Raises:
-        ValueError: no questions, or a ground truth without scenes.
+        PrunusError: no questions, or a ground truth without scenes.
     """
     if not data.queries:
-        raise ValueError("there are no questions to ask")
+        raise PrunusError("there are no questions to ask")
     count = len(data.queries)
     vision = Vision(model)
     # What does not fit is refused before anything is asked.
@@ -197,11 +198,11 @@ def _another(shown: Mapping[int, Prepared], image: int) -> int:
     """The next image whose visual tokens lie as those of ``image`` do.
 
     Raises:
-        ValueError: there is none.
+        PrunusError: there is none.
     """
     alike = [number for number, one in shown.items() if one.grid == shown[image].grid]
     if len(alike) == 1 and len(shown) > 1:
-        raise ValueError(
+        raise PrunusError(
             "other-image shows the model another image of the same size, and an image of this set "
             "is alone with its size: leave other-image out"
         )
@@ -255,7 +256,7 @@ class _Asker:
             grids = [shown[query.image].grid for query in queries]
             known = [grid for grid in grids if grid is not None]
             if cell.method is None and len(known) < len(grids):
-                raise ValueError("the ground truth needs a model with one grid for each image")
+                raise PrunusError("the ground truth needs a model with one grid for each image")
             method = cell.method or cell.method_for(scenes, known)
             with prune(self._model, method) as run:
                 output = self._model.generate(**inputs, **self._options)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.grid import Grid
 from prunus.merging import Merging, TowerView
 from prunus.method import Cut, Edit, Method, Selection
@@ -29,7 +30,7 @@ class Fixed(Method):
     methods that repeats it.
 
     Raises:
-        ValueError: indices that are negative, repeated, out of the grid, already gone, or of
+        PrunusError: indices that are negative, repeated, out of the grid, already gone, or of
             another number of samples or images than the prompt; raised before anything changes.
     """
 
@@ -59,7 +60,7 @@ class Fixed(Method):
             return
         nested = self.indices.tolist() if isinstance(self.indices, Tensor) else self.indices
         if isinstance(nested, (str, bytes)) or not isinstance(nested, Sequence) or not len(nested):
-            raise ValueError("indices must be a non-empty list of token indices, flat or nested")
+            raise PrunusError("indices must be a non-empty list of token indices, flat or nested")
         if not isinstance(nested[0], (Sequence, Tensor)):
             object.__setattr__(self, "indices", _checked(nested))
             return
@@ -94,7 +95,7 @@ class Fixed(Method):
         found: list[tuple[Tensor, Tensor]] = []
         for (image, frame), present in zip(view.members, view.present, strict=True):
             if image >= len(own):
-                raise ValueError(
+                raise PrunusError(
                     f"Fixed holds merges of {len(own)} inputs of kind {view.kind}, "
                     "the tower runs on more"
                 )
@@ -134,7 +135,7 @@ class Fixed(Method):
         wanted = self.indices
         if isinstance(wanted[0], tuple):
             if len(wanted) != view.samples or image >= len(wanted[sample]):
-                raise ValueError(
+                raise PrunusError(
                     f"Fixed holds indices for {len(wanted)} samples"
                     f" ({[len(one) for one in wanted]} images), but the prompt has {view.samples} "
                     f"samples and an image {image} in sample {sample}"
@@ -143,7 +144,7 @@ class Fixed(Method):
         chosen = torch.tensor(wanted, device=present.device, dtype=torch.long)
         found = torch.isin(chosen, present)
         if not bool(found.all()):
-            raise ValueError(
+            raise PrunusError(
                 f"Fixed wants tokens {chosen[~found].tolist()[:8]} of sample {sample}, "
                 f"image {image}, which are gone or outside its grid of {view.grid.size}"
             )
@@ -168,12 +169,12 @@ def _pairs(entry: TraceEntry) -> dict[str, list[tuple[Grid, Any]]]:
 
 
 def _checked(indices: Any) -> tuple[int, ...]:
-    """Ascending unique non-negative ints, or ValueError; an empty list removes the whole image."""
+    """Ascending unique non-negative ints, or PrunusError; an empty list removes the whole image."""
     values = indices.tolist() if isinstance(indices, Tensor) else list(indices)
     if any(isinstance(value, bool) or not isinstance(value, int) for value in values):
-        raise ValueError(f"token indices must be a list of ints, got {values[:8]}")
+        raise PrunusError(f"token indices must be a list of ints, got {values[:8]}")
     if not values:
         return ()
     if values[0] < 0 or any(b <= a for a, b in itertools.pairwise(values)):
-        raise ValueError("token indices must be non-negative and strictly ascending")
+        raise PrunusError("token indices must be non-negative and strictly ascending")
     return tuple(values)

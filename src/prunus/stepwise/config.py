@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from prunus.budget import check_keep
+from prunus.errors import PrunusError
+from prunus.fields import check_fields
 
 Kind = Literal["stepwise", "one-shot"]
 Aggregate = Literal["full", "alive", "uniform", "last"]
@@ -49,21 +51,22 @@ class SelectorConfig:
     max_share: float = 0.5
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.kind not in get_args(Kind):
-            raise ValueError(f"kind={self.kind!r}: choose {' or '.join(get_args(Kind))}")
+            raise PrunusError(f"kind={self.kind!r}: choose {' or '.join(get_args(Kind))}")
         if self.pointer not in ("separate", "cross"):
-            raise ValueError(f"pointer={self.pointer!r}: choose separate or cross")
+            raise PrunusError(f"pointer={self.pointer!r}: choose separate or cross")
         if self.width % self.heads or self.width % 2:
-            raise ValueError(f"width={self.width} must be even and divide by heads={self.heads}")
+            raise PrunusError(f"width={self.width} must be even and divide by heads={self.heads}")
         if not self.temperature > 0:
-            raise ValueError(f"temperature={self.temperature}: it must be above 0")
+            raise PrunusError(f"temperature={self.temperature}: it must be above 0")
         if not 0 < self.max_share <= 1:
-            raise ValueError(f"max_share={self.max_share}: give a share in (0, 1]")
+            raise PrunusError(f"max_share={self.max_share}: give a share in (0, 1]")
         for name in ("encoder_layers", "decoder_layers", "min_steps", "clip"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: it cannot be negative")
+                raise PrunusError(f"{name}={getattr(self, name)}: it cannot be negative")
         if self.kind == "stepwise" and self.decoder_layers < 1:
-            raise ValueError("decoder_layers=0: a pointer decoder needs at least one layer")
+            raise PrunusError("decoder_layers=0: a pointer decoder needs at least one layer")
 
     def most(self, tokens: int) -> int:
         """T_max for an image of ``tokens`` visual tokens (at least one)."""
@@ -133,33 +136,34 @@ class TrainSettings:
     selector: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.arm not in get_args(Arm):
-            raise ValueError(f"arm={self.arm!r}: choose {' or '.join(get_args(Arm))}")
+            raise PrunusError(f"arm={self.arm!r}: choose {' or '.join(get_args(Arm))}")
         for name, value in _ARMS[self.arm].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         chosen = {**_SELECTOR[self.arm], **self.selector}
         known = {one.name for one in fields(SelectorConfig)} - {"visual_width", "text_width"}
         if unknown := sorted(set(chosen) - known):
-            raise ValueError(
+            raise PrunusError(
                 f"a selector has no setting {', '.join(unknown)}: it has {', '.join(sorted(known))}"
             )
         object.__setattr__(self, "selector", chosen)
         if self.aggregate not in get_args(Aggregate):
             names = ", ".join(get_args(Aggregate))
-            raise ValueError(f"aggregate={self.aggregate!r}: choose one of {names}")
+            raise PrunusError(f"aggregate={self.aggregate!r}: choose one of {names}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r}: choose {' or '.join(choices)}")
+                raise PrunusError(f"{name}={getattr(self, name)!r}: choose {' or '.join(choices)}")
         if chosen.get("kind") == "one-shot" and self.keep is None:
-            raise ValueError("the one-shot control cannot stop by itself: give keep")
+            raise PrunusError("the one-shot control cannot stop by itself: give keep")
         if not 0 < self.beta <= 1:
-            raise ValueError(f"beta={self.beta}: give a number in (0, 1]")
+            raise PrunusError(f"beta={self.beta}: give a number in (0, 1]")
         if self.keep is not None:
             check_keep(self.keep)
         for name in ("steps", "batch", "max_steps"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
+                raise PrunusError(f"{name}={getattr(self, name)}: give at least 1")
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError
+
 #: What the chat template is tried with. First and last words differ, so that what prompts have in
 #: common is the template's; a tokenizer needs to know only some of them.
 _QUESTIONS = ("what is this ?", "is a b in", "where are the red stars", "5 and 7", "does it move")
@@ -41,7 +43,7 @@ def marks_of(processor: Any) -> QuestionMarks | None:
     question alone; None where there is no template.
 
     Raises:
-        ValueError: prompts of the template do not begin and end the user's turn with tokens of
+        PrunusError: prompts of the template do not begin and end the user's turn with tokens of
             their own, so that no question can be found in them.
     """
     if not getattr(processor, "chat_template", None):
@@ -93,7 +95,7 @@ def question_mask(
         bool ``[B, L]`` on the device of ``ids``.
 
     Raises:
-        ValueError: a prompt is not in the form of the chat template that ``marks`` are from.
+        PrunusError: a prompt is not in the form of the chat template that ``marks`` are from.
     """
     rows, ends = ids.tolist(), (last + 1).tolist()
     seen, there = visual.tolist(), valid.tolist()
@@ -120,14 +122,14 @@ def _span(
     opening, closing = list(marks.opening), list(marks.closing)
     stop = end - len(closing)
     if stop < begin or list(row[stop:end]) != closing:
-        raise ValueError(
+        raise PrunusError(
             f"prompt {number} ends with the token ids {list(row[max(begin, stop) : end])}, and not "
             f"with {closing} as the processor's chat template ends it: make prompts with "
             "processor.apply_chat_template(..., add_generation_prompt=True)"
         )
     start = _last(row, opening, begin, stop)
     if start is None:
-        raise ValueError(
+        raise PrunusError(
             f"prompt {number} has no user turn: the token ids {opening}, with which the "
             "processor's chat template opens one, are missing. Make prompts with "
             "processor.apply_chat_template(..., add_generation_prompt=True)"
@@ -177,7 +179,7 @@ def _check(processor: Any, marks: QuestionMarks) -> None:
             begins, ends = len(_common_start([own, *alike])), len(own) - len(closing)
             start = _last(own, opening, 0, ends) if opening else None
             if own[ends:] != closing or start is None or start + len(opening) != begins:
-                raise ValueError(
+                raise PrunusError(
                     "the question cannot be found in prompts of this chat template: it should open "
                     f"every user turn with the token ids {opening} and close it with {closing}, "
                     f"but it makes {own} of a prompt that ends with {other!r}"

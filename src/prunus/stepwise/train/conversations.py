@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from prunus.errors import PrunusError
 from prunus.evaluate.data import EvalSet, Query, opener
 
 _PLACE = "<image>"
@@ -20,7 +21,7 @@ def is_conversations(path: Path) -> bool:
     ``conversations``.
 
     Raises:
-        ValueError: the file cannot be read.
+        PrunusError: the file cannot be read.
     """
     if path.suffix.lower() == ".json":
         return True
@@ -41,7 +42,7 @@ def load_conversations(path: Path) -> tuple[EvalSet, Counter[str]]:
         The questions, and what was left out: how many of which kind.
 
     Raises:
-        ValueError: an unreadable file, a record in another form, a missing image, or nothing left.
+        PrunusError: an unreadable file, a record in another form, a missing image, or nothing left.
     """
     numbers: dict[Path, int] = {}
     queries: list[Query] = []
@@ -57,7 +58,7 @@ def load_conversations(path: Path) -> tuple[EvalSet, Counter[str]]:
             continue
         [name] = image if isinstance(image, list) and image else [image]
         if not isinstance(name, str) or not (path.parent / name).is_file():
-            raise ValueError(f"{place}: no such image file: {name!r} (beside {path.name})")
+            raise PrunusError(f"{place}: no such image file: {name!r} (beside {path.name})")
         number = numbers.setdefault(path.parent / name, len(numbers))
         pairs = [
             Query(number, question, answer, "all")
@@ -69,7 +70,7 @@ def load_conversations(path: Path) -> tuple[EvalSet, Counter[str]]:
         queries += pairs
     if not queries:
         told = ", ".join(f"{count} {kind}" for kind, count in left_out.items()) or "it is empty"
-        raise ValueError(f"{str(path)!r} holds no question about an image ({told})")
+        raise PrunusError(f"{str(path)!r} holds no question about an image ({told})")
     images = tuple(opener(image) for image in numbers)
     scenes = (None,) * len(images)
     return EvalSet(path.stem, tuple(queries), images, scenes, {}), left_out
@@ -82,7 +83,7 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if path.suffix.lower() == ".json":
         rows = _parse(text, path.name)
         if not isinstance(rows, list):
-            raise ValueError(f"{path.name}: expected a list of records, as LLaVA's data have it")
+            raise PrunusError(f"{path.name}: expected a list of records, as LLaVA's data have it")
         found = [(f"{path.name}, record {at}", row) for at, row in enumerate(rows, start=1)]
     else:
         found = [
@@ -93,7 +94,7 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         ]
     for place, row in found:
         if not isinstance(row, dict) or not isinstance(row.get("conversations"), list):
-            raise ValueError(f'{place}: expected an object with "conversations", and an "image"')
+            raise PrunusError(f'{place}: expected an object with "conversations", and an "image"')
         yield place, row
 
 
@@ -101,7 +102,7 @@ def _parse(text: str, place: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is no JSON: {error}") from error
+        raise PrunusError(f"{place} is no JSON: {error}") from error
 
 
 def _turns(record: dict[str, Any], place: str) -> list[tuple[str, str]]:
@@ -110,7 +111,7 @@ def _turns(record: dict[str, Any], place: str) -> list[tuple[str, str]]:
     for turn in record["conversations"]:
         said = turn.get("value") if isinstance(turn, dict) else None
         if not isinstance(said, str) or not isinstance(turn.get("from"), str):
-            raise ValueError(f'{place}: a turn must have the texts "from" and "value"')
+            raise PrunusError(f'{place}: a turn must have the texts "from" and "value"')
         turns.append((turn["from"], said.replace(_PLACE, "").strip()))
     return turns
 
@@ -120,4 +121,4 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the data in {str(path)!r}: {error}") from error
+        raise PrunusError(f"cannot read the data in {str(path)!r}: {error}") from error

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.stepwise.question import marks_of, question_mask, visual_ids
 
 _IGNORE = -100
@@ -21,7 +22,7 @@ class Example:
     needed, and its answer. ``type`` is only reported.
 
     Raises:
-        ValueError: no image, or an empty question or answer.
+        PrunusError: no image, or an empty question or answer.
     """
 
     images: tuple[Callable[[], Image.Image], ...]
@@ -31,9 +32,9 @@ class Example:
 
     def __post_init__(self) -> None:
         if not self.images:
-            raise ValueError(f"no image belongs to the question {self.question!r}: give one")
+            raise PrunusError(f"no image belongs to the question {self.question!r}: give one")
         if not self.question.strip() or not self.answer.strip():
-            raise ValueError(
+            raise PrunusError(
                 f"question {self.question!r} with answer {self.answer!r}: neither may be empty"
             )
 
@@ -54,9 +55,10 @@ class Batch:
     question: Tensor
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
-        """The same on ``device``, floating-point inputs in ``dtype``."""
+        """The same on ``device``, pixels in ``dtype`` (not the times of frames, which half
+        precision would move)."""
         inputs = {
-            name: value.to(device, dtype if value.is_floating_point() else None)
+            name: value.to(device, dtype if name.startswith("pixel_values") else None)
             for name, value in self.inputs.items()
         }
         return Batch(inputs, self.labels.to(device), self.question.to(device))
@@ -68,7 +70,7 @@ def collate(processor: Any, examples: Sequence[Example]) -> Batch:
     end-of-sequence token, which is added where the template writes none.
 
     Raises:
-        ValueError: a text that holds a placeholder of images, a tokenizer without a token that
+        PrunusError: a text that holds a placeholder of images, a tokenizer without a token that
             ends a sequence, or a template in which no question can be found.
     """
     marks = marks_of(processor)
@@ -113,7 +115,7 @@ class _Row:
 def _encode(processor: Any, example: Example) -> _Row:
     for token in (getattr(processor, f"{kind}_token", None) for kind in ("image", "video")):
         if token and token in example.question + example.answer:
-            raise ValueError(
+            raise PrunusError(
                 f"the text {example.question!r} with answer {example.answer!r} holds the "
                 f"placeholder {token}: take it out, images are put in front by themselves"
             )
@@ -131,7 +133,7 @@ def _answer(processor: Any, example: Example, prompt: str) -> Tensor:
     tokenizer = getattr(processor, "tokenizer", processor)
     end = tokenizer.eos_token_id
     if end is None:
-        raise ValueError("the tokenizer has no end-of-sequence token, so no answer would ever end")
+        raise PrunusError("the tokenizer has no end-of-sequence token, so no answer would ever end")
     begun = tokenizer(prompt)["input_ids"]
     ids = tokenizer(_render(processor, example, answered=True).rstrip())["input_ids"]
     if ids[: len(begun)] == begun:

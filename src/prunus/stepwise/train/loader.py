@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from prunus.errors import PrunusError
 from prunus.stepwise.train.data import Batch, collate
 from prunus.stepwise.train.order import index_at
 from prunus.stepwise.train.sources import Source
@@ -21,7 +22,7 @@ class Part:
     """Which share of a step's ``batch`` examples one process takes, in ``accumulate`` pieces.
 
     Raises:
-        ValueError: the batch cannot be split evenly.
+        PrunusError: the batch cannot be split evenly.
     """
 
     batch: int
@@ -31,9 +32,9 @@ class Part:
 
     def __post_init__(self) -> None:
         if self.accumulate < 1:
-            raise ValueError(f"accumulate={self.accumulate}: give at least 1")
+            raise PrunusError(f"accumulate={self.accumulate}: give at least 1")
         if self.batch % (self.accumulate * self.processes):
-            raise ValueError(
+            raise PrunusError(
                 f"batch={self.batch} cannot be split evenly over {self.processes} "
                 f"process{'es' * (self.processes > 1)} times {self.accumulate} accumulated pieces: "
                 "choose a multiple"

@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.families import family_of
 from prunus.method import Method
 from prunus.pruners.one_shot import OneShot
@@ -200,7 +201,7 @@ class Training:
 
     def _check(self, value: float) -> None:
         if not math.isfinite(value):
-            raise ValueError(
+            raise PrunusError(
                 f"the loss or its gradient is no number any more at step {self.step}: choose a "
                 "smaller rate, or another precision. The last checkpoint is from before"
             )
@@ -279,7 +280,7 @@ def _accelerator(options: Options) -> Accelerator:
     )
     kind = accelerator.distributed_type.value
     if kind not in _PARALLEL:
-        raise ValueError(
+        raise PrunusError(
             f"a selector cannot be trained with {kind}: launch one process per GPU, without "
             "sharding (accelerate launch --multi_gpu)"
         )

@@ -15,6 +15,7 @@ from prunus.builtin.evalset import Item
 from prunus.builtin.questions import ask_many
 from prunus.builtin.qwen.pictures import draw_size, picture
 from prunus.builtin.scenes import Scene, make_scene, render
+from prunus.errors import PrunusError
 from prunus.evaluate.data import EvalSet, load_file, scene_set
 from prunus.stepwise.train.conversations import is_conversations, load_conversations
 from prunus.stepwise.train.data import Example
@@ -106,10 +107,10 @@ def open_source(data: str | Path, held_out: int, seed: int = 0, sizes: bool = Fa
         sizes: draw scenes at many sizes, for a model that takes them.
 
     Raises:
-        ValueError: an unreadable file, or too few images to hold some out.
+        PrunusError: an unreadable file, or too few images to hold some out.
     """
     if held_out < 0:
-        raise ValueError(f"held_out={held_out}: give a number of questions, or 0 for none")
+        raise PrunusError(f"held_out={held_out}: give a number of questions, or 0 for none")
     if str(data) == BUILTIN:
         name = "training scenes at many sizes" if sizes else "training scenes"
         measured = held_out_scenes(held_out, sizes) if held_out else None
@@ -155,7 +156,7 @@ def _by_image(whole: EvalSet, count: int, seed: int) -> tuple[EvalSet, EvalSet]:
     enough = int(np.searchsorted(asked[order].cumsum(), count)) + 1
     left = int(asked[order[enough:]].sum())
     if left < max(1, len(whole.queries) // 2):
-        raise ValueError(
+        raise PrunusError(
             f"{count} held-out questions leave {left} of the {len(whole.queries)} questions in "
             f"{whole.name!r} for training, because no image may be in both: hold fewer out, or "
             "none (0)"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.stepwise.config import SelectorConfig, TrainSettings
 from prunus.stepwise.train.log import check_tensorboard
@@ -34,7 +35,7 @@ class Options:
         tensorboard: write TensorBoard's files, too.
 
     Raises:
-        ValueError: a number out of range.
+        PrunusError: a number out of range.
     """
 
     minutes: float | None = None
@@ -47,10 +48,10 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.minutes is not None and not self.minutes > 0:
-            raise ValueError(f"minutes={self.minutes:g}: give a number above 0")
+            raise PrunusError(f"minutes={self.minutes:g}: give a number above 0")
         for name, least in (("accumulate", 1), ("every", 1), ("save_every", 0), ("workers", 0)):
             if not getattr(self, name) >= least:
-                raise ValueError(f"{name}={getattr(self, name)}: give at least {least}")
+                raise PrunusError(f"{name}={getattr(self, name)}: give at least {least}")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def train(
         watch: is told of progress, in the main process.
 
     Raises:
-        ValueError: accelerate (or TensorBoard) is missing, ``output`` holds a run (or, to resume,
+        PrunusError: accelerate (or TensorBoard) is missing, ``output`` holds a run (or, to resume,
             none or another one), a batch that cannot be split, an unsupported kind of parallel
             training, a loss that is no number.
     """
@@ -134,8 +135,8 @@ def train(
 
 
 def check_accelerate() -> None:
-    """Raise ValueError if accelerate, which is an extra, is not installed."""
+    """Raise PrunusError if accelerate, which is an extra, is not installed."""
     try:
         import accelerate  # noqa: F401
     except ImportError as error:
-        raise ValueError("training needs accelerate: pip install 'prunus[train]'") from error
+        raise PrunusError("training needs accelerate: pip install 'prunus[train]'") from error
