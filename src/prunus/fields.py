@@ -21,6 +21,9 @@ import numpy as np
 from prunus.budget import check_keep
 from prunus.errors import PrunusError, PrunusTypeError, shown
 
+#: Least and largest value of numbers by name.
+Ranges = Mapping[str, tuple[float, float]]
+
 #: Whole numbers go into int64 tensors, others into float32 ones.
 _LARGEST_INT = 2**63 - 1
 _LARGEST_FLOAT = float(np.finfo(np.float32).max)
@@ -61,6 +64,27 @@ def check_fields(instance: Any) -> None:
         fitted = fit(name, value, hint)
         if fitted is not value:
             object.__setattr__(instance, name, fitted)
+
+
+def check_values(owner: Any, values: Mapping[str, Any], prefix: str = "") -> None:
+    """Check what is to become fields of the dataclass ``owner``; errors as of
+    :func:`check_fields`, with ``prefix`` in front of the names."""
+    hints = _hints(owner)
+    for name, value in values.items():
+        fit(f"{prefix}{name}", value, hints[name])
+
+
+def check_ranges(instance: Any, ranges: Ranges) -> None:
+    """Raise PrunusError for a number below its least or above its largest value; None is none."""
+    for name, (least, largest) in ranges.items():
+        value = getattr(instance, name)
+        if value is None or least <= value <= largest:
+            continue
+        if largest == math.inf:
+            what = f"give at least {least}" if least else "it cannot be negative"
+        else:
+            what = f"give a number from {least} to {largest}"
+        raise PrunusError(f"{name}={shown(value)}: {what}")
 
 
 def check_choices(instance: Any) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError
+from prunus.fields import fit
 
 #: What the chat template is tried with. First and last words differ, so that what prompts have in
 #: common is the template's; a tokenizer needs to know only some of them.
@@ -35,7 +36,10 @@ class QuestionMarks:
 
     def __post_init__(self) -> None:
         for name in ("opening", "closing", "skip"):  # lists, where they come from JSON
-            object.__setattr__(self, name, tuple(int(one) for one in getattr(self, name)))
+            ids = fit(name, getattr(self, name), tuple[int, ...])
+            if any(one < 0 for one in ids):
+                raise PrunusError(f"{name} holds {min(ids)}: no token has such an id")
+            object.__setattr__(self, name, ids)
 
 
 def marks_of(processor: Any) -> QuestionMarks | None:

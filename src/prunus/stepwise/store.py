@@ -232,14 +232,13 @@ def _marks(raw: Any) -> QuestionMarks | None:
     names = {one.name for one in fields(QuestionMarks)}
     if not isinstance(raw, dict) or set(raw) != names:
         raise PrunusError(f"marks must be null or an object with {', '.join(sorted(names))}")
-    return QuestionMarks(
-        **{name: fit(f"marks.{name}", ids, tuple[int, ...]) for name, ids in raw.items()}
-    )
+    return QuestionMarks(**raw)
 
 
 def _load(place: Path, found: _Found) -> Selector:
     path = place / WEIGHTS
-    selector = Selector(found.config)
+    with torch.device("meta"):  # takes no memory, whatever the card asks for
+        wanted = {name: one.shape for name, one in Selector(found.config).state_dict().items()}
     try:
         content = path.read_bytes()
         weights: dict[str, Tensor] = load(content)
@@ -247,6 +246,9 @@ def _load(place: Path, found: _Found) -> Selector:
             raise PrunusFileError(
                 f"it was not saved together with {CARD} (copied by itself, or saving was cut off)"
             )
+        if {name: value.shape for name, value in weights.items()} != wanted:
+            raise PrunusFileError(f"its weights are not those of the selector in {CARD}")
+        selector = Selector(found.config)
         selector.load_state_dict({name: value.float() for name, value in weights.items()})
     except (OSError, RuntimeError, SafetensorError) as error:
         raise PrunusFileError(f"{str(path)!r} cannot be read: {brief(error)}") from error

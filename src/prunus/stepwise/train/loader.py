@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from prunus.errors import PrunusError
+from prunus.fields import check_fields
 from prunus.stepwise.train.data import Batch, collate
 from prunus.stepwise.train.order import index_at
 from prunus.stepwise.train.sources import Source
@@ -31,6 +32,7 @@ class Part:
     process: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.accumulate < 1:
             raise PrunusError(f"accumulate={self.accumulate}: give at least 1")
         if self.batch % (self.accumulate * self.processes):

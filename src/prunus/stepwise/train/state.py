@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prunus.builtin import checkpoint
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, PrunusFileError
 
 NAME = "checkpoint.pt"
 
@@ -41,8 +41,15 @@ class State:
 
     @classmethod
     def load(cls, folder: Path) -> State:
-        """Read what :meth:`save` wrote."""
-        return cls(**checkpoint.load(folder / NAME))
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            PrunusFileError: it cannot be read, or is a checkpoint of something else.
+        """
+        values = checkpoint.load(folder / NAME)
+        if set(values) != {field.name for field in fields(cls)}:
+            raise PrunusFileError(f"{str(folder / NAME)!r} is no checkpoint of a selector's run")
+        return cls(**values)
 
     def check(self, run: Mapping[str, Any]) -> None:
         """Refuse to go on with another ``run``.

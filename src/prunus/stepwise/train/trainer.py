@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from prunus.claim import claim
 from prunus.errors import PrunusError
 from prunus.families import Family
+from prunus.fields import check_choices, check_fields
 from prunus.stepwise.config import SelectorConfig, TrainSettings
 from prunus.stepwise.train.log import check_tensorboard
 from prunus.stepwise.train.sources import Split
@@ -47,6 +50,8 @@ class Options:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        check_choices(self)
         if self.minutes is not None and not self.minutes > 0:
             raise PrunusError(f"minutes={self.minutes:g}: give a number above 0")
         for name, least in (("accumulate", 1), ("every", 1), ("save_every", 0), ("workers", 0)):
@@ -122,16 +127,21 @@ def train(
         PrunusError: accelerate (or TensorBoard) is missing, ``output`` holds a run (or, to resume,
             none or another one), a batch that cannot be split, an unsupported kind of parallel
             training, a loss that is no number.
+        PrunusStateError: another run trains into ``output``.
     """
     options = options or Options()
     check_accelerate()
     if options.tensorboard:
         check_tensorboard()
-    check_folder(output, resume)
-    from prunus.stepwise.train.run import Training
+    from accelerate import PartialState
 
-    training = Training(model, processor, name, split, settings, output, options, watch)
-    return training.run(resume)
+    # One process speaks for all that share the work.
+    with claim(output) if PartialState().is_main_process else nullcontext():
+        check_folder(output, resume)
+        from prunus.stepwise.train.run import Training
+
+        training = Training(model, processor, name, split, settings, output, options, watch)
+        return training.run(resume)
 
 
 def check_accelerate() -> None:
