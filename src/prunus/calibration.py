@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, shown
 from prunus.files import write_text
+from prunus.jsons import parse, read_bytes
 from prunus.method import make_method
 
 _FIELDS = {"method": str, "model": str, "depth": int, "params": dict, "measured": dict}
@@ -46,12 +47,7 @@ class Calibration:
             PrunusError: no such file, not one of these, or parameters that the method refuses; the
                 message names the file.
         """
-        try:
-            facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise PrunusError(f"cannot read the calibration {str(path)!r}: {error}") from error
-        except ValueError as error:  # no JSON, or not even text
-            raise PrunusError(f"the calibration {str(path)!r} is no JSON: {error}") from error
+        facts = parse(read_bytes(path, "the calibration"), f"the calibration {str(path)!r}")
         if not isinstance(facts, dict) or set(facts) != set(_FIELDS):
             raise PrunusError(
                 f"{str(path)!r} is no calibration: it must be an object with {', '.join(_FIELDS)} "
@@ -61,8 +57,10 @@ class Calibration:
             if type(facts[name]) is not kind:
                 raise PrunusError(f"the calibration {str(path)!r}: {name} must be {_JSON[kind]}")
         try:
+            if facts["depth"] < 1:
+                raise PrunusError(f"depth={shown(facts['depth'])}: a model has at least one layer")
             _check_params(facts["method"], facts["params"])
-        except ValueError as error:
+        except PrunusError as error:
             raise PrunusError(f"the calibration {str(path)!r}: {error}") from error
         return cls(**facts)
 
@@ -89,8 +87,10 @@ class Calibration:
 def _check_params(method: str, params: dict[str, Any]) -> None:
     """Raise PrunusError for parameters that are no numbers, or that ``method`` does not take."""
     for name, value in params.items():
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise PrunusError(f"{name}={value!r} must be a number")
+        if type(value) is int:
+            continue  # its range is the method's to check
+        if type(value) is not float or not math.isfinite(value):
+            raise PrunusError(f"{name}={shown(value)} must be a number")
     if absent := [name for name in _NEEDED.get(method, ()) if name not in params]:
         raise PrunusError(f"params lack {', '.join(absent)}")
     make_method(method, params)

@@ -30,9 +30,9 @@ def write_text(path: str | Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write ``content``; errors as of :func:`write_text`."""
-    with replacing(path) as partial:
+def write_bytes(path: str | Path, content: bytes, what: str = "") -> None:
+    """Write ``content``, which a message calls ``what``; errors as of :func:`write_text`."""
+    with replacing_all([path], what) as [partial]:
         partial.write_bytes(content)
 
 
@@ -49,13 +49,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_all(paths: Sequence[str | Path]) -> Iterator[list[Path]]:
+def replacing_all(paths: Sequence[str | Path], what: str = "") -> Iterator[list[Path]]:
     """Like :func:`replacing` for several files that belong together: all of them are replaced, or
-    none."""
+    none. ``what`` is what a message calls them."""
     targets = [_resolved(Path(path)) for path in paths]
     partials = [_beside(target) for target in targets]
     try:
-        with _explained(paths):
+        with _explained(paths, what):
             for target in targets:
                 _make_room(target)
             yield partials
@@ -208,7 +208,7 @@ def _keep(target: Path, backup: Path) -> None:
 
 
 @contextmanager
-def _explained(paths: Sequence[str | Path]) -> Iterator[None]:
+def _explained(paths: Sequence[str | Path], what: str = "") -> Iterator[None]:
     """Turn OSErrors of the block into :class:`PrunusFileError`."""
     try:
         yield
@@ -216,7 +216,7 @@ def _explained(paths: Sequence[str | Path]) -> Iterator[None]:
         raise
     except OSError as error:
         names = ", ".join(repr(str(path)) for path in paths)
-        raise _failure(f"cannot write {names}", error) from error
+        raise _failure(f"cannot write {what}{' ' if what else ''}{names}", error) from error
 
 
 def _failure(what: str, error: OSError) -> PrunusFileError:

@@ -11,7 +11,7 @@ import typer
 
 from prunus.cli.asked import Batch, Data, Limit, Pictures, Prompts, asked
 from prunus.cli.console import busy, out, print_json, progress, quiet_transformers
-from prunus.cli.errors import BadInput, reading
+from prunus.cli.errors import BadInput
 from prunus.cli.options import AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def stepwise(
     chosen, card = load_selector(selector, family)
     chosen = chosen.to(network.device)
     context = Context(network, processor, questions, batch=batch)
-    with busy("encoding images"), reading("the model cannot be given these prompts"):
+    with busy("encoding images"):
         prepared = context.batches
     with progress("questions", len(questions.queries)) as step:
 
@@ -80,8 +80,7 @@ def stepwise(
         with busy(f"a mean of {share:.4g}"):
             found.append(mean_budget(chosen, encoded, share))
     biases = {**card.biases, **{f"{one.wanted:.6g}": one.bias for one in found}}
-    with reading(f"--selector {str(selector)!r}"):
-        save_selector(selector, chosen, replace(card, biases=biases))
+    save_selector(selector, chosen, replace(card, biases=biases))
     _show(found, questions, model, selector, as_json)
 
 

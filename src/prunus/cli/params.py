@@ -9,7 +9,7 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from prunus.cli.errors import BadInput, reading, unknown
+from prunus.cli.errors import BadInput, unknown
 
 if TYPE_CHECKING:
     from prunus.method import Method
@@ -35,8 +35,7 @@ def parse_keep(text: str) -> int | float:
             f"--keep {text!r} is not a number: give an int >= 1 (visual tokens per image) "
             "or a float in (0, 1] (share of them)"
         ) from None
-    with reading(f"--keep {text}"):
-        return check_keep(keep)
+    return check_keep(keep)
 
 
 def build_methods(name: str, keep: str | None, params: Sequence[str]) -> tuple[Method, ...] | None:
@@ -93,8 +92,7 @@ def _build(name: str, keep: str | None, params: Sequence[str]) -> Method:
         if "keep" not in field_names(known[name]):
             raise BadInput(f"method {name!r} finds its own count: leave out --keep")
         values["keep"] = parse_keep(keep)
-    with reading(f"method {name}"):
-        return known[name](**values)
+    return known[name](**values)
 
 
 def field_names(method: type[Method]) -> list[str]:

@@ -21,6 +21,7 @@ from prunus.claim import BRIEFLY, claim
 from prunus.errors import PrunusError, PrunusFileError, brief, shown
 from prunus.fields import check_fields, fit
 from prunus.files import replacing_all
+from prunus.jsons import parse, read_bytes
 from prunus.stepwise.config import SelectorConfig
 from prunus.stepwise.question import QuestionMarks, marks_of
 from prunus.stepwise.selector import Selector
@@ -186,13 +187,7 @@ class _Found:
 def _read(place: Path) -> _Found:
     path = place / CARD
     try:
-        raw = json.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise PrunusFileError(f"{str(path)!r} cannot be read: {brief(error)}") from error
-    except (ValueError, RecursionError) as error:
-        raise PrunusFileError(f"{str(path)!r} is no selector's card: {brief(error)}") from error
-    try:
-        return _understood(raw)
+        return _understood(parse(read_bytes(path, "the card"), CARD))
     except PrunusError as error:
         raise PrunusFileError(f"{str(path)!r} is no selector's card: {error}") from error
 

@@ -25,5 +25,5 @@ def write_figure(figure: Any, path: Path, few_colours: bool = False) -> Path:
             few = picture.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
         drawn = BytesIO()
         few.save(drawn, format="png", optimize=True)
-    write_bytes(path, drawn.getvalue())
+    write_bytes(path, drawn.getvalue(), "the picture")
     return path

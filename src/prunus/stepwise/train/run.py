@@ -16,6 +16,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 
 from prunus.errors import PrunusError
+from prunus.evaluate.faults import Faults, told
 from prunus.families import family_of
 from prunus.method import Method
 from prunus.pruners.one_shot import OneShot
@@ -86,6 +87,7 @@ class Training:
         self.step, self.seconds = 0, 0.0
         self.figures: dict[str, float] = {}
         self.held_out: dict[str, float] = {}
+        self.left_out: dict[str, None] = {}
 
     def run(self, resume: bool) -> Result:
         """Train from the start or the checkpoint to the end, or until something stops it."""
@@ -102,6 +104,10 @@ class Training:
         finally:
             if log is not None:
                 log.close()
+        if self.left_out:
+            self.watch.note(f"skipped: {len(self.left_out)}")
+            for line in told(list(self.left_out)):
+                self.watch.note(line)
         self.accelerator.wait_for_everyone()  # launchers end all processes when one has ended
         return Result(
             self.step,
@@ -112,6 +118,7 @@ class Training:
             self.selector.parameter_count(),
             self.selector.config,
             main,
+            tuple(self.left_out),
         )
 
     def _train(self, log: Log | None, interrupt: Interrupt) -> Stop | None:
@@ -124,6 +131,7 @@ class Training:
             settings.seed,
             self.step,
             options.workers,
+            options.on_error,
         )
         began = saved = time.monotonic()
         before = self.seconds
@@ -168,7 +176,8 @@ class Training:
         torch.manual_seed(int(sequence.generate_state(1)[0]))
         found = []
         for piece in range(count):
-            batch = next(pieces).to(accelerator.device, self.model.dtype)
+            batch = self._next(pieces).to(accelerator.device, self.model.dtype)
+            self.left_out |= dict.fromkeys(batch.left_out)
             last = piece == count - 1
             with nullcontext() if last else accelerator.no_sync(self.parallel):
                 loss, figures = self.parallel(batch, state)
@@ -183,6 +192,15 @@ class Training:
         self.optimizer.zero_grad()
         means = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
         return {**means, "norm": norm}
+
+    def _next(self, pieces: Iterator[Batch]) -> Batch:
+        """The next piece; where it cannot be made, what was learned so far is written first."""
+        try:
+            return next(pieces)
+        except PrunusError:
+            if self.step:
+                self._save()
+            raise
 
     def _report(self, log: Log | None, seen: list[dict[str, Tensor]]) -> None:
         """Means over the steps ``seen`` and all processes."""
@@ -210,6 +228,7 @@ class Training:
         """Ask the held-out questions; what stops the run meanwhile stops this, too."""
         if self.split.held_out is None:
             return None
+        faults = Faults(self.options.on_error)
         try:
             found = measure(
                 self.accelerator,
@@ -219,10 +238,12 @@ class Training:
                 self._method(),
                 dense,
                 lambda: interrupt.hit,
+                faults,
             )
         except Stopped:
             return "interrupt"
         self.held_out = found
+        self.left_out |= dict.fromkeys(faults.found)
         if log is not None:
             log.write(self.step, found, "held_out")
         beside = f" (unpruned: {found['dense']:.1%})" if dense else ""

@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 from prunus.claim import claim
 from prunus.errors import PrunusError
+from prunus.evaluate.batches import check_text
+from prunus.evaluate.faults import OnError, at
 from prunus.families import Family
 from prunus.fields import check_choices, check_fields
 from prunus.stepwise.config import SelectorConfig, TrainSettings
 from prunus.stepwise.train.log import check_tensorboard
-from prunus.stepwise.train.sources import Split
+from prunus.stepwise.train.sources import Questions, Split
 from prunus.stepwise.train.state import check_folder
 from prunus.stepwise.train.watch import Watch
 
@@ -36,6 +38,8 @@ class Options:
         save_every: seconds between two checkpoints.
         workers: processes that prepare data; 0: the one that trains.
         tensorboard: write TensorBoard's files, too.
+        on_error: what becomes of examples that cannot be used (broken images, placeholders in a
+            text): "stop" ends the run, "skip" takes others for them and counts them.
 
     Raises:
         PrunusError: a number out of range.
@@ -48,6 +52,7 @@ class Options:
     save_every: float = 300.0
     workers: int = 0
     tensorboard: bool = False
+    on_error: OnError = "stop"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -74,6 +79,7 @@ class Result:
         parameters: number of weights of the selector.
         config: its shape.
         main: whether this is the process that speaks for all.
+        left_out: why examples were left out, each reason once.
     """
 
     step: int
@@ -84,6 +90,7 @@ class Result:
     parameters: int
     config: SelectorConfig
     main: bool
+    left_out: tuple[str, ...] = ()
 
 
 def selector_config(family: Family, settings: TrainSettings) -> SelectorConfig:
@@ -135,6 +142,9 @@ def train(
         check_tensorboard()
     from accelerate import PartialState
 
+    if isinstance(split.train, Questions) and options.on_error == "stop":
+        _check_texts(processor, split.train)  # now, not after hours
+
     # One process speaks for all that share the work.
     with claim(output) if PartialState().is_main_process else nullcontext():
         check_folder(output, resume)
@@ -142,6 +152,13 @@ def train(
 
         training = Training(model, processor, name, split, settings, output, options, watch)
         return training.run(resume)
+
+
+def _check_texts(processor: Any, questions: Questions) -> None:
+    for query in questions.data.queries:
+        with at(query.place):
+            check_text(processor, query.text)
+            check_text(processor, query.answer)
 
 
 def check_accelerate() -> None:
