@@ -222,7 +222,7 @@ def _word(option: Any) -> str:
         return _joined(map(repr, get_args(option)))
     if get_origin(option) is tuple:
         return f"a list of ({_joined(map(_word, _options(get_args(option)[0])))})"
-    return _WORDS[get_origin(option) or option]
+    return _WORDS.get(get_origin(option) or option, "anything")
 
 
 def _joined(words: Any) -> str:

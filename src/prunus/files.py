@@ -64,7 +64,7 @@ def replacing_all(paths: Sequence[str | Path], what: str = "") -> Iterator[list[
             _move(partials, targets)
     finally:
         for partial in partials:
-            partial.unlink(missing_ok=True)
+            _remove(partial)
 
 
 def append_line(path: str | Path, line: str) -> None:
@@ -186,7 +186,12 @@ def _move(partials: Sequence[Path], targets: Sequence[Path]) -> None:
             raise
     finally:
         for backup in backups:
-            backup.unlink(missing_ok=True)
+            _remove(backup)
+
+
+def _remove(path: Path) -> None:
+    if os.path.lexists(path):  # also false where its folder is none
+        path.unlink()
 
 
 def _put(partial: Path, target: Path) -> None:

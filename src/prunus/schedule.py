@@ -28,6 +28,9 @@ def shares(
     ``last``: the first or last ``some`` of them (default: half, rounded up), equally.
     ``increasing`` and ``decreasing``: in proportion to ``l ** growth``, l counted from 1 at
     ``start``, and the same backwards (the paper names a growth rate and gives no formula).
+
+    Raises:
+        PrunusError: a ``growth`` with which these numbers are too large.
     """
     count = max(0, blocks - start)
     some = (count + 1) // 2 if some is None else min(some, count)
@@ -41,7 +44,12 @@ def shares(
     elif schedule == "last":
         own = [0.0] * (count - some) + [1.0] * some
     else:
-        own = [float(number**growth) for number in range(1, count + 1)]
+        try:
+            own = [float(number) ** growth for number in range(1, count + 1)]
+        except OverflowError as error:
+            raise PrunusError(f"growth={growth:g} is too large for {count} blocks") from error
+        if not math.isfinite(sum(own)):
+            raise PrunusError(f"growth={growth:g} is too large for {count} blocks")
         if schedule == "decreasing":
             own.reverse()
     return [0.0] * (blocks - count) + own

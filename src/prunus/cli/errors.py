@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, shown
 
 
 class BadInput(PrunusError):
@@ -29,7 +29,7 @@ def reading(what: str) -> Iterator[None]:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether prunus raised ``error`` on purpose; anything else is a bug and keeps its traceback."""
+    """Whether prunus raised ``error`` on purpose; anything else is a bug, with its traceback."""
     return isinstance(error, PrunusError)
 
 
@@ -42,4 +42,4 @@ def unknown(kind: str, name: str, known: list[str]) -> BadInput:
     """The error for a ``name`` that is not among the ``known`` ones, with the closest of them."""
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return BadInput(f"unknown {kind} {name!r}: {hint}there are {', '.join(known)}")
+    return BadInput(f"unknown {kind} {shown(name)}: {hint}there are {', '.join(known)}")

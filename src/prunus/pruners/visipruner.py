@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -97,7 +98,7 @@ class VisiPruner(Method):
     decode_without: tuple[int, ...] = field(
         default=(), metadata={"help": "layers whose cache loses visual tokens before decoding"}
     )
-    calibration: str | None = field(
+    calibration: str | Path | None = field(
         default=None, metadata={"help": "file from `prunus calibrate visipruner`"}
     )
 

@@ -142,7 +142,7 @@ class TrainSettings:
                 object.__setattr__(self, name, value)
         chosen = {**_SELECTOR[self.arm], **self.selector}
         known = {one.name for one in fields(SelectorConfig)} - {"visual_width", "text_width"}
-        if unknown := sorted(set(chosen) - known):
+        if unknown := sorted(map(str, set(chosen) - known)):
             raise PrunusError(
                 f"a selector has no setting {', '.join(unknown)}: it has {', '.join(sorted(known))}"
             )
