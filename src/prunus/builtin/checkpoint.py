@@ -21,7 +21,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
         PrunusFileError: it cannot be written; the old checkpoint is unchanged.
     """
     with replacing(path) as partial, partial.open("wb") as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch's own, on the way out of a full disk or Ctrl-C
+            raise error.__context__ or error from None
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from prunus.builtin import checkpoint
 from prunus.builtin.model import Shape, build_model, build_processor
 from prunus.claim import BRIEFLY, claim
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, PrunusFileError, brief
 from prunus.files import replace_folder
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -34,7 +35,10 @@ def export(model: PreTrainedModel, processor: ProcessorMixin, folder: Path) -> N
         for weight in small.parameters():  # not its buffers: rotary frequencies need float32
             weight.data = weight.data.to(torch.bfloat16)
         small.config.dtype = torch.bfloat16
-        small.save_pretrained(fresh)
+        try:
+            small.save_pretrained(fresh)
+        except SafetensorError as error:
+            raise PrunusFileError(f"cannot write {str(folder)!r}: {brief(error)}") from error
         processor.save_pretrained(fresh)
         for path in fresh.iterdir():  # safetensors files are born readable by their owner only
             path.chmod(0o644)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
@@ -32,6 +33,7 @@ _OURS = "prunus"  # metadata of weights whose SHA-256 is in their card
 _NEEDED = {"format", "selector", "model", "fingerprint", "marks"}
 _WIDTHS = {"visual_width", "text_width"}
 _FORMAT = 1
+_TRIES = 20  # to read a selector that is being replaced, a hundredth of a second apart
 _TOLERANCE = 0.01  # of a fingerprint: what rounding to half precision changes
 
 
@@ -131,12 +133,18 @@ def load_selector(folder: str | Path, model: Facts) -> tuple[Selector, Card]:
             f"no selector in {shown(str(folder))} ({CARD} and {WEIGHTS} are missing): train one "
             "with `prunus train stepwise`"
         )
-    found = _read(place)
-    if why := _unfit(found, model):
-        raise PrunusError(
-            f"the selector in {str(folder)!r} was trained for {found.card.model}: {why}"
-        )
-    return _load(place, found), found.card
+    for _ in range(_TRIES):
+        found = _read(place)
+        if why := _unfit(found, model):
+            raise PrunusError(
+                f"the selector in {str(folder)!r} was trained for {found.card.model}: {why}"
+            )
+        try:
+            return _load(place, found), found.card
+        except _Apart as error:  # somebody may be replacing them just now
+            apart = error
+            time.sleep(0.01)
+    raise apart
 
 
 def shipped() -> list[str]:
@@ -172,6 +180,10 @@ def _places(folder: Path) -> Iterator[Path]:
     """Folders of selectors: one per model, and in it one per name."""
     if folder.is_dir():
         yield from sorted(card.parent for card in folder.glob(f"*/*/{CARD}"))
+
+
+class _Apart(PrunusFileError):
+    """Weights and card that were not saved together."""
 
 
 @dataclass(frozen=True)
@@ -238,13 +250,16 @@ def _load(place: Path, found: _Found) -> Selector:
         content = path.read_bytes()
         weights: dict[str, Tensor] = load(content)
         if _is_ours(content) and sha256(content).hexdigest() != found.weights:
-            raise PrunusFileError(
-                f"it was not saved together with {CARD} (copied by itself, or saving was cut off)"
+            raise _Apart(
+                f"{str(path)!r} cannot be read: it was not saved together with {CARD} (one of them "
+                "was copied by itself, or saving was cut off)"
             )
         if {name: value.shape for name, value in weights.items()} != wanted:
             raise PrunusFileError(f"its weights are not those of the selector in {CARD}")
         selector = Selector(found.config)
         selector.load_state_dict({name: value.float() for name, value in weights.items()})
+    except _Apart:
+        raise
     except (OSError, RuntimeError, SafetensorError) as error:
         raise PrunusFileError(f"{str(path)!r} cannot be read: {brief(error)}") from error
     if broken := [name for name, value in weights.items() if not bool(value.isfinite().all())]:
