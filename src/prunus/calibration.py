@@ -68,9 +68,13 @@ class Calibration:
         """Write it as JSON.
 
         Raises:
-            PrunusFileError: the file cannot be written; the old one is unchanged.
+            PrunusError: a number in it is none.
+        PrunusFileError: the file cannot be written; the old one is unchanged.
         """
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+        try:
+            text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+        except ValueError as error:  # NaN or infinity
+            raise PrunusError(f"the calibration cannot be written: {error}") from error
         write_text(path, text + "\n")
 
     def check(self, method: str, depth: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,15 @@ def parse(content: bytes, place: str) -> Any:
     if "\\u" in text and (broken := _surrogate(value)) is not None:
         raise PrunusFileError(f"{place}: {shown(broken)} holds half of a surrogate pair")
     return value
+
+
+def finite(value: Any) -> Any:
+    """``value`` with null in the place of NaN and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _surrogate(value: Any) -> str | None:

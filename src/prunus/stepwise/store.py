@@ -22,7 +22,7 @@ from prunus.claim import BRIEFLY, claim
 from prunus.errors import PrunusError, PrunusFileError, brief, shown
 from prunus.fields import check_fields, fit
 from prunus.files import replacing_all
-from prunus.jsons import parse, read_bytes
+from prunus.jsons import finite, parse, read_bytes
 from prunus.stepwise.config import SelectorConfig
 from prunus.stepwise.question import QuestionMarks, marks_of
 from prunus.stepwise.selector import Selector
@@ -108,7 +108,7 @@ def save_selector(folder: Path, selector: Selector, card: Card) -> None:
         "format": _FORMAT,
         "weights": sha256(content).hexdigest(),
         "selector": selector.config.as_dict(),
-        **asdict(card),
+        **finite(asdict(card)),
         "marks": None if card.marks is None else asdict(card.marks),
     }
     text = json.dumps(described, indent=1, allow_nan=False)
