@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
-from prunus.cli.errors import BadInput, unknown
+from prunus.cli.errors import BadInput, option, unknown
 from prunus.cli.options import AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def analyse(
     from prunus.analyse.plots import check_matplotlib
     from prunus.claim import claim
     from prunus.cli.loading import load_model
+    from prunus.files import make_folder
 
     names = what or list(ANALYSES)
     for name in names:
@@ -74,6 +75,8 @@ def analyse(
         raise BadInput("an analysis is named twice")
     pool = _questions(data, image or [], prompt or [])
     check_matplotlib()
+    with option("--output", output):
+        make_folder(output)
     with claim(output):  # now, not after minutes of work
         quiet_transformers()
         network, processor = load_model(model, dtype, device)

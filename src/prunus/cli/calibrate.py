@@ -11,7 +11,7 @@ import typer
 from prunus.cli import calibrate_stepwise
 from prunus.cli.asked import Batch, Data, Limit, Pictures, Prompts, asked
 from prunus.cli.console import busy, out, print_json, progress, quiet_transformers
-from prunus.cli.errors import BadInput
+from prunus.cli.errors import BadInput, option
 from prunus.cli.options import AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def _make_room(output: Path) -> None:
 
     if output.is_dir():
         raise BadInput(f"--output {str(output)!r} is a folder: give a file name in .json")
-    make_folder(output.parent)
+    with option("--output", output):
+        make_folder(output.parent)
 
 
 def _find_shallow(context: Any, max_loss: float) -> tuple[int, list[Tried]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-from prunus.errors import PrunusError, shown
+from prunus.errors import PrunusError, PrunusFileError, shown
 
 
 class BadInput(PrunusError):
@@ -26,6 +26,15 @@ def reading(what: str) -> Iterator[None]:
         raise
     except (ValueError, TypeError, OSError) as error:
         raise BadInput(f"{what}: {one_line(error)}") from error
+
+
+@contextmanager
+def option(name: str, value: object) -> Iterator[None]:
+    """Let errors about files inside the block start with the option that they come from."""
+    try:
+        yield
+    except PrunusFileError as error:
+        raise BadInput(f"{name} {shown(str(value))}: {error}") from error
 
 
 def is_refusal(error: BaseException) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
-from prunus.cli.errors import BadInput, unknown
+from prunus.cli.errors import BadInput, option, unknown
 from prunus.cli.options import AsJson, Device, DType, Model, OnErrorOption
 from prunus.errors import PrunusError
 
@@ -82,6 +82,7 @@ def evaluate(
     from prunus.evaluate.faults import Faults
     from prunus.evaluate.output import write_results
     from prunus.evaluate.runner import Evaluation
+    from prunus.files import make_folder
 
     chosen = builtin_set_for(model) if data is None else str(data)
     builtin = chosen in BUILTIN_SETS
@@ -99,6 +100,9 @@ def evaluate(
     cells = make_cells(names, keeps, range(seeds))
     if pictures and output is None:
         raise BadInput("--pictures needs a folder to write to: add --output DIR")
+    if output is not None:
+        with option("--output", output):
+            make_folder(output)
     # The folder is claimed now, not after minutes of work.
     with nullcontext() if output is None else claim(output):
         quiet_transformers()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
-from prunus.cli.errors import BadInput, unknown
+from prunus.cli.errors import BadInput, option, unknown
 from prunus.cli.options import AsJson, DType, Model, OnErrorOption
 
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ def stepwise(
     if tensorboard:
         check_tensorboard()
     check_folder(output, resume)
-    make_folder(output)
+    with option("--output", output):
+        make_folder(output)
     sizes = builtin_set_for(model) == "sizes"
     split = open_source(data, held_out, settings.seed, sizes, options.on_error)
     result = _train(model, dtype, split, settings, output, options, resume, threads)
