@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunus.errors import PrunusError, PrunusFileError, PrunusStateError, PrunusTypeError
     from prunus.loading import load
     from prunus.merging import Merging, TowerView
     from prunus.method import Cut, Edit, Method, Selection, methods
@@ -38,6 +39,10 @@ _HOME = {
     "Merging": "prunus.merging",
     "Method": "prunus.method",
     "OneShot": "prunus.pruners.one_shot",
+    "PrunusError": "prunus.errors",
+    "PrunusFileError": "prunus.errors",
+    "PrunusStateError": "prunus.errors",
+    "PrunusTypeError": "prunus.errors",
     "Random": "prunus.pruners.random",
     "Report": "prunus.trace",
     "Run": "prunus.run",
@@ -65,6 +70,10 @@ __all__ = [
     "Merging",
     "Method",
     "OneShot",
+    "PrunusError",
+    "PrunusFileError",
+    "PrunusStateError",
+    "PrunusTypeError",
     "Random",
     "Report",
     "Run",

@@ -48,7 +48,8 @@ app.add_typer(calibrate.app, name="calibrate")
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 bad input (one line on stderr), 130 interrupted.
 
-    Bugs are not caught: they end in Python's traceback and exit code 1.
+    Bad input is what is raised as PrunusError. Bugs are not caught: they end in Python's traceback
+    and exit code 1.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     plain_warnings()
