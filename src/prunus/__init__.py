@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from prunus.versions import check_transformers
+
 if TYPE_CHECKING:
     from prunus.loading import load
     from prunus.merging import Merging, TowerView
@@ -84,6 +86,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'prunus' has no attribute {name!r}")
+    check_transformers()  # before anything of ours meets an unknown one
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

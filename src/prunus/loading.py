@@ -11,6 +11,7 @@ from torch import nn
 from prunus.builtin import BUILTIN, load_builtin
 from prunus.families.base import _FAMILIES, families
 from prunus.processor import load_processor
+from prunus.versions import check_transformers
 
 
 def load(
@@ -35,6 +36,7 @@ def load(
         ValueError: nothing is found under that name, it is of no supported family, or the options
             contradict each other. The message says what can be loaded.
     """
+    check_transformers()
     if device is not None and device_map is not None:
         raise ValueError("give either device or device_map, not both")
     wanted = _dtype(dtype)
