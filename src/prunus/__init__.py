@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prunus.versions import check_transformers
 
 if TYPE_CHECKING:
+    from prunus.checking import CheckReport, check
     from prunus.loading import load
     from prunus.merging import Merging, TowerView
     from prunus.method import Cut, Edit, Method, Selection, methods
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 # Imported at first use: torch and transformers take seconds, and `prunus --help` needs neither.
 _HOME = {
     "CLSE": "prunus.pruners.clse",
+    "CheckReport": "prunus.checking",
     "Cut": "prunus.method",
     "Edit": "prunus.method",
     "EvoPrune": "prunus.pruners.evoprune",
@@ -50,6 +52,7 @@ _HOME = {
     "Uniform": "prunus.pruners.uniform",
     "View": "prunus.view",
     "VisiPruner": "prunus.pruners.visipruner",
+    "check": "prunus.checking",
     "load": "prunus.loading",
     "methods": "prunus.method",
     "prune": "prunus.run",
@@ -58,6 +61,7 @@ _HOME = {
 __all__ = [
     "CLSE",
     "MMR",
+    "CheckReport",
     "Cut",
     "Edit",
     "EvoPrune",
@@ -77,6 +81,7 @@ __all__ = [
     "Uniform",
     "View",
     "VisiPruner",
+    "check",
     "load",
     "methods",
     "prune",
