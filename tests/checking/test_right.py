@@ -14,7 +14,7 @@ import prunus.checking
 from prunus import CLSE, Random, VisiPruner
 from prunus.checking import COLUMNS
 from prunus.checking.trials import Trial, trials
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import family_of
 from tests.checking.prompts import failed, prompts_of
 from tests.conftest import Case
@@ -151,3 +151,14 @@ def test_a_method_for_other_families_is_refused(llava: Case) -> None:
     report = prunus.check(llava.model, None, [method, Random(keep=2)], prompts=prompts_of(llava))
     assert [row.setting for row in report.rows] == ["as given"] * 2
     assert not failed(report)
+
+
+def test_a_model_that_is_being_pruned_is_refused(llava: Case) -> None:
+    with prunus.prune(llava.model, CLSE(keep=3)) as run, torch.no_grad():
+        with pytest.raises(
+            PrunusStateError, match="before the check: this model is being pruned already"
+        ):
+            prunus.check(llava.model, None, prompts=prompts_of(llava))
+        llava.model(**llava.prompts.rows(1))
+    assert run.report()["pruned"]
+    assert prunus.check(llava.model, None, ["clse"], prompts=prompts_of(llava)).ok

@@ -21,9 +21,11 @@ from prunus.checking.measure import Bench, try_out
 from prunus.checking.probe import from_processor, from_rows
 from prunus.checking.report import COLUMNS, Cell, CheckReport, Row
 from prunus.checking.trials import trials
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family, family_of
 from prunus.method import Method
+from prunus.pruners.fixed import Fixed
+from prunus.run import prune
 from prunus.versions import check_transformers, tested
 
 __all__ = ["COLUMNS", "Cell", "CheckReport", "Row", "check"]
@@ -55,6 +57,7 @@ def check(
     Raises:
         PrunusError: neither processor nor prompts, an unknown method, prompts without images, or a
             family that is not supported.
+        PrunusStateError: the model is being pruned.
     """
     check_transformers()
     if (processor is None) == (prompts is None):
@@ -62,6 +65,7 @@ def check(
     if isinstance(methods, str) or steps < 1:
         raise PrunusError(f"methods={methods!r}, steps={steps}: a list of methods, at least 1 step")
     family, start = family_of(model), time.monotonic()
+    _refuse_pruned(model)
     with _evaluating(model):
         probe = (
             from_processor(family, processor, steps)
@@ -84,6 +88,16 @@ def check(
         time.monotonic() - start,
         _notes(dense),
     )
+
+
+def _refuse_pruned(model: nn.Module) -> None:
+    """What a model gives while it is being pruned is nothing to compare with."""
+    try:
+        prune(model, Fixed()).attach().detach()
+    except RuntimeError as error:
+        raise PrunusStateError(f"before the check: {error}") from error
+    except ValueError:
+        return  # refused for another reason, which every trial will tell
 
 
 @contextmanager
