@@ -14,6 +14,7 @@ from prunus.checkpoint import broken, load_weights
 from prunus.errors import PrunusError, PrunusFileError, PrunusTypeError, brief, shown
 from prunus.families.base import _FAMILIES, families
 from prunus.processor import load_processor
+from prunus.versions import check_transformers
 
 
 def load(
@@ -40,6 +41,7 @@ def load(
         PrunusFileError: it is there and cannot be loaded: files that are broken or missing, weights
             that the model lacks, has no place for, or has in another shape.
     """
+    check_transformers()
     if not isinstance(name, (str, Path)) or not str(name):
         raise PrunusTypeError(
             f"the model {shown(name)} is no name: give a built-in model ({', '.join(BUILTIN)}), a "

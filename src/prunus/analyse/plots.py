@@ -43,7 +43,7 @@ def check_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise PrunusError(
-            "figures need matplotlib: install it with `pip install 'prunus[viz]'`"
+            "figures need matplotlib: install it with `pip install matplotlib`"
         ) from error
 
 

@@ -62,7 +62,7 @@ def draw_panels(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise PrunusError(
-            "pictures need matplotlib: install it with `pip install 'prunus[viz]'`"
+            "pictures need matplotlib: install it with `pip install matplotlib`"
         ) from error
 
     columns = max(len(row) for row in rows)
