@@ -369,11 +369,17 @@ class Engine:
         return before_layer
 
     def _attend(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **rest: Any
+        self,
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **rest: Any,
     ) -> Any:
         """Stands in for the attention function of layers that are looked at or edited."""
         backend = str(module.config._attn_implementation)
-        given = Given(module, query, key, value, mask, rest, backend)
+        given = Given(module, query, key, value, attention_mask, rest, backend)
         running, number = self._here.running, self._numbers[id(module)]
         if not isinstance(running, Prefill):
             if query.shape[2] > 1 and not self._here.in_model and hooks_not_seen():
@@ -387,7 +393,7 @@ class Engine:
             running.edited.add(number)
             last = None if is_proved(given) else running.last_slots()
             job = running.job(edit, backend)
-            return job.attend(module, query, key, value, mask, rest, last), None
+            return job.attend(module, query, key, value, attention_mask, rest, last), None
         output, weights = given.run()
         if number in self.plan.looked:
             with torch.no_grad():  # a layer that backward runs again must save the same tensors
