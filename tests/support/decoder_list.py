@@ -16,7 +16,7 @@ def _ministral3_rope() -> dict[str, Any]:
     return {
         "rope_type": "yarn",
         "rope_theta": 10000.0,
-        "factor": 16.0,
+        "factor": 64.0,
         "original_max_position_embeddings": WINDOW,
         "max_position_embeddings": 512,
         "beta_fast": 32.0,
@@ -27,10 +27,23 @@ def _ministral3_rope() -> dict[str, Any]:
     }
 
 
+_LLAMA4 = {
+    "no_rope_layers": [1, 0, 1, 0],
+    "layer_types": ["chunked_attention", "full_attention"] * (DEPTH // 2),
+    "interleave_moe_layer_step": 2,
+}
+_MISTRAL4 = {**_MLA, "rope_parameters": _ministral3_rope()}
+
 DECODERS = [
     Decoder("llama"),
     Decoder("mistral", "window"),
     Decoder("mistral", "", {"sliding_window": None}, name="mistral-full"),
+    Decoder(
+        "mistral",
+        "window that ends in a long prompt, or behind a short one",
+        {"sliding_window": 30},
+        name="mistral-30",
+    ),
     Decoder("mixtral", "window, experts"),
     Decoder("ministral", "window in every other layer", {"layer_types": SLIDING}),
     Decoder(
@@ -119,8 +132,11 @@ DECODERS = [
     Decoder("glm", "partial rotary embedding"),
     Decoder("glm4", "partial rotary embedding"),
     Decoder("glm4_moe", "partial rotary embedding, experts"),
+    Decoder("mistral4", "low-rank keys and values, queries scaled by position", _MISTRAL4),
     Decoder("diffllama", "differential attention: two calls in each layer", calls=2),
     Decoder("bitnet", "a norm behind the attention"),
+    Decoder("gptj", "partial, interleaved rotary embedding", {"rotary_dim": 4}, since="5.24"),
+    Decoder("codegen", "partial, interleaved rotary embedding", {"rotary_dim": 4}, since="5.24"),
     Decoder("doge", "a mask from the values", {"keep_window_size": WINDOW}),
     Decoder("afmoe", "window, gated output, layers without rotary embedding"),
     Decoder("cwm", "window in some layers"),
@@ -128,40 +144,35 @@ DECODERS = [
         "mimo_v2_flash", "sinks, window, partial rotary embedding by layer type", {}, ("eager",)
     ),
     Decoder("nanochat", "norms without weights"),
-    Decoder("biogpt", "learned positions"),
     Decoder("persimmon", "joined projections, partial rotary embedding"),
     Decoder("jetmoe", "experts that are attention heads"),
     Decoder(
         "llama4_text",
-        "chunks; layers without rotary embedding scale queries by position",
-        {
-            "no_rope_layers": [1, 0, 1, 0],
-            "layer_types": ["chunked_attention", "full_attention"] * 2,
-            "interleave_moe_layer_step": 2,
-            "floor_scale": 4,
-            "attn_scale": 0.5,
-        },
+        "chunks; other layers without rotary embedding",
+        {**_LLAMA4, "attn_temperature_tuning": False},
     ),
     Decoder(
         "gemma4_unified_text",
         "window; wider heads in full layers, keys that are values",
         {**_GEMMA4, "attention_k_eq_v": True},
     ),
-    Decoder("xglm", "positions from a table", {}, ("eager",), blind="XGLM"),
     Decoder("flint", "sinks, window in some layers", {"layer_types": SLIDING}, ("eager",)),
     Decoder("laguna", "window, gated output", {"layer_types": SLIDING}),
-    Decoder("beam", "window, gated output", {"layer_types": SLIDING}),
     Decoder("kolibri1", "window", {"layer_types": SLIDING}),
 ]
 
 
 # Decoders in which dropping a token is more than hiding it from attention, or whose layers are not
 # where those of the others are: what the message must name.
+_LINEAR = "LinearAttention|linear_attention"
+_INDEX = {**_MLA, "index_topk": WINDOW, "index_n_heads": 2, "index_head_dim": 16}
 REFUSED = {
-    Decoder("qwen3_next", "linear attention in three of four layers"): "linear",
-    Decoder("qwen3_5_text", "linear attention in three of four layers"): "linear",
-    Decoder("olmo_hybrid", "linear attention in three of four layers"): "linear",
-    Decoder("minimax", "linear attention in every other layer"): "linear",
+    Decoder("qwen3_next", "linear attention in three of four layers"): _LINEAR,
+    Decoder("qwen3_5_text", "linear attention in three of four layers"): _LINEAR,
+    Decoder("olmo_hybrid", "linear attention in three of four layers"): _LINEAR,
+    Decoder(
+        "minimax", "linear attention in every other layer"
+    ): f"{_LINEAR}|Lightning|MiniMaxCache",
     Decoder(
         "bamba",
         "state spaces",
@@ -172,7 +183,7 @@ REFUSED = {
             "mamba_n_groups": 1,
             "mamba_d_state": 8,
         },
-    ): "linear|mamba|state",
+    ): f"{_LINEAR}|[Mm]amba",
     Decoder(
         "jamba",
         "state spaces",
@@ -184,31 +195,63 @@ REFUSED = {
             "mamba_d_state": 8,
             "mamba_dt_rank": 4,
         },
-    ): "linear|mamba|state",
+    ): f"{_LINEAR}|[Mm]amba",
     Decoder(
         "falcon_h1",
         "state spaces beside attention",
         {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64, "mamba_chunk_size": 8},
-    ): "linear|mamba|state",
-    Decoder("nemotron_h", "state spaces"): "linear|mamba|state",
-    Decoder("lfm2", "convolutions", {"layer_types": ["conv", "full_attention"] * 2}): "conv",
-    Decoder("recurrent_gemma", "recurrence"): "recurren",
-    Decoder("deepseek_v32", "keys chosen by an index", _MLA): "index",
-    Decoder("glm_moe_dsa", "keys chosen by an index", _MLA): "index",
-    Decoder("gptj", "rotary embedding inside its attention", {"rotary_dim": 4}): "GPTJ",
-    Decoder("codegen", "rotary embedding inside its attention", {"rotary_dim": 4}): "CodeGen",
+    ): f"{_LINEAR}|[Mm]amba",
+    Decoder("nemotron_h", "state spaces"): f"{_LINEAR}|[Mm]amba",
+    Decoder("lfm2", "convolutions", {"layer_types": ["conv", "full_attention"] * (DEPTH // 2)}): (
+        f"{_LINEAR}|[Cc]onv"
+    ),
+    Decoder("recurrent_gemma", "recurrence"): f"{_LINEAR}|[Rr]ecurren",
+    Decoder("deepseek_v32", "keys chosen by an index", _INDEX): "[Ii]ndex",
+    Decoder("glm_moe_dsa", "keys chosen by an index", _INDEX): "[Ii]ndex",
+    Decoder(
+        "minimax_m3_vl_text",
+        "blocks of keys chosen by an index",
+        {
+            "layer_types": ["full_attention", "minimax_m3_sparse"] * (DEPTH // 2),
+            "index_head_dim": 8,
+            "index_block_size": 4,
+            "index_topk_blocks": 2,
+            "rotary_dim": 8,
+        },
+    ): "[Ss]parse|[Ii]ndex",
+    Decoder(
+        "llama4_text",
+        "layers without rotary embedding count tokens to scale their queries",
+        {**_LLAMA4, "attn_temperature_tuning": True, "floor_scale": 4, "attn_scale": 0.5},
+        name="llama4-tuned",
+    ): "position|temperature",
+    Decoder("beam", "queries scaled token by token"): "attention_scaling",
+    Decoder("biogpt", "learned positions"): "rotary",
+    Decoder("xglm", "positions from a table, its own attention", {}, ("eager",)): "rotary",
     Decoder("hrm_text", "layers that run several times"): "Hrm",
-    Decoder("longcat_flash", "two attentions in each layer", _MLA): "Longcat",
+    Decoder(
+        "longcat_flash", "two attentions in each layer", {**_MLA, "num_layers": DEPTH}
+    ): "Longcat|LongCat|attentions",
     Decoder(
         "gemma4_unified_text",
         "later layers take keys of earlier ones",
         {**_GEMMA4, "num_kv_shared_layers": 2},
         name="gemma4-shared",
-    ): "share",
+    ): "[Ss]hare",
 }
 
 # Model types that an unmodified LLaVA cannot hold.
-NOT_IN_A_LLAVA = ("bloom", "falcon", "mpt", "gpt2", "opt", "ctrl", "gpt_bigcode", "gpt_neo")
+NOT_IN_A_LLAVA = (
+    "bloom",
+    "falcon",
+    "mpt",
+    "gpt2",
+    "opt",
+    "ctrl",
+    "gpt_bigcode",
+    "gpt_neo",
+    "inkling_text",
+)
 
 
 def by_name(name: str) -> Decoder:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import transformers
+from packaging.version import Version
 from transformers import (
     CONFIG_MAPPING,
     CLIPVisionConfig,
@@ -78,9 +80,8 @@ class Decoder:
             mask, in a few words.
         options: its configuration, beside what all tiny decoders share.
         backends: attention implementations that the unmodified model has.
-        blind: what the message must name where looks and edits are to be refused, because its
-            attention is not computed through transformers' registry.
         calls: how often a layer calls its attention function.
+        since: the transformers version from which on its class is as described here.
         name: test id; the model type unless there are several of one.
     """
 
@@ -88,8 +89,8 @@ class Decoder:
     trait: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     backends: tuple[str, ...] = ("eager", "sdpa")
-    blind: str = ""
     calls: int = 1
+    since: str = "5.19"
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -99,7 +100,8 @@ class Decoder:
     @property
     def known(self) -> bool:
         """Whether the installed transformers has it."""
-        return self.model_type in CONFIG_MAPPING
+        here = Version(transformers.__version__) >= Version(self.since)
+        return here and self.model_type in CONFIG_MAPPING
 
 
 def language_config(decoder: Decoder) -> PreTrainedConfig:
@@ -139,6 +141,13 @@ def build(decoder: Decoder, backend: str = "eager") -> Any:
     model.generation_config.pad_token_id = PAD
     model.generation_config.suppress_tokens = [IMAGE]  # an answer must not hold placeholders
     return model
+
+
+def layers_of(model: Any) -> torch.nn.ModuleList:
+    """The decoder layers of a LLaVA."""
+    language_model = model.model.language_model
+    layers: torch.nn.ModuleList = getattr(language_model, "layers", None) or language_model.h
+    return layers
 
 
 def _roughen(language_model: torch.nn.Module) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus import Edit
+from tests.support.decoders import layers_of
 
 _NAME = "eager_attention_forward"
 
@@ -43,7 +44,7 @@ def attention(model: Any, change: Callable[[Attended], Tensor]) -> Iterator[None
     assert model.config.get_text_config()._attn_implementation == "eager"
     number = {
         id(inner): layer
-        for layer, block in enumerate(language_model.layers)
+        for layer, block in enumerate(layers_of(model))
         for inner in block.modules()
     }
     homes = {

@@ -16,17 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tests.support.decoders import layers_of
+
 
 @contextmanager
 def hidden(model: Any, visible: Sequence[Tensor]) -> Iterator[None]:
     """``model`` (a LLaVA) with layer i seeing only what bool ``visible[i] [B, L, L]`` leaves of its
     own mask. For calls on the whole sequence, without a cache."""
-    layers = model.model.language_model.layers
-    handles = [
-        layer.register_forward_pre_hook(_hider(layer, mask), with_kwargs=True)
-        for layer, mask in zip(layers, visible, strict=True)
-    ]
+    handles = []
     try:
+        for layer, mask in zip(layers_of(model), visible, strict=True):
+            hook = _hider(layer, mask)
+            handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
         yield
     finally:
         for handle in handles:
@@ -58,10 +59,13 @@ def both(own: Any, layer: nn.Module, visible: Tensor) -> Tensor:
     """The ``own`` mask of a decoder layer, without the pairs that bool ``visible [B, L, L]`` hides.
 
     Raises:
-        TypeError: a kind of mask that is none of None, bool 4-D, float 4-D.
+        TypeError: a mask that is none of None, bool 4-D and float 4-D; a layer that takes none.
     """
     if own is None:
-        causal = next(m.is_causal for m in layer.modules() if hasattr(m, "is_causal"))
+        said = [m.is_causal for m in layer.modules() if hasattr(m, "is_causal")]
+        if not said:
+            raise TypeError(f"no attention with a mask in {type(layer).__name__}")
+        causal = said[0]
         return (visible.tril() if causal else visible)[:, None]
     if not isinstance(own, Tensor) or own.ndim != 4:
         raise TypeError(f"a mask of an unknown kind: {type(own).__name__}")

@@ -3,6 +3,7 @@ dropped ones hidden in its masks."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,6 @@ STEPS = 2 * WINDOW  # generated tokens: at the end no window reaches the image
 DECODINGS: dict[str, tuple[tuple[int, ...], Sequence[Method], bool]] = {  # by generate?
     "one, by hand": (ONE, [Random(keep=4, layer=1)], False),
     "ragged, by hand": (RAGGED, [Random(keep=9, layer=1), Random(keep=4, layer=3)], False),
-    "one, before": (ONE, [Random(keep=4, layer=None)], True),
     "ragged, before": (RAGGED, [Random(keep=4, layer=None)], True),
     "ragged, trimmed": (RAGGED, [Fixed(SOME, layer=2, trim_cache=True)], True),
 }
@@ -149,6 +149,7 @@ def _bound(
     return found
 
 
+@functools.cache
 def windows(decoder: Decoder) -> list[int | None]:
     """Of each layer, the window of its cache in the unmodified model."""
     with torch.no_grad():

@@ -3,6 +3,7 @@ and against each sample alone."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,7 @@ def packing(decoder: Decoder, backend: str) -> dict[str, float]:
     return errors
 
 
+@functools.cache
 def keeps_apart(decoder: Decoder) -> bool:
     """Whether samples packed in a row do not see each other in the unmodified model."""
     (call, start), model = packed(), model_of(decoder)

@@ -90,8 +90,9 @@ def _compared(
     left, spots = alive(cuts, call), PROMPTS.spots(call["input_ids"])
     for (name, layer, row, image), found in probe.seen.items():
         places = [place for place in spots[row][image] if left[row, place]]
-        expected = literal(seen[layer][-1], row)[name][places]
-        scale = 1.0 if name in ("row", "cosine") else float(expected.abs().max())
+        every = literal(seen[layer][-1], row)
+        expected = every[name][places]
+        scale = 1.0 if name in ("row", "cosine") else float(every[name].max())
         errors[name] = max(errors[name], float((found - expected).abs().max()) / scale)
     assert len(probe.seen) >= len(probe.looks) * len(probe.layers)  # something was compared
     return errors
