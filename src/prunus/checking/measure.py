@@ -135,7 +135,7 @@ class _Session:
 
     def _together(self) -> tuple[Tensor, Sequence[TraceEntry], bool]:
         """Logits and trace of the batch, and whether the method had nothing to do."""
-        with prune(self._bench.model, self._method) as pruned:
+        with prune(self._bench.model, self._method, untested=True) as pruned:
             logits = run(self._bench.model, self._probe.batch).logits
         if not pruned.prompts:
             raise Wrong("the model ran unpruned: none of its prompts was seen")
@@ -155,7 +155,7 @@ class _Session:
     def _alone(self) -> list[_Alone]:
         found = []
         for inputs in self._probe.rows:
-            with prune(self._bench.model, self._method) as pruned:
+            with prune(self._bench.model, self._method, untested=True) as pruned:
                 output = run(self._bench.model, inputs, use_cache=True)
             held = lengths(cache_of(output), self._bench.depth)
             found.append(_Alone(output.logits[0], pruned.trace, held))
@@ -165,7 +165,7 @@ class _Session:
 
     def neutral(self) -> Cell:
         """The setting that changes nothing, against the unmodified model."""
-        with prune(self._bench.model, self._method.neutral()):
+        with prune(self._bench.model, self._method.neutral(), untested=True):
             logits = run(self._bench.model, self._probe.batch).logits
         valid = self._probe.valid
         return self._bench.verdict(largest(logits[valid], self._bench.dense.logits[valid]))
@@ -192,7 +192,9 @@ class _Session:
 
     def _replayed(self, trace: Sequence[TraceEntry], inputs: dict[str, Tensor]) -> Tensor:
         """``[L, V]`` of one row alone under a selection that was made elsewhere."""
-        with prune(self._bench.model, Fixed.replay(trace)) if trace else nullcontext():
+        with (
+            prune(self._bench.model, Fixed.replay(trace), untested=True) if trace else nullcontext()
+        ):
             logits: Tensor = run(self._bench.model, inputs).logits[0]
         return logits
 
@@ -200,7 +202,7 @@ class _Session:
         """The prompt, against the unmodified model that does not see what went."""
         bench, features = self._bench, None
         if self._merges:
-            with prune(bench.model, self._method), captured(bench.family) as seen:
+            with prune(bench.model, self._method, untested=True), captured(bench.family) as seen:
                 run(bench.model, self._probe.batch)
             features = Features(seen[0], self._probe.visual)
         with masked(bench.family, self._hidden(self._trace), features):
@@ -211,7 +213,7 @@ class _Session:
     def decode(self) -> Cell:
         """The tokens of an answer, against the same."""
         bench = self._bench
-        with prune(bench.model, self._method) as pruned:
+        with prune(bench.model, self._method, untested=True) as pruned:
             with captured(bench.family) as seen:
                 got = generate(bench.model, self._probe)
         features = Features(seen[0], self._probe.visual) if self._merges else None
