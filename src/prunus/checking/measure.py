@@ -15,7 +15,7 @@ from torch import Tensor
 from prunus.checking.answer import generate
 from prunus.checking.choices import acted, compare
 from prunus.checking.dense import Dense, cache_of, largest, lengths, run
-from prunus.checking.footprint import difference, footprint
+from prunus.checking.footprint import Footprint, difference, footprint
 from prunus.checking.hidden import Hidden
 from prunus.checking.no_oracle import NoOracle
 from prunus.checking.oracle import Features, captured, masked
@@ -50,9 +50,9 @@ class Bench:
         return Cell("ok" if share <= self.dense.tolerance else "failed", share, note)
 
 
-def try_out(bench: Bench, trial: Trial) -> Row:
-    """All checks of one trial. What is left on the model is looked at last, whatever happened."""
-    before = footprint(bench.model)
+def try_out(bench: Bench, trial: Trial, before: Footprint) -> Row:
+    """All checks of one trial. What is left on the model, which was as ``before`` tells, is looked
+    at last, whatever happened."""
     cells: dict[str, Cell] = {}
     setting = trial.setting
     with warnings.catch_warnings():  # the table says what prunus would warn about
@@ -95,7 +95,7 @@ def _raised(error: Exception) -> Cell:
     return Cell("failed", note=f"raised {type(error).__name__}: {one_line(error)[:200]}")
 
 
-def _left(bench: Bench, before: Any) -> Cell:
+def _left(bench: Bench, before: Footprint) -> Cell:
     found = difference(before, footprint(bench.model))
     if found:
         more = f" and {len(found) - 3} more" * (len(found) > 3)
