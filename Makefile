@@ -8,13 +8,14 @@ READY := $(VENV)/.ready
 LOWEST_VENV := .venv-lowest
 LOWEST_READY := $(LOWEST_VENV)/.ready
 
-.PHONY: help demo test lint format test-lowest clean
+.PHONY: help demo test lint format test-lowest mutants clean
 
 help:
 	@echo "make demo         built-in model on its sample image; picture in out/demo.png"
 	@echo "make test         ruff, mypy and pytest"
 	@echo "make lint         ruff and mypy alone"
 	@echo "make test-lowest  the tests with the lowest supported versions"
+	@echo "make mutants      small wrong changes to the code, each of which a test must notice"
 	@echo "make clean        remove environments, caches and outputs"
 
 # torch comes first and alone, so that a CPU build that is already at hand is not replaced; then
@@ -59,6 +60,9 @@ $(LOWEST_READY): pyproject.toml constraints.txt constraints-lowest.txt tools/tor
 
 test-lowest: $(LOWEST_READY)
 	$(LOWEST_VENV)/bin/python -m pytest
+
+mutants: $(READY)
+	$(BIN)/python tools/mutants.py
 
 clean:
 	rm -rf $(VENV) $(LOWEST_VENV) out build dist .pytest_cache .mypy_cache .ruff_cache
