@@ -7,14 +7,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST_VENV := .venv-lowest
 LOWEST_READY := $(LOWEST_VENV)/.ready
+LATEST_VENV := .venv-latest
 
-.PHONY: help demo test lint format test-lowest mutants clean
+.PHONY: help demo test lint format test-lowest test-latest test-wheel mutants clean
 
 help:
 	@echo "make demo         built-in model on its sample image; picture in out/demo.png"
 	@echo "make test         ruff, mypy and pytest"
 	@echo "make lint         ruff and mypy alone"
 	@echo "make test-lowest  the tests with the lowest supported versions"
+	@echo "make test-latest  the tests with the newest transformers that there is"
+	@echo "make test-wheel   the wheel in an empty environment, as \`pip install\` gives it"
 	@echo "make mutants      small wrong changes to the code, each of which a test must notice"
 	@echo "make clean        remove environments, caches and outputs"
 
@@ -52,18 +55,28 @@ format: $(READY)
 test: lint
 	$(BIN)/python -m pytest
 
-# In a variable, because a comma would end the argument of a call.
-LOWEST_PACKAGES := -e '.[viz,peft]' av pytest
+# What the tests need beside the lowest or the newest transformers.
+TEST_PACKAGES := -e '.[peft]' av pytest
 
 $(LOWEST_READY): pyproject.toml constraints.txt constraints-lowest.txt tools/torchvision_schemas.py
-	$(call install,$(LOWEST_VENV),constraints-lowest.txt,$(LOWEST_PACKAGES))
+	$(call install,$(LOWEST_VENV),constraints-lowest.txt,$(TEST_PACKAGES))
 
 test-lowest: $(LOWEST_READY)
 	$(LOWEST_VENV)/bin/python -m pytest
+
+# Made anew each time, because what is newest changes without a file of ours changing.
+test-latest:
+	rm -rf $(LATEST_VENV)
+	$(call install,$(LATEST_VENV),constraints-latest.txt,$(TEST_PACKAGES))
+	$(LATEST_VENV)/bin/python -m pip list
+	$(LATEST_VENV)/bin/python -m pytest
+
+test-wheel: $(READY)
+	$(BIN)/python tools/try_wheel.py
 
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST_VENV) out build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) out build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

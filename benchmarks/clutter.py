@@ -24,6 +24,8 @@ import prunus
 from prunus.builtin.scenes import object_mask
 from prunus.evaluate.batches import build_prompt
 from prunus.evaluate.data import load_builtin_set
+from prunus.files import write_text
+from prunus.viz.png import write_figure
 
 _RESAMPLES = 1000
 
@@ -108,7 +110,8 @@ def draw(rows: list[dict[str, Any]], spearman: list[float], path: Path) -> None:
     right.set_xlabel("type of question")
     right.set_title(f"mean {np.mean([row['kept'] for row in rows]):.1f} tokens")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.set_dpi(120)
+    write_figure(figure, path)
 
 
 def main() -> None:
@@ -139,7 +142,7 @@ def main() -> None:
     print(json.dumps(summary, indent=1))
     if args.output is not None:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
-        args.output.write_text(json.dumps({**summary, "rows": columns}) + "\n")
+        write_text(args.output, json.dumps({**summary, "rows": columns}) + "\n")
     if args.figure is not None:
         draw(rows, found["objects"]["spearman"], args.figure)
 

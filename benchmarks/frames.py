@@ -33,6 +33,7 @@ from transformers import (
 
 import prunus
 from prunus import EvoPrune, Uniform
+from prunus.files import write_text
 
 IMAGE, SIDE, PATCH = 99, 27, 14
 PARTS = ("tower", "projector", "language model", "rest", "whole")
@@ -177,8 +178,7 @@ def main() -> None:
             "rounds": args.rounds,
             "threads": args.threads,
         }
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps({**about, **found}, indent=1) + "\n")
+        write_text(args.output, json.dumps({**about, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

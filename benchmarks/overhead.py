@@ -33,6 +33,7 @@ from transformers import (
 )
 
 import prunus
+from prunus.files import write_text
 
 IMAGE = 31999
 
@@ -210,7 +211,7 @@ def main() -> None:
     text = json.dumps(results, indent=2)
     print(text)
     if given.output:
-        given.output.write_text(text + "\n")
+        write_text(given.output, text + "\n")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from transformers import (
 
 import prunus
 from prunus.families import family_of
+from prunus.files import write_text
 from prunus.stepwise.config import SelectorConfig
 from prunus.stepwise.selector import Selector
 from prunus.stepwise.store import Card
@@ -173,7 +174,7 @@ def main() -> None:
             "threads": torch.get_num_threads(),
             **versions,
         }
-        args.output.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+        write_text(args.output, json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from prunus.files import write_text
+
 SETTINGS: dict[str, list[str]] = {
     "as shipped": [],
     "causal encoder": ["--set", "selector.causal_encoder=true"],
@@ -56,14 +58,14 @@ def main() -> None:
             said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             if json.loads(said)["stopped"] is not None:
                 sys.exit("interrupted; the same command goes on")
-            found.write_text(said)
+            write_text(found, said)
         result = json.loads(found.read_text())
         own = {key: result[key] for key in ("step", "seconds", "figures", "held_out")}
         rows.append({"setting": name, "options": SETTINGS[name], **own})
         print(json.dumps(rows[-1]), flush=True)
     if args.output is not None:
         about = {"steps": args.steps, "rows": rows}
-        args.output.write_text(json.dumps(about, indent=1) + "\n")
+        write_text(args.output, json.dumps(about, indent=1) + "\n")
 
 
 if __name__ == "__main__":

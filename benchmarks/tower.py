@@ -28,6 +28,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 import prunus
 from prunus import EvoPrune, Merging, TowerView
+from prunus.files import write_text
 
 IMAGE, PATCH = 99, 14
 SPENT = {"choice": 0.0, "attention": 0.0}
@@ -188,8 +189,7 @@ def main() -> None:
             "keep": args.keep,
             "start": args.start,
         }
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps({**about, "sizes": rows}, indent=2) + "\n")
+        write_text(args.output, json.dumps({**about, "sizes": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

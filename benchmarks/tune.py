@@ -28,6 +28,7 @@ from prunus.evaluate import evaluate
 from prunus.evaluate.cells import Cell
 from prunus.evaluate.data import training_questions
 from prunus.evaluate.stats import wilson
+from prunus.files import write_text
 
 NEIGHBOURS, STRENGTHS, TAUS = (3, 5, 10), (0.1, 0.5, 1.0, 2.0), ("auto", 1.0)
 METRICS = ("key", "hidden")
@@ -94,8 +95,7 @@ def main() -> None:
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         }
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+        write_text(args.output, json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

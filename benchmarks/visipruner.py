@@ -21,6 +21,7 @@ import transformers
 import prunus
 from prunus import CLSE, Method, VisiPruner
 from prunus.builtin.sample import load_sample
+from prunus.files import write_text
 
 SETTINGS: dict[str, Method | None] = {
     "dense": None,
@@ -62,7 +63,7 @@ def main() -> None:
     if args.output is not None:
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         about = {"rounds": args.rounds, "threads": torch.get_num_threads(), **versions}
-        args.output.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+        write_text(args.output, json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_what_is_no_number_is_not_written(tmp_path: Path) -> None:
     assert not (tmp_path / "c.json").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[1]", b"3", b"{}"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[1]", b"3", b"{}", b"null"])
 def test_files_that_are_something_else(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "c.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"c\.json' is no"):
@@ -65,6 +65,16 @@ def test_files_that_are_something_else(tmp_path: Path, content: bytes) -> None:
         ({"params": {"shallow_layers": 2}}, "lack tokens_threshold"),
         ({"params": {}}, "lack tokens_threshold"),
         ({"method": "visipruned"}, "unknown method 'visipruned'"),
+        ({"depth": 0}, "depth=0: a model has at least one layer"),
+        ({"depth": -3}, "depth=-3"),
+        ({"depth": 12.0}, "depth must be a whole number"),
+        ({"params": {"tokens_threshold": float("nan")}}, "tokens_threshold=nan must be a number"),
+        ({"params": {"tokens_threshold": 10**400}}, "tokens_threshold=a number of .* bits"),
+        ({"params": {"tokens_threshold": None}}, "tokens_threshold=None must be a number"),
+        ({"params": {"tokens_threshold": 1, "shallow_layers": 2.0}}, "shallow_layers=2.0 is no"),
+        ({"params": {"tokens_threshold": 1, "shallow_layers": 10**30}}, "64 bits"),
+        ({"params": {"tokens_threshold": 1, "force": 1}}, "force=1 is no boolean"),
+        ({"params": {"tokens_threshold": 1, "layer_threshold": 3}}, "layer_threshold=3"),
     ],
 )
 def test_bad_fields(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
@@ -72,6 +82,22 @@ def test_bad_fields(tmp_path: Path, changes: dict[str, Any], words: str) -> None
     with pytest.raises(ValueError, match=words) as error:
         Calibration.load(path)
     assert "c.json" in str(error.value)
+
+
+def test_a_file_nested_too_deeply(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_bytes(b"[" * 100_000)
+    with pytest.raises(prunus.PrunusError, match=r"c\.json' is nested too deeply"):
+        Calibration.load(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 5000, "\ud800", "."])
+def test_names_that_no_file_has(name: str) -> None:
+    with pytest.raises(prunus.PrunusError, match="cannot read the calibration"):
+        Calibration.load(name)
+
+
+def test_a_path_is_as_good_as_a_text(tmp_path: Path) -> None:
+    assert VisiPruner(calibration=written(tmp_path / "c.json")).shallow(DEPTH) == 1
 
 
 def test_no_such_file(tmp_path: Path) -> None:

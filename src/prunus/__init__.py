@@ -5,7 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from prunus.versions import check_transformers
+
 if TYPE_CHECKING:
+    from prunus.checking import CheckReport, check
+    from prunus.errors import PrunusError, PrunusFileError, PrunusStateError, PrunusTypeError
     from prunus.loading import load
     from prunus.merging import Merging, TowerView
     from prunus.method import Cut, Edit, Method, Selection, methods
@@ -28,6 +32,7 @@ __version__ = "0.1.0"
 # Imported at first use: torch and transformers take seconds, and `prunus --help` needs neither.
 _HOME = {
     "CLSE": "prunus.pruners.clse",
+    "CheckReport": "prunus.checking",
     "Cut": "prunus.method",
     "Edit": "prunus.method",
     "EvoPrune": "prunus.pruners.evoprune",
@@ -38,6 +43,10 @@ _HOME = {
     "Merging": "prunus.merging",
     "Method": "prunus.method",
     "OneShot": "prunus.pruners.one_shot",
+    "PrunusError": "prunus.errors",
+    "PrunusFileError": "prunus.errors",
+    "PrunusStateError": "prunus.errors",
+    "PrunusTypeError": "prunus.errors",
     "Random": "prunus.pruners.random",
     "Report": "prunus.trace",
     "Run": "prunus.run",
@@ -48,6 +57,7 @@ _HOME = {
     "Uniform": "prunus.pruners.uniform",
     "View": "prunus.view",
     "VisiPruner": "prunus.pruners.visipruner",
+    "check": "prunus.checking",
     "load": "prunus.loading",
     "methods": "prunus.method",
     "prune": "prunus.run",
@@ -56,6 +66,7 @@ _HOME = {
 __all__ = [
     "CLSE",
     "MMR",
+    "CheckReport",
     "Cut",
     "Edit",
     "EvoPrune",
@@ -65,6 +76,10 @@ __all__ = [
     "Merging",
     "Method",
     "OneShot",
+    "PrunusError",
+    "PrunusFileError",
+    "PrunusStateError",
+    "PrunusTypeError",
     "Random",
     "Report",
     "Run",
@@ -75,6 +90,7 @@ __all__ = [
     "Uniform",
     "View",
     "VisiPruner",
+    "check",
     "load",
     "methods",
     "prune",
@@ -84,6 +100,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'prunus' has no attribute {name!r}")
+    check_transformers()  # before anything of ours meets an unknown one
     value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
+from typing import Any
+
+from prunus.errors import PrunusError, PrunusTypeError, shown
 
 Keep = int | float
 
@@ -13,19 +16,20 @@ def check_keep(keep: object) -> Keep:
     is a share of the original count of that image.
 
     Raises:
-        TypeError: a boolean or something that is no number.
-        ValueError: zero, negative, NaN, or a float above 1.
+        PrunusTypeError: a boolean or something that is no number.
+        PrunusError: zero, negative, NaN, or a float above 1.
     """
     hint = "give an int >= 1 (visual tokens per image) or a float in (0, 1] (share of them)"
     if isinstance(keep, bool) or not isinstance(keep, Real):
-        raise TypeError(f"keep={keep!r} is not a number: {hint}")
+        raise PrunusTypeError(f"keep={shown(keep)} is not a number: {hint}")
     if isinstance(keep, Integral):
         if keep < 1:
-            raise ValueError(f"keep={keep} keeps nothing: {hint}")
+            raise PrunusError(f"keep={shown(keep)} keeps nothing: {hint}")
         return int(keep)
-    if not 0.0 < float(keep) <= 1.0:  # also false for NaN
-        raise ValueError(f"keep={keep} is out of range: {hint}")
-    return float(keep)
+    share: Any = keep
+    if not 0 < share <= 1:  # also false for NaN
+        raise PrunusError(f"keep={shown(keep)} is out of range: {hint}")
+    return float(share)
 
 
 def resolve_keep(keep: Keep, original: int) -> int:

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from prunus.errors import PrunusError, shown
+from prunus.files import write_text
+from prunus.jsons import parse, read_bytes
 from prunus.method import make_method
 
 _FIELDS = {"method": str, "model": str, "depth": int, "params": dict, "measured": dict}
@@ -41,54 +44,57 @@ class Calibration:
         """Read a file that :meth:`save` wrote.
 
         Raises:
-            ValueError: no such file, not one of these, or parameters that the method refuses; the
+            PrunusError: no such file, not one of these, or parameters that the method refuses; the
                 message names the file.
         """
-        try:
-            facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ValueError(f"cannot read the calibration {str(path)!r}: {error}") from error
-        except ValueError as error:  # no JSON, or not even text
-            raise ValueError(f"the calibration {str(path)!r} is no JSON: {error}") from error
+        facts = parse(read_bytes(path, "the calibration"), f"the calibration {str(path)!r}")
         if not isinstance(facts, dict) or set(facts) != set(_FIELDS):
-            raise ValueError(
+            raise PrunusError(
                 f"{str(path)!r} is no calibration: it must be an object with {', '.join(_FIELDS)} "
                 "(make one with `prunus calibrate`)"
             )
         for name, kind in _FIELDS.items():
             if type(facts[name]) is not kind:
-                raise ValueError(f"the calibration {str(path)!r}: {name} must be {_JSON[kind]}")
+                raise PrunusError(f"the calibration {str(path)!r}: {name} must be {_JSON[kind]}")
         try:
+            if facts["depth"] < 1:
+                raise PrunusError(f"depth={shown(facts['depth'])}: a model has at least one layer")
             _check_params(facts["method"], facts["params"])
-        except ValueError as error:
-            raise ValueError(f"the calibration {str(path)!r}: {error}") from error
+        except PrunusError as error:
+            raise PrunusError(f"the calibration {str(path)!r}: {error}") from error
         return cls(**facts)
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON.
 
         Raises:
-            OSError: the file cannot be written.
+            PrunusError: a number in it is none.
+        PrunusFileError: the file cannot be written; the old one is unchanged.
         """
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        try:
+            text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+        except ValueError as error:  # NaN or infinity
+            raise PrunusError(f"the calibration cannot be written: {error}") from error
+        write_text(path, text + "\n")
 
     def check(self, method: str, depth: int) -> None:
-        """Raise ValueError unless this is for ``method`` and a decoder of ``depth`` layers."""
+        """Raise PrunusError unless this is for ``method`` and a decoder of ``depth`` layers."""
         if self.method != method:
-            raise ValueError(f"this calibration is for {self.method}, not for {method}")
+            raise PrunusError(f"this calibration is for {self.method}, not for {method}")
         if self.depth != depth:
-            raise ValueError(
+            raise PrunusError(
                 f"this calibration was made on {self.model} with {self.depth} decoder layers, the "
                 f"model has {depth}: calibrate again"
             )
 
 
 def _check_params(method: str, params: dict[str, Any]) -> None:
-    """Raise ValueError for parameters that are no numbers, or that ``method`` does not take."""
+    """Raise PrunusError for parameters that are no numbers, or that ``method`` does not take."""
     for name, value in params.items():
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise ValueError(f"{name}={value!r} must be a number")
+        if type(value) is int:
+            continue  # its range is the method's to check
+        if type(value) is not float or not math.isfinite(value):
+            raise PrunusError(f"{name}={shown(value)} must be a number")
     if absent := [name for name in _NEEDED.get(method, ()) if name not in params]:
-        raise ValueError(f"params lack {', '.join(absent)}")
+        raise PrunusError(f"params lack {', '.join(absent)}")
     make_method(method, params)

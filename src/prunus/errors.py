@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+_LONGEST = 80  # signs of a value in a message
+
 
 class PrunusError(ValueError):
     """Something that was asked for cannot be done; the message says what to do instead.
@@ -22,3 +26,21 @@ class PrunusStateError(PrunusError, RuntimeError):
 
 class PrunusFileError(PrunusError, OSError):
     """A file that cannot be read or written."""
+
+
+def shown(value: Any) -> str:
+    """``value`` on one short line, for a message; Python refuses to write very long integers."""
+    if isinstance(value, int) and value.bit_length() > 4 * _LONGEST:
+        return f"a number of {value.bit_length()} bits"
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # a list of such integers
+        return f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def brief(error: BaseException) -> str:
+    """What an error of another library says, on one line and not too long; its type where it says
+    nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 4 * _LONGEST else f"{text[: 4 * _LONGEST]}..."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from prunus.errors import PrunusError
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -26,7 +28,7 @@ class Grid:
     def box(self, index: int) -> tuple[int, int, int, int, int]:
         """``(frame, left, top, right, bottom)`` of token ``index``, in pixels of the seen image."""
         if not 0 <= index < self.size:
-            raise ValueError(f"token index {index} is outside the grid of {self.size} tokens")
+            raise PrunusError(f"token index {index} is outside the grid of {self.size} tokens")
         frame, rest = divmod(index, self.rows * self.cols)
         row, col = divmod(rest, self.cols)
         height, width = self.cell

@@ -8,9 +8,10 @@ positions right. A method only says where it looks (:meth:`Method.cuts`), how ma
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 
 from prunus.budget import Keep, resolve_keep
+from prunus.errors import PrunusError, PrunusTypeError, shown
+from prunus.fields import check_choices, check_fields
 from prunus.grid import Grid
 from prunus.merging import Merging, TowerView
 from prunus.signals.topk import stable_topk
@@ -113,12 +116,19 @@ class Method:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if own := cls.__dict__.get("__post_init__"):
+            setattr(cls, "__post_init__", _with_checks(own))  # noqa: B010 - not for mypy
         if "name" in cls.__dict__:
             _REGISTRY[cls.name] = cls
 
+    def __post_init__(self) -> None:
+        """Fields are checked against their annotations, also where a subclass defines this."""
+        check_fields(self)
+        check_choices(self)
+
     def cuts(self, depth: int) -> Sequence[Cut]:
         """The stages of this method on a decoder of ``depth`` layers, in running order."""
-        raise TypeError(f"{type(self).__name__} does not say where it cuts: define cuts()")
+        raise PrunusTypeError(f"{type(self).__name__} does not say where it cuts: define cuts()")
 
     def budget(self, stage: int, original: int) -> int:
         """Tokens to keep after ``stage`` of an image that had ``original`` of them at first."""
@@ -136,7 +146,7 @@ class Method:
 
     def score(self, stage: int, view: View) -> Tensor:
         """Float32 ``[G, n]``; the largest are kept, ties by lower index."""
-        raise TypeError(f"{type(self).__name__} defines neither score() nor select()")
+        raise PrunusTypeError(f"{type(self).__name__} defines neither score() nor select()")
 
     def select(self, stage: int, view: View) -> Selection:
         """Choose tokens; by default the :meth:`budget` best of :meth:`score`."""
@@ -151,17 +161,17 @@ class Method:
         """The :meth:`budget` best by ``scores`` ``[G, n]``.
 
         Raises:
-            ValueError: scores of another shape, or NaN among them.
+            PrunusError: scores of another shape, or NaN among them.
         """
         count = min(self.budget(stage, view.grid.size), view.present.shape[1])
         scores = scores.float()
         if scores.shape != view.present.shape:
-            raise ValueError(
+            raise PrunusError(
                 f"{self.name}.score returned shape {tuple(scores.shape)}, "
                 f"expected {tuple(view.present.shape)} (images, tokens)"
             )
         if bool(torch.isnan(scores).any()):
-            raise ValueError(f"{self.name}.score returned NaN at stage {stage}")
+            raise PrunusError(f"{self.name}.score returned NaN at stage {stage}")
         return Selection(stable_topk(scores, count), scores)
 
     def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
@@ -205,13 +215,15 @@ class Method:
         image (a frame of a video) that has ``original``.
 
         Raises:
-            ValueError: the budget cannot be reached; raised before anything runs.
+            PrunusError: the budget cannot be reached; raised before anything runs.
         """
         return [0] * blocks
 
     def merge(self, view: TowerView) -> Merging:
         """Which ``view.count`` tokens go into which others at this block."""
-        raise TypeError(f"{type(self).__name__} acts in the tower but does not define merge()")
+        raise PrunusTypeError(
+            f"{type(self).__name__} acts in the tower but does not define merge()"
+        )
 
     # -- learned -------------------------------------------------------------------------------
 
@@ -224,7 +236,7 @@ class Method:
         """The method as it is for ``model``; a learned one loads what was learned for it.
 
         Raises:
-            ValueError: nothing was learned for this model.
+            PrunusError: nothing was learned for this model.
         """
         return self
 
@@ -243,6 +255,18 @@ class Method:
         return dataclasses.replace(self, keep=1.0)  # type: ignore[type-var]
 
 
+def _with_checks(own: Callable[[Any], None]) -> Callable[[Any], None]:
+    """``__post_init__`` of a method, which needs to check no types."""
+
+    @functools.wraps(own)
+    def post_init(self: Any) -> None:
+        check_fields(self)
+        own(self)
+        check_choices(self)
+
+    return post_init
+
+
 def methods() -> dict[str, type[Method]]:
     """All known methods by name. A new file in ``prunus/pruners`` is found by itself; classes
     defined elsewhere are known once their module is imported."""
@@ -256,24 +280,26 @@ def make_method(method: Method | str, params: dict[str, Any]) -> Method:
     """Turn a name with parameters, or an instance, into a method.
 
     Raises:
-        ValueError: unknown name or parameter (the message lists what exists).
-        TypeError: something that is neither, or parameters beside an instance.
+        PrunusError: unknown name or parameter (the message lists what exists).
+        PrunusTypeError: something that is neither, or parameters beside an instance.
     """
     if isinstance(method, Method):
         if params:
-            raise TypeError(
+            raise PrunusTypeError(
                 f"parameters {sorted(params)} were given beside an instance of "
                 f"{type(method).__name__}: set them on the instance"
             )
         return method
     if not isinstance(method, str):
-        raise TypeError(f"{method!r} is no method: give a name, an instance or a list of instances")
+        raise PrunusTypeError(
+            f"{shown(method)} is no method: give a name, an instance or a list of instances"
+        )
     known = methods()
     if method not in known:
-        raise ValueError(f"unknown method {method!r}: choose from {', '.join(known)}")
+        raise PrunusError(f"unknown method {shown(method)}: choose from {', '.join(known)}")
     fields = {field.name for field in dataclasses.fields(known[method])}  # type: ignore[arg-type]
     if unknown := sorted(set(params) - fields):
-        raise ValueError(
+        raise PrunusError(
             f"{method} has no parameter {', '.join(unknown)}: it takes {', '.join(sorted(fields))}"
         )
     return known[method](**params)

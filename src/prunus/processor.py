@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from prunus.errors import PrunusError
+
 NO_VIDEOS = (
     "videos need torchvision, which is not installed (images work without it): "
     "pip install 'prunus[video]'"
@@ -19,9 +21,9 @@ class NoVideos:
         """Refuse.
 
         Raises:
-            ValueError: always; the message says what to install.
+            PrunusError: always; the message says what to install.
         """
-        raise ValueError(NO_VIDEOS)
+        raise PrunusError(NO_VIDEOS)
 
 
 def load_processor(place: str, config: Any) -> Any:
@@ -55,7 +57,7 @@ def _for_images(known: Any, place: str) -> Any:
             return {name: part for name, part in parts.items() if not isinstance(part, NoVideos)}
 
         def save_pretrained(self, *args: Any, **kwargs: Any) -> NoReturn:
-            raise ValueError(f"cannot save a processor without its video part: {NO_VIDEOS}")
+            raise PrunusError(f"cannot save a processor without its video part: {NO_VIDEOS}")
 
     ForImages.__name__ = ForImages.__qualname__ = known.__name__
     parts = {

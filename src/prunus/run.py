@@ -2,68 +2,76 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
 import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from prunus.cost.report import build_report
+from prunus.engine.calls import Ends
 from prunus.engine.engine import Engine
-from prunus.engine.guard import guarded
+from prunus.engine.guard import guard, unguard
+from prunus.engine.hooks import hooked
 from prunus.engine.masks import check_backend
 from prunus.engine.plan import make_plan
 from prunus.engine.record import make_record, make_trace
+from prunus.errors import PrunusError, PrunusStateError, PrunusTypeError
 from prunus.families import family_of
 from prunus.method import Method, make_method
 from prunus.trace import Report, TraceEntry
 
-_active: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+_attaching = threading.Lock()
 
 
 class Run:
     """Pruning of one model: a context manager, with :meth:`attach` and :meth:`detach` for programs
-    that keep a model pruned."""
+    that keep a model pruned. Several threads may use the model; trace and report speak of the
+    caller's own last prompt. A run that nobody holds any more lets go of its model."""
 
     def __init__(self, model: nn.Module, methods: Sequence[Method], positions: str) -> None:
         self._model = model
         self._family = family_of(model)
         self._plan = make_plan(methods, self._family, positions)
         self._engine = Engine(self._family, self._plan, positions)
+        self._finalizer: weakref.finalize[..., Run] | None = None
         check_backend(self._family.text_config._attn_implementation)
-        if "sliding_attention" in (getattr(self._family.text_config, "layer_types", None) or ()):
-            raise ValueError("language models with sliding-window attention are not supported")
 
     def attach(self) -> Run:
         """Start pruning: from now on every prompt with an image is pruned.
 
         Raises:
-            RuntimeError: the model is being pruned already (nesting, or another thread).
+            PrunusStateError: the model is being pruned already (nesting, or another thread).
         """
-        if self._family.core in _active:
-            raise RuntimeError(
-                "this model is being pruned already: leave that `with` block or detach() first; "
-                "give several methods as one list"
-            )
-        _active.add(self._family.core)
-        try:
-            self._engine.attach(self._model)
-            top = self._family.top
-            config = getattr(top, "generation_config", None)
-            top.__dict__["generate"] = guarded(  # type: ignore[arg-type]
-                top.generate, config, self._plan, self._engine.announced
-            )
-        except BaseException:
-            self.detach()
-            raise
+        with _attaching:
+            if hooked(self._family.core) is not None:
+                raise PrunusStateError(
+                    "this model is being pruned already: leave that `with` block or detach() "
+                    "first; give several methods as one list"
+                )
+            try:
+                self._finalizer = weakref.finalize(
+                    self, _let_go, self._engine, self._family.top, self._model
+                )
+                self._finalizer.atexit = False
+                self._engine.attach(self._model)
+                guard(self._family.top, self._engine)
+            except BaseException:
+                self.detach()
+                raise
         return self
 
     def detach(self) -> None:
-        """Stop pruning; the model is what it was. Trace and report stay readable."""
-        self._family.top.__dict__.pop("generate", None)
-        self._engine.detach()
-        _active.discard(self._family.core)
+        """Stop pruning; the model is what it was. Trace and report stay readable. Calls of the
+        model that run in other threads come to their end first."""
+        if self._finalizer is not None:
+            self._finalizer.detach()
+            self._finalizer = None
+        _let_go(self._engine, self._family.top, self._model)
 
     def __enter__(self) -> Run:
         return self.attach()
@@ -75,6 +83,44 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         self.detach()
+        engine = self._engine
+        if kind is None and engine.calls and not engine.prompts:
+            warnings.warn(
+                "prunus: the model ran inside the block, but no prompt was seen, and nothing was "
+                "pruned: was it compiled before, or called on a cache alone?",
+                stacklevel=2,
+            )
+
+    def prompt_ends(
+        self, last: Tensor | Sequence[int] | int | None = None, *, labels: Tensor | None = None
+    ) -> None:
+        """Say where the prompts of the next call of the model (in this thread) end, where the call
+        itself does not: what stands behind is an answer, which no choice may look at.
+
+        Args:
+            last: index of each row's last prompt token, padding included; int64 ``[B]``, or one
+                number for all rows; negative counts from the end.
+            labels: as for training, ``[B, L]``: -100 everywhere but in the answer. For losses
+                that take the labels away from the model (label smoothing, preferences). Without
+                either, each row's last token is its prompt's: no answer stands there.
+
+        Raises:
+            PrunusError, PrunusTypeError: both, or something else.
+        """
+        if last is not None and labels is not None:
+            raise PrunusError("give either last or labels, not both")
+        if labels is not None and (not isinstance(labels, Tensor) or labels.ndim != 2):
+            raise PrunusTypeError("labels must be a tensor [batch, length], as for training")
+        if last is None:
+            self._engine.told(Ends(labels))
+            return
+        try:
+            told = torch.as_tensor(last)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise PrunusTypeError(f"last={last!r}: give one index, or one for each row") from error
+        if told.ndim > 1 or told.is_floating_point() or told.dtype == torch.bool:
+            raise PrunusTypeError(f"last={last!r}: give one index, or one for each row")
+        self._engine.told(Ends(last=told))
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -89,18 +135,33 @@ class Run:
     @property
     def trace(self) -> list[TraceEntry]:
         """What was kept of the last prompt: one entry per selection."""
-        return [] if self._engine.prefill is None else make_trace(self._engine.prefill)
+        latest = self._engine.latest()
+        return [] if latest is None else make_trace(latest)
 
     def report(self) -> Report:
         """Tokens, FLOPs and KV bytes of the last prompt, nominal and true.
 
         Raises:
-            RuntimeError: no prompt has run yet.
+            PrunusStateError: no prompt has run yet.
         """
-        if self._engine.prefill is None:
-            raise RuntimeError("nothing has run yet: call the model inside the `with` block first")
-        record = make_record(self._engine.prefill, self._plan)
-        return build_report(record, self._family, self._plan.name)
+        latest = self._engine.latest()
+        if latest is None:
+            raise PrunusStateError(
+                "nothing has run yet: call the model inside the `with` block first"
+            )
+        return build_report(make_record(latest, self._plan), self._family, self._plan.name)
+
+
+def _let_go(engine: Engine, top: nn.Module, model: nn.Module) -> None:
+    """Take everything of ``engine`` out of the model: once more from the start if that was
+    interrupted (Ctrl-C)."""
+    try:
+        unguard(top, engine)
+        engine.detach(model)
+    except BaseException:
+        unguard(top, engine)
+        engine.detach(model)
+        raise
 
 
 def prune(
@@ -123,13 +184,15 @@ def prune(
         A :class:`Run`, to be used as ``with prune(...) as run``.
 
     Raises:
-        ValueError, TypeError: bad arguments; the model has not been touched.
+        PrunusError, PrunusTypeError: bad arguments; the model has not been touched.
 
     Inside, logits keep the full length of the prompt; rows at removed positions repeat those of the
     nearest survivor before them and mean nothing else.
     """
     several = isinstance(method, Sequence) and not isinstance(method, str)
     if several and params:
-        raise TypeError(f"parameters {sorted(params)} beside a list: set them on the instances")
+        raise PrunusTypeError(
+            f"parameters {sorted(params)} beside a list: set them on the instances"
+        )
     chosen = list(method) if several else [method]  # type: ignore[arg-type]
     return Run(model, [make_method(one, params) for one in chosen], positions)  # type: ignore[arg-type]

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from prunus.errors import PrunusError
+
 Schedule = Literal["skip", "mean", "first", "last", "increasing", "decreasing"]
 SCHEDULES: tuple[str, ...] = get_args(Schedule)
 
@@ -26,6 +28,9 @@ def shares(
     ``last``: the first or last ``some`` of them (default: half, rounded up), equally.
     ``increasing`` and ``decreasing``: in proportion to ``l ** growth``, l counted from 1 at
     ``start``, and the same backwards (the paper names a growth rate and gives no formula).
+
+    Raises:
+        PrunusError: a ``growth`` with which these numbers are too large.
     """
     count = max(0, blocks - start)
     some = (count + 1) // 2 if some is None else min(some, count)
@@ -39,7 +44,12 @@ def shares(
     elif schedule == "last":
         own = [0.0] * (count - some) + [1.0] * some
     else:
-        own = [float(number**growth) for number in range(1, count + 1)]
+        try:
+            own = [float(number) ** growth for number in range(1, count + 1)]
+        except OverflowError as error:
+            raise PrunusError(f"growth={growth:g} is too large for {count} blocks") from error
+        if not math.isfinite(sum(own)):
+            raise PrunusError(f"growth={growth:g} is too large for {count} blocks")
         if schedule == "decreasing":
             own.reverse()
     return [0.0] * (blocks - count) + own
@@ -58,14 +68,14 @@ def removals(
     makes the tower cheaper.
 
     Raises:
-        ValueError: more than ``merging`` halvings would be needed; names the least reachable.
+        PrunusError: more than ``merging`` halvings would be needed; names the least reachable.
     """
     merging = [number for number, weight in enumerate(weights) if weight > 0]
     result = [0] * len(weights)
     if budget >= original:
         return result
     if budget < least(original, len(merging), larger):
-        raise ValueError(
+        raise PrunusError(
             f"{budget} of {original} visual tokens cannot be reached by merging in {len(merging)} "
             f"blocks of the vision tower, each of which at most halves them: the least is "
             f"{least(original, len(merging), larger)} (or merge in more blocks)"

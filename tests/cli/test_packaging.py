@@ -36,6 +36,7 @@ def test_every_core_dependency_is_pinned() -> None:
         "typer",
         "rich",
         "safetensors",
+        "matplotlib",
     }
 
 

@@ -56,14 +56,16 @@ def test_the_prompt_has_positions_of_three_rows(mixed: Case) -> None:
 def test_survivors_keep_their_ids_before_the_language_model(mixed: Case, with_mask: bool) -> None:
     inputs = mixed.prompts.rows(2)
     call = inputs if with_mask else {k: v for k, v in inputs.items() if k != "attention_mask"}
+    lm = mixed.model.model.language_model
     with prunus.prune(mixed.model, Random(keep=4, layer=None)) as run:
-        ids, handle = seen_by(mixed.model.model.language_model, "position_ids")
+        seen, handle = seen_by(lm.layers[0], "position_embeddings")
         plain(mixed.model, call)
         mixed.model.generate(**call, max_new_tokens=2)
         handle.remove()
-    expected = kept_positions(mixed, inputs, run.trace)
-    assert ids[0].shape[0] == 3 and torch.equal(ids[0][:, 0], expected)
-    assert ids[1].shape[0] == 4 and torch.equal(ids[1][1:, 0], expected)  # generate adds 1-D ids
+    expected = kept_positions(mixed, inputs, run.trace)[:, None]
+    for tables in seen[:2]:
+        for table, wanted in zip(tables, lm.rotary_emb(torch.zeros(1), expected), strict=True):
+            assert torch.equal(table, wanted)
 
 
 def test_survivors_keep_their_rotation_inside_the_language_model(mixed: Case) -> None:
@@ -215,9 +217,6 @@ def test_what_is_refused(mixed: Case) -> None:
         again = {k: v for k, v in inputs.items() if k != "attention_mask"}
         with pytest.raises(ValueError, match="new images on a KV cache"):
             mixed.model(**again, past_key_values=cache)
-    mixed.model.config.text_config.layer_types[2] = "sliding_attention"
-    with pytest.raises(ValueError, match="sliding-window"):
-        prunus.prune(mixed.model, CLSE(keep=5))
 
 
 def test_grids_are_read_from_the_arguments_of_a_call() -> None:

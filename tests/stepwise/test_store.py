@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from prunus import OneShot, Stepwise
+from prunus import OneShot, PrunusError, Stepwise
 from prunus.families import family_of
 from prunus.stepwise import store
 from prunus.stepwise.question import QuestionMarks
@@ -222,3 +223,161 @@ def test_biases_by_share() -> None:
         card.bias_for(0.25)
     with pytest.raises(ValueError, match=r"there is none"):
         Card("m", [], None).bias_for(0.25)
+
+
+# -- cards and weights that belong to nothing -------------------------------------------------
+
+
+NUMBERS = [
+    *(0, -1, 10**9, 10**30, 10**400, 2.5, float("nan"), float("inf"), -float("inf")),
+    *("8", True, None, [], {}),
+]
+
+
+#: What of these numbers is allowed for settings that do not change the weights.
+ALLOWED: dict[str, list[Any]] = {
+    "encoder_layers": [],
+    "min_steps": [0, 10**9],
+    "clip": [0, 10**9, 10**30, 2.5],
+    "temperature": [10**9, 10**30, 2.5],
+    "stop_bias": [0, -1, 10**9, 10**30, 2.5],
+    "causal_encoder": [True],
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("visual_width", "text_width", "width", "heads", "mlp_ratio", "encoder_layers"),
+        *("decoder_layers", "min_steps", "clip", "temperature", "stop_bias", "max_share"),
+        *("causal_encoder", "kind", "pointer"),
+    ],
+)
+def test_a_card_is_checked_before_anything_is_built(
+    tmp_path: Path, model: Facts, name: str
+) -> None:
+    saved(tmp_path, model)
+    before = json.loads((tmp_path / CARD).read_text())["selector"]
+    taken, messages = [], []
+    for value in NUMBERS:
+        edited(tmp_path, selector={**before, name: value})
+        try:
+            load_selector(tmp_path, model)
+            taken.append(value)
+        except PrunusError as error:
+            messages.append(str(error))
+    assert not any("\n" in message for message in messages)
+    assert list(map(repr, taken)) == list(map(repr, ALLOWED.get(name, [])))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": True},
+        {"format": 1.0},
+        {"format": "1"},
+        {"model": 3},
+        {"training": []},
+        {"training": None},
+        {"biases": {"0.1": float("nan")}},
+        {"biases": {"0.1": True}},
+        {"biases": {"0.1": "1"}},
+        {"biases": {"nan": 1.0}},
+        {"biases": {"tenth": 1.0}},
+        {"biases": {"-1": 1.0}},
+        {"biases": [1]},
+        {"fingerprint": [[float("nan")] * 64]},
+        {"fingerprint": [[True] * 64]},
+        {"fingerprint": [["1"] * 64]},
+        {"fingerprint": [1.0]},
+        {"fingerprint": {}},
+        {"marks": {"opening": [1.5], "closing": [2], "skip": [3]}},
+        {"marks": {"opening": [True], "closing": [2], "skip": [3]}},
+        {"marks": {"opening": ["1"], "closing": [2], "skip": [3]}},
+        {"marks": {"opening": "123", "closing": [2], "skip": [3]}},
+        {"marks": {"opening": [-1], "closing": [2], "skip": [3]}},
+        {"marks": {"opening": [10**30], "closing": [2], "skip": [3]}},
+        {"weights": 3},
+    ],
+    ids=str,
+)
+def test_other_entries_of_a_card(tmp_path: Path, model: Facts, changes: dict[str, Any]) -> None:
+    saved(tmp_path, model)
+    card = json.loads((tmp_path / CARD).read_text())
+    (tmp_path / CARD).write_text(json.dumps({**card, **changes}))
+    with pytest.raises(PrunusError, match=r"selector.json' is no selector's card"):
+        load_selector(tmp_path, model)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b'{"format": "\\ud800"}'])
+def test_cards_that_are_no_json(tmp_path: Path, model: Facts, content: bytes) -> None:
+    saved(tmp_path, model)
+    (tmp_path / CARD).write_bytes(content)
+    with pytest.raises(PrunusError, match="is no selector's card"):
+        load_selector(tmp_path, model)
+
+
+def test_no_fingerprint_fits_when_numbers_are_none(tmp_path: Path, model: Facts) -> None:
+    saved(tmp_path, model)
+    broken = llava_clip()
+    with torch.no_grad():
+        for weight in broken.parameters():
+            weight.fill_(float("nan"))
+    with pytest.raises(PrunusError, match="other weights"):
+        load_selector(tmp_path, family_of(broken))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(tmp_path: Path, model: Facts, value: float) -> None:
+    selector, card = selector_for(model)
+    with torch.no_grad():
+        next(selector.parameters()).view(-1)[0] = value
+    save_selector(tmp_path, selector, card)
+    with pytest.raises(PrunusError, match="NaN or infinity in"):
+        load_selector(tmp_path, model)
+
+
+def test_weights_and_card_belong_together(tmp_path: Path, model: Facts) -> None:
+    saved(tmp_path / "a", model)
+    saved(tmp_path / "b", model, seed=3)
+    for name in (WEIGHTS, CARD):
+        mixed = tmp_path / name
+        mixed.mkdir()
+        for own in (WEIGHTS, CARD):
+            source = tmp_path / ("b" if own == name else "a") / own
+            (mixed / own).write_bytes(source.read_bytes())
+        with pytest.raises(PrunusError, match="not saved together"):
+            load_selector(mixed, model)
+    edited(tmp_path / "a", weights=None)  # an old card beside new weights
+    with pytest.raises(PrunusError, match="not saved together"):
+        load_selector(tmp_path / "a", model)
+
+
+def test_a_bit_that_flipped_in_the_weights(tmp_path: Path, model: Facts) -> None:
+    saved(tmp_path, model)
+    content = bytearray((tmp_path / WEIGHTS).read_bytes())
+    content[-5] ^= 1
+    (tmp_path / WEIGHTS).write_bytes(content)
+    with pytest.raises(PrunusError, match="not saved together"):
+        load_selector(tmp_path, model)
+
+
+def test_selectors_from_before_there_were_hashes_load(tmp_path: Path, model: Facts) -> None:
+    selector = saved(tmp_path, model)
+    edited(tmp_path, weights=None)
+    save_file(selector.state_dict(), tmp_path / WEIGHTS)
+    load_selector(tmp_path, model)
+
+
+def test_figures_that_are_no_numbers_are_null(tmp_path: Path, model: Facts) -> None:
+    selector, card = selector_for(model)
+    save_selector(tmp_path, selector, replace(card, training={"loss": float("nan"), "a": [1.5]}))
+    assert load_selector(tmp_path, model)[1].training == {"loss": None, "a": [1.5]}
+
+
+@pytest.mark.parametrize("place", ["~nobody/x", "x" * 5000, "a\0b", "\ud800", ""])
+def test_names_that_no_folder_has(model: Facts, place: str) -> None:
+    with pytest.raises(PrunusError, match="no selector in"):
+        load_selector(place, model)
+    with pytest.raises(PrunusError, match="no selector"):
+        Stepwise(selector=place).fit(model)

@@ -15,6 +15,7 @@ from prunus.analyse.objects import shown
 from prunus.analyse.plots import AT_INPUT, Drawing, band, level, panel, whole_ticks
 from prunus.analyse.result import Row
 from prunus.analyse.signals import Notes
+from prunus.errors import PrunusError
 from prunus.evaluate.stats import auroc
 
 
@@ -35,7 +36,7 @@ def auroc_rows(context: Context, notes: Sequence[Notes]) -> list[Row]:
     those of other objects among them; questions that ask about none are left out)."""
     masks = masks_of(context, notes)
     if masks is None:
-        raise ValueError("objects are unknown: AUROC is for the built-in evaluation set")
+        raise PrunusError("objects are unknown: AUROC is for the built-in evaluation set")
     asked = []
     for note, query in zip(notes, context.data.queries, strict=True):
         scene = context.data.scenes[query.image]

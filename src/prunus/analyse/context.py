@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.evaluate.batches import Encoded, Prepared, Vision, encode, in_batches, left_padded
 from prunus.evaluate.data import EvalSet
 from prunus.evaluate.runner import answer_tokens
@@ -65,7 +66,7 @@ class Context:
         seed: int = 0,
     ) -> None:
         if not data.queries:
-            raise ValueError("there are no questions to ask")
+            raise PrunusError("there are no questions to ask")
         self.model, self.processor, self.data, self.pool = model, processor, data, pool or data
         self.batch, self.seed = batch, seed
         self.vision = Vision(model)

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from prunus.errors import PrunusError
 from prunus.evaluate.stats import Estimate
 
 _DRAWS = 1000
@@ -31,10 +32,10 @@ def mean_over_images(values: NDArray[np.float64], images: NDArray[np.int64]) -> 
     mean is NaN if there is no other, and the interval if there is only one image.
 
     Raises:
-        ValueError: arrays of different lengths.
+        PrunusError: arrays of different lengths.
     """
     if len(values) != len(images):
-        raise ValueError(f"{len(values)} values do not belong to {len(images)} images: one each")
+        raise PrunusError(f"{len(values)} values do not belong to {len(images)} images: one each")
     there = ~np.isnan(values)
     values = values[there]
     if not len(values):

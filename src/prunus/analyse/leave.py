@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from prunus.analyse.probe import Unlisted
+from prunus.errors import PrunusTypeError
 from prunus.method import Cut, Method, Selection
 from prunus.view import View
 
@@ -31,4 +32,4 @@ class Leave(Unlisted, Method):
         return 0.0
 
     def neutral(self) -> Method:
-        raise TypeError("removing everything has no neutral setting")
+        raise PrunusTypeError("removing everything has no neutral setting")

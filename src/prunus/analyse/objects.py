@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
 from prunus.builtin.scenes import CANVAS, Scene, object_coverage
+from prunus.errors import PrunusError
 from prunus.grid import Grid
 
 _CLEARLY = 0.3  # share of a token's cell that an object must cover, as in evaluate.evidence
@@ -31,10 +32,10 @@ def shown(scene: Scene, grid: Grid, only: Sequence[int] | None = None) -> NDArra
     most.
 
     Raises:
-        ValueError: a grid of several frames: scenes are images.
+        PrunusError: a grid of several frames: scenes are images.
     """
     if grid.frames != 1:
-        raise ValueError(f"a scene is one image, the grid has {grid.frames} frames")
+        raise PrunusError(f"a scene is one image, the grid has {grid.frames} frames")
     cover = _cover(scene, grid.rows, grid.cols)
     cover = cover if only is None else cover[list(only)]
     clear = cover >= np.minimum(_CLEARLY, cover.max(axis=1, keepdims=True))

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from prunus.errors import PrunusError
+from prunus.viz.png import write_figure
 
 #: Okabe and Ito's palette, in an order in which neighbours differ most.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
@@ -36,12 +38,12 @@ class Drawing:
 
 
 def check_matplotlib() -> None:
-    """Raise ValueError if figures cannot be drawn: better now than after minutes of work."""
+    """Raise PrunusError if figures cannot be drawn: better now than after minutes of work."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise ValueError(
-            "figures need matplotlib: install it with `pip install 'prunus[viz]'`"
+        raise PrunusError(
+            "figures need matplotlib: install it with `pip install matplotlib`"
         ) from error
 
 
@@ -49,8 +51,8 @@ def save(drawing: Drawing, path: Path) -> Path:
     """Write ``drawing`` as a PNG to ``path``.
 
     Raises:
-        ValueError: matplotlib is not installed.
-        OSError: the file cannot be written.
+        PrunusError: matplotlib is not installed.
+        PrunusFileError: the file cannot be written; the old one is unchanged.
     """
     check_matplotlib()
     from matplotlib import rc_context
@@ -70,11 +72,7 @@ def save(drawing: Drawing, path: Path) -> Path:
         figure = Figure(figsize=(drawing.width, drawing.height), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         drawing.draw(figure)
-        figure.savefig(path, format="png")
-    with Image.open(path) as drawn:  # 256 colours are enough, and a third of the size
-        few = drawn.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
-    few.save(path, optimize=True)
-    return path
+        return write_figure(figure, path, few_colours=True)
 
 
 def band(

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from prunus.errors import PrunusError
 from prunus.evaluate.data import EvalSet, Query
 
 
@@ -20,10 +21,10 @@ def spread(data: EvalSet, limit: int, seed: int = 0) -> EvalSet:
     list are not those of a shorter one, only its types are as even.
 
     Raises:
-        ValueError: ``limit`` below 1.
+        PrunusError: ``limit`` below 1.
     """
     if limit < 1:
-        raise ValueError(f"limit={limit} leaves no question: give a positive number")
+        raise PrunusError(f"limit={limit} leaves no question: give a positive number")
     order = np.random.default_rng(seed).permutation(len(data.queries)).tolist()
     waiting: dict[str, list[int]] = {}
     for number in order:
@@ -60,10 +61,10 @@ def every_prompt(pictures: Sequence[Image.Image], prompts: Sequence[str]) -> Eva
     """Every prompt asked of every picture; the answers are unknown (empty texts).
 
     Raises:
-        ValueError: no picture, or no prompt.
+        PrunusError: no picture, or no prompt.
     """
     if not pictures or not prompts:
-        raise ValueError("give at least one picture and one prompt")
+        raise PrunusError("give at least one picture and one prompt")
     queries = tuple(
         Query(number, prompt, "", "prompt") for number in range(len(pictures)) for prompt in prompts
     )

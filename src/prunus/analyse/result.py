@@ -7,10 +7,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from prunus.analyse.plots import Drawing, save
+from prunus.claim import BRIEFLY, claim
+from prunus.files import replacing_all, write_text
 
 Row = dict[str, Any]
 
@@ -80,7 +83,7 @@ def plain(value: Any) -> Any:
 
 
 def write(folder: Path, result: Result, settings: Mapping[str, Any]) -> list[Path]:
-    """Write ``NAME.json``, tables and pictures of one analysis; the paths in that order.
+    """Write ``NAME.json``, tables and pictures of one analysis, all or none; paths in that order.
 
     Args:
         folder: made if it is missing.
@@ -88,31 +91,38 @@ def write(folder: Path, result: Result, settings: Mapping[str, Any]) -> list[Pat
         settings: what it was made with, written into the JSON file.
 
     Raises:
-        OSError: the folder cannot be written.
+        PrunusFileError: the folder cannot be written.
+        PrunusStateError: another run writes into it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    data = folder / f"{result.name}.json"
-    data.write_text(_compact({"settings": plain(settings), **result.as_dict()}), "utf-8")
-    tables = [_write_csv(folder / f"{table.stem}.csv", table.rows) for table in result.tables]
-    pictures = [save(one.drawing, folder / f"{one.stem}.png") for one in result.pictures]
-    return [data, *tables, *pictures]
+    paths = [folder / f"{result.name}.json"]
+    paths += [folder / f"{table.stem}.csv" for table in result.tables]
+    paths += [folder / f"{picture.stem}.png" for picture in result.pictures]
+    contents = [_compact({"settings": plain(settings), **result.as_dict()})]
+    contents += [_csv(table.rows) for table in result.tables]
+    with claim(folder, BRIEFLY), replacing_all(paths) as partials:
+        for partial, text in zip(partials, contents, strict=False):
+            partial.write_bytes(text.encode("utf-8"))
+        for partial, picture in zip(partials[len(contents) :], result.pictures, strict=True):
+            save(picture.drawing, partial)
+    return paths
 
 
 def write_index(folder: Path, results: Sequence[Result], title: str) -> Path:
     """Write ``index.md``: facts, pictures and tables of all ``results`` under ``title``, a text
     that says what was measured on what."""
     path = folder / "index.md"
-    path.write_text(_index(results, title), "utf-8")
+    with claim(folder, BRIEFLY):
+        write_text(path, _index(results, title))
     return path
 
 
-def _write_csv(path: Path, rows: Sequence[Row]) -> Path:
+def _csv(rows: Sequence[Row]) -> str:
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(plain(row) for row in rows)
-    return path
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(plain(row) for row in rows)
+    return text.getvalue()
 
 
 def _compact(found: Mapping[str, Any]) -> str:

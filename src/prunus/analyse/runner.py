@@ -10,6 +10,7 @@ from prunus.analyse.context import Context, Step
 from prunus.analyse.measure import DENSE, measure
 from prunus.analyse.plots import check_matplotlib
 from prunus.analyse.result import Result
+from prunus.errors import PrunusError
 
 
 class Analysis(NamedTuple):
@@ -48,13 +49,13 @@ def analyse(
         done: called with each result as soon as it is there.
 
     Raises:
-        ValueError: an unknown or repeated name, or matplotlib is not installed.
+        PrunusError: an unknown or repeated name, or matplotlib is not installed.
     """
     unknown = [name for name in names if name not in ANALYSES]
     if unknown:
-        raise ValueError(f"unknown analysis {unknown[0]!r}: there are {', '.join(ANALYSES)}")
+        raise PrunusError(f"unknown analysis {unknown[0]!r}: there are {', '.join(ANALYSES)}")
     if len(set(names)) != len(names) or not names:
-        raise ValueError("name one or more analyses, each once")
+        raise PrunusError("name one or more analyses, each once")
     check_matplotlib()
     report: Step = step or (lambda count: None)
     measure(context, DENSE, report)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.resources import as_file, files
 from typing import Any
 
+from prunus.errors import PrunusError
+
 #: Names of the models that :func:`load_builtin` knows, with one line each.
 BUILTIN: dict[str, str] = {
     "tiny-llava": "LLaVA-1.5 in small: 576 visual tokens, CLIP tower of 9 layers, Llama of 12",
@@ -12,30 +14,31 @@ BUILTIN: dict[str, str] = {
 }
 
 
-def load_builtin(name: str) -> tuple[Any, Any]:
-    """A built-in model (eval mode, float32, CPU) and its processor, from package data.
+def load_builtin(name: str, dtype: Any = "float32") -> tuple[Any, Any]:
+    """A built-in model (eval mode, CPU) and its processor, from package data.
 
     Without torchvision, which transformers' video processors need, the processor of ``tiny-qwen``
     takes images and refuses videos.
 
+    Args:
+        name: one of :data:`BUILTIN`.
+        dtype: of the weights; what transformers keeps in float32 (rotary frequencies) stays so.
+
     Raises:
-        ValueError: an unknown name, or weights that this installation lacks.
+        PrunusError: an unknown name, or weights that this installation lacks.
     """
     if name not in BUILTIN:
-        raise ValueError(f"no built-in model {name!r}; there is {', '.join(BUILTIN)}")
-    from transformers import AutoModelForImageTextToText
-
+        raise PrunusError(f"no built-in model {name!r}; there is {', '.join(BUILTIN)}")
+    from prunus.checkpoint import load_weights
     from prunus.processor import load_processor
 
     with as_file(files("prunus.builtin").joinpath("weights").joinpath(name)) as folder:
         if not (folder / "model.safetensors").is_file():
-            raise ValueError(
+            raise PrunusError(
                 f"the weights of {name!r} are missing from this installation; "
                 f"train them with: prunus builtin train {name}"
             )
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype="float32", local_files_only=True
-        )
+        model = load_weights(name, str(folder), dtype=dtype, local_files_only=True)
         processor = load_processor(str(folder), model.config)
     return model.eval(), processor
 

@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from prunus.errors import PrunusError
+
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -34,7 +36,7 @@ def digit_data() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def split_indices(split: Split) -> NDArray[np.int64]:
     """Sample ids ``(n,)`` int64 of one split; the three splits are disjoint and cover all."""
     if split not in SPLITS:
-        raise ValueError(f"unknown digit split {split!r}; there are {', '.join(SPLITS)}")
+        raise PrunusError(f"unknown digit split {split!r}; there are {', '.join(SPLITS)}")
     total = len(digit_data()[1])
     order = np.random.default_rng(_SPLIT_SEED).permutation(total)
     parts = np.split(order, [_TRAIN, _TRAIN + _VAL])

@@ -4,44 +4,58 @@ from __future__ import annotations
 
 import argparse
 import copy
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from prunus.builtin import checkpoint
 from prunus.builtin.model import Shape, build_model, build_processor
+from prunus.claim import BRIEFLY, claim
+from prunus.errors import PrunusError, PrunusFileError, brief
+from prunus.files import replace_folder
 
 WEIGHTS = Path(__file__).parent / "weights"
 
 
 def export(model: PreTrainedModel, processor: ProcessorMixin, folder: Path) -> None:
-    """Write model (bfloat16) and processor files; ``folder`` is replaced in one step."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as scratch:
-        fresh = Path(scratch) / "new"
-        copy.deepcopy(model).to(torch.bfloat16).save_pretrained(fresh)
+    """Write model (weights in bfloat16) and processor files; ``folder`` is replaced as a whole.
+
+    Raises:
+        PrunusFileError: it cannot be written; what was there before is unchanged.
+        PrunusStateError: another run writes beside it.
+    """
+
+    def write(fresh: Path) -> None:
+        small = copy.deepcopy(model)
+        for weight in small.parameters():  # not its buffers: rotary frequencies need float32
+            weight.data = weight.data.to(torch.bfloat16)
+        small.config.dtype = torch.bfloat16
+        try:
+            small.save_pretrained(fresh)
+        except SafetensorError as error:
+            raise PrunusFileError(f"cannot write {str(folder)!r}: {brief(error)}") from error
         processor.save_pretrained(fresh)
         for path in fresh.iterdir():  # safetensors files are born readable by their owner only
             path.chmod(0o644)
-        if folder.exists():
-            folder.rename(Path(scratch) / "old")
-        fresh.rename(folder)
+
+    with claim(folder.parent, BRIEFLY):
+        replace_folder(folder, write)
 
 
 def export_checkpoint(path: Path, folder: Path, *others: Path) -> None:
     """Export the model of a training checkpoint, or the mean of several of one run.
 
     Raises:
-        ValueError: the checkpoints hold models of different shapes.
+        PrunusError: the checkpoints hold models of different shapes.
     """
     states = [checkpoint.load(one) for one in (path, *others)]
     if any(state["shape"] != states[0]["shape"] for state in states):
-        raise ValueError("only checkpoints of one run can be averaged: their shapes differ")
+        raise PrunusError("only checkpoints of one run can be averaged: their shapes differ")
     model, processor = _build(states[0]["shape"])
     model.load_state_dict(mean_weights([state["model"] for state in states]))
     export(model, processor, folder)

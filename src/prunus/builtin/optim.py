@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from prunus.errors import PrunusStateError
+
 
 class Optimisers:
     """Two optimisers behind one interface, with a warm-up, plateau and decay of the rate."""
@@ -17,7 +19,9 @@ class Optimisers:
     ) -> None:
         """``groups`` pairs modules with their base learning rate."""
         if not hasattr(torch.optim, "Muon"):
-            raise RuntimeError(f"training needs torch 2.9 or newer; this is {torch.__version__}")
+            raise PrunusStateError(
+                f"training needs torch 2.9 or newer; this is {torch.__version__}"
+            )
         self.weights: list[nn.Parameter] = []
         self.rates: list[float] = []
         self.parts: list[torch.optim.Optimizer] = []

@@ -16,6 +16,7 @@ from prunus.builtin.labels import third
 from prunus.builtin.scenes import COLORS, KINDS, Scene, SceneObject
 from prunus.builtin.videos import Actor, VideoScene
 from prunus.builtin.words import COLUMNS, NUMBERS, ROWS
+from prunus.errors import PrunusError
 
 T = TypeVar("T")
 
@@ -245,7 +246,7 @@ _HARD = ("counting", "relation")
 def ask(scene: Scene, kind: str, rng: np.random.Generator) -> Question | None:
     """One question of a type, or None where the scene allows no unambiguous one."""
     if kind not in _ASK:
-        raise ValueError(f"unknown question type {kind!r}; there are {', '.join(_ASK)}")
+        raise PrunusError(f"unknown question type {kind!r}; there are {', '.join(_ASK)}")
     return _ASK[kind](scene, rng)
 
 

@@ -29,6 +29,8 @@ from prunus.builtin.evaluate import (
 )
 from prunus.builtin.questions import TYPES, caption
 from prunus.builtin.scenes import render
+from prunus.claim import BRIEFLY, claim
+from prunus.files import replacing_all
 
 BUDGETS = (192, 128, 64)
 
@@ -145,13 +147,13 @@ def curve_table(curve: Sequence[dict[str, Any]], shown: Sequence[str]) -> str:
 
 def write_report(folder: Path, name: str, results: dict[str, Any], tables: str) -> None:
     """Write ``name``.json, and put the tables into ``name``.md between the two marks."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    page = folder / f"{name}.md"
-    text = page.read_text("utf-8") if page.exists() else f"# {name}\n\n{START}\n{END}\n"
-    before, _, rest = text.partition(START)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before}{START}\n{tables}\n{END}{after}", "utf-8")
+    data, page = folder / f"{name}.json", folder / f"{name}.md"
+    with claim(folder, BRIEFLY), replacing_all([data, page]) as partials:
+        text = page.read_text("utf-8") if page.exists() else f"# {name}\n\n{START}\n{END}\n"
+        before, _, rest = text.partition(START)
+        after = rest.partition(END)[2]
+        partials[0].write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        partials[1].write_text(f"{before}{START}\n{tables}\n{END}{after}", "utf-8")
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from prunus.builtin.digits import Split, digit_data, split_indices
+from prunus.errors import PrunusError
 
 CANVAS = 192
 """Side of the canvas in pixels."""
@@ -168,7 +169,7 @@ def _shape_alpha(kind: str, side: int) -> NDArray[np.float32]:
             radius * (np.sin(turn) * (1 - inner * np.cos(half)) + np.cos(turn) * cross) <= cross
         )
     else:
-        raise ValueError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
+        raise PrunusError(f"unknown kind {kind!r}; there are {', '.join(KINDS)}")
     blocks = inside.reshape(side, _SUPERSAMPLE, side, _SUPERSAMPLE)
     opacity: NDArray[np.float32] = blocks.mean(axis=(1, 3), dtype=np.float32)
     return opacity
@@ -240,10 +241,10 @@ def object_coverage(scene: Scene, rows: int = 24, cols: int = 24) -> NDArray[np.
     """How much of each patch each object covers: ``(objects, rows, cols)`` float32 in 0..1.
 
     Raises:
-        ValueError: a grid without cells.
+        PrunusError: a grid without cells.
     """
     if rows < 1 or cols < 1:
-        raise ValueError(f"a grid of {rows}x{cols} has no cells: give at least one row and column")
+        raise PrunusError(f"a grid of {rows}x{cols} has no cells: give at least one row and column")
     if CANVAS % rows or CANVAS % cols:
         parts = [box_coverage(o, o.x, o.y, CANVAS, rows, cols) for o in scene.objects]
         return np.stack(parts) if parts else np.zeros((0, rows, cols), dtype=np.float32)

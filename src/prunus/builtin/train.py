@@ -20,6 +20,8 @@ from prunus.builtin.qwen.recipe import QwenRecipe
 from prunus.builtin.qwen.schedule import TINY_QWEN
 from prunus.builtin.recipe import Recipe
 from prunus.builtin.schedule import TINY_LLAVA, Stage
+from prunus.claim import claim
+from prunus.errors import PrunusError
 
 CHECKPOINT = "checkpoint.pt"
 _LOG_EVERY = 20
@@ -136,20 +138,24 @@ def train(
     the model's own shape class, by default that of the model that ships.
 
     Raises:
-        ValueError: an unknown name, or a checkpoint is there and not to be resumed.
+        PrunusError: an unknown name, or a checkpoint is there and not to be resumed.
+        PrunusStateError: another run trains into ``output``.
     """
     if name not in RECIPES:
-        raise ValueError(f"no built-in model {name!r} to train; there is {', '.join(RECIPES)}")
+        raise PrunusError(f"no built-in model {name!r} to train; there is {', '.join(RECIPES)}")
     build, usual = RECIPES[name]
     output = Path(output or Path("runs") / name)
-    exists = (output / CHECKPOINT).exists()
-    if exists and not resume:
-        raise ValueError(f"{output} already holds a checkpoint: resume it or choose another folder")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    run = Run(output, usual if stages is None else stages, build(shape, device), device)
-    if exists:
-        run.restore()
-    return run.train(None if minutes is None else time.monotonic() + 60 * minutes)
+    with claim(output):
+        exists = (output / CHECKPOINT).exists()
+        if exists and not resume:
+            raise PrunusError(
+                f"{output} already holds a checkpoint: resume it or choose another folder"
+            )
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        run = Run(output, usual if stages is None else stages, build(shape, device), device)
+        if exists:
+            run.restore()
+        return run.train(None if minutes is None else time.monotonic() + 60 * minutes)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -172,7 +178,7 @@ def _changed(stages: Sequence[Stage], settings: Sequence[str]) -> list[Stage]:
         path, _, text = setting.partition("=")
         name, _, field = path.partition(".")
         if name not in changed or not hasattr(changed[name], field):
-            raise ValueError(f"no field {path!r}; stages are {', '.join(changed)}")
+            raise PrunusError(f"no field {path!r}; stages are {', '.join(changed)}")
         value: Any = float(text) if "." in text or "e" in text else int(text)
         changed[name] = replace(changed[name], **{field: value})
     return list(changed.values())

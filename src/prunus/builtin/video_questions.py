@@ -13,6 +13,7 @@ import numpy as np
 from prunus.builtin.questions import Question, collect, existence, pick, references
 from prunus.builtin.videos import FRAMES, Actor, VideoScene
 from prunus.builtin.words import NUMBERS
+from prunus.errors import PrunusError
 
 #: Types that are scored by exact match, and their chance level when the answers are known.
 VIDEO_TYPES: dict[str, float] = {
@@ -179,7 +180,7 @@ _HARD = ("order", "counting")
 def ask_video(video: VideoScene, kind: str, rng: np.random.Generator) -> Question | None:
     """One question of a type, or None where the video allows no unambiguous one."""
     if kind not in _ASK:
-        raise ValueError(f"unknown question type {kind!r}; there are {', '.join(_ASK)}")
+        raise PrunusError(f"unknown question type {kind!r}; there are {', '.join(_ASK)}")
     return _ASK[kind](video, rng) if video.objects else None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from prunus.calibrate.probe import Filtering, FilterProbe
+from prunus.errors import PrunusError
 from prunus.pruners.visipruner import VisiPruner
 from prunus.run import prune
 
@@ -33,7 +34,7 @@ def find_filtering(
         One for each prompt, in order.
 
     Raises:
-        ValueError: a prompt without an image, or too many shallow layers for this model.
+        PrunusError: a prompt without an image, or too many shallow layers for this model.
     """
     shallow = replace(method, stages=tuple(s for s in method.stages if s == "shallow"))
     middle = replace(method, stages=("middle",))
@@ -44,7 +45,7 @@ def find_filtering(
         with prune(model, [shallow, probe]):
             model(**inputs, logits_to_keep=1)
         if blind := [row for row in range(count) if row not in probe.found]:
-            raise ValueError(
+            raise PrunusError(
                 f"prompt {len(found) + blind[0]} has no image: calibrate with images in all prompts"
             )
         found += [probe.found[row] for row in range(count)]

@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from prunus.analyse.context import Context, Step
 from prunus.analyse.measure import DENSE, measure
+from prunus.errors import PrunusError
 from prunus.evaluate.stats import Estimate, paired_difference
 from prunus.pruners.visipruner import VisiPruner
 
@@ -46,17 +47,17 @@ def find_shallow(
         and all :func:`candidates`.
 
     Raises:
-        ValueError: ``max_loss`` out of range, a model too shallow, or one that answers nothing
+        PrunusError: ``max_loss`` out of range, a model too shallow, or one that answers nothing
             right, which cannot lose anything.
     """
     if not 0 < max_loss <= 1:
-        raise ValueError(f"max_loss={max_loss:g}: give a share above 0, up to 1")
+        raise PrunusError(f"max_loss={max_loss:g}: give a share above 0, up to 1")
     numbers = candidates(context.depth)
     if not numbers:
-        raise ValueError(f"a decoder of {context.depth} layers is too shallow for VisiPruner")
+        raise PrunusError(f"a decoder of {context.depth} layers is too shallow for VisiPruner")
     dense = measure(context, DENSE, step).success
     if not dense.any():
-        raise ValueError(
+        raise PrunusError(
             f"the unpruned model answers none of {len(dense)} questions right, so no loss can be "
             "seen: ask others, or prompts without answers"
         )

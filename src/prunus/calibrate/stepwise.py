@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.pruners.stepwise import Stepwise
 from prunus.run import prune
 from prunus.stepwise.pointer import Picks
@@ -80,10 +81,12 @@ def encode_prompts(
         step: called with the number of prompts after each batch.
 
     Raises:
-        ValueError: a one-shot selector, which cannot stop.
+        PrunusError: a one-shot selector, which cannot stop.
     """
     if selector.config.kind != "stepwise":
-        raise ValueError("a one-shot selector cannot stop by itself: there is nothing to calibrate")
+        raise PrunusError(
+            "a one-shot selector cannot stop by itself: there is nothing to calibrate"
+        )
     onlooker = _Onlooker(selector)
     with prune(model, Stepwise().with_selector(onlooker, card)):
         for inputs in batches:
@@ -114,12 +117,12 @@ def mean_budget(
         The best that was tried: within 0.2 % of ``wanted`` unless counts are too few to be finer.
 
     Raises:
-        ValueError: nothing to calibrate with, or a share that no constant gives.
+        PrunusError: nothing to calibrate with, or a share that no constant gives.
     """
     if not 0 < wanted < 1:
-        raise ValueError(f"a mean of {wanted:g} of the tokens: give a share between 0 and 1")
+        raise PrunusError(f"a mean of {wanted:g} of the tokens: give a share between 0 and 1")
     if not encoded:
-        raise ValueError("there are no prompts with images to calibrate with")
+        raise PrunusError("there are no prompts with images to calibrate with")
     steps = [_margins(selector, one) for one in encoded]
     tried: list[MeanBudget] = []
 
@@ -132,7 +135,7 @@ def mean_budget(
     near, far = 0.0, 1.0 if share(0.0) > wanted else -1.0
     while (share(far) - wanted) * far > 0:  # not far enough yet
         if abs(far) >= _WIDEST:
-            raise ValueError(
+            raise PrunusError(
                 f"a mean of {wanted:.4g} of the tokens cannot be met: whatever is added to STOP's "
                 f"logit, this selector keeps {'at least' if far > 0 else 'at most'} "
                 f"{tried[-1].share:.4g}"

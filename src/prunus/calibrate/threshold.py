@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from prunus.errors import PrunusError
+
 
 def threshold_for(values: NDArray[np.float32], count: int) -> float:
     """A threshold that exactly ``count`` of ``values`` exceed (strictly): midway between the
@@ -18,10 +20,10 @@ def threshold_for(values: NDArray[np.float32], count: int) -> float:
         count: 1 to n.
 
     Raises:
-        ValueError: ``count`` out of range.
+        PrunusError: ``count`` out of range.
     """
     if not 1 <= count <= len(values):
-        raise ValueError(f"{count} of {len(values)} values cannot exceed a threshold")
+        raise PrunusError(f"{count} of {len(values)} values cannot exceed a threshold")
     falling = np.append(np.sort(values)[::-1], np.float32(0))  # thresholds are not negative
     tied = falling[count]
     if falling[count - 1] == tied:

@@ -13,6 +13,7 @@ from prunus.calibrate.filtering import find_filtering
 from prunus.calibrate.probe import Filtering
 from prunus.calibrate.threshold import threshold_for
 from prunus.calibration import Calibration
+from prunus.errors import PrunusError
 from prunus.families import family_of
 from prunus.pruners.visipruner import VisiPruner
 
@@ -51,13 +52,13 @@ def calibrate_visipruner(
         ``VisiPruner(relative=...)``.
 
     Raises:
-        ValueError: no prompt has a filtering layer, a target beyond what there is, a prompt without
-            an image, no prompts, too many shallow layers.
+        PrunusError: no prompt has a filtering layer, a target beyond what there is, a prompt
+            without an image, no prompts, too many shallow layers.
     """
     depth = len(family_of(model).layers)
     found = find_filtering(model, batches, method, step)
     if not found:
-        raise ValueError("there are no prompts to calibrate with")
+        raise PrunusError("there are no prompts to calibrate with")
     triggered = [one for one in found if one.layer is not None]
     _check_triggered(found, len(triggered), method.filter_below)
     changes = [one.change.numpy() for one in triggered]
@@ -97,7 +98,7 @@ def _check_triggered(found: Sequence[Filtering], triggered: int, bound: float) -
     """Refuse if no prompt has a filtering layer, and warn if some have none."""
     lowest = min(one.lowest for one in found)
     if not triggered:
-        raise ValueError(
+        raise PrunusError(
             f"in none of {len(found)} prompts does any layer reach a cosine below "
             f"layer_threshold={bound}: the lowest is {lowest:.6f}. Choose a layer_threshold "
             "above it, or fewer shallow layers"
@@ -115,7 +116,7 @@ def _count(target: float, prompts: int, tokens: int) -> int:
     """How many of ``tokens`` are to be kept in all."""
     count = round(target * prompts) if target < float("inf") else tokens + 1
     if not 1 <= count <= tokens:
-        raise ValueError(
+        raise PrunusError(
             f"target={target:g} tokens per prompt cannot be met: the {prompts} prompts with a "
             f"filtering layer have {tokens / prompts:g} visual tokens on average; choose a number "
             f"from {1 / prompts:.2g} to that"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
-from prunus.cli.errors import BadInput, reading, unknown
+from prunus.cli.errors import BadInput, option, unknown
 from prunus.cli.options import AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def analyse(
     """
     from prunus.analyse import ANALYSES, Context, spread, write, write_index
     from prunus.analyse.plots import check_matplotlib
+    from prunus.claim import claim
     from prunus.cli.loading import load_model
+    from prunus.files import make_folder
 
     names = what or list(ANALYSES)
     for name in names:
@@ -73,20 +75,21 @@ def analyse(
         raise BadInput("an analysis is named twice")
     pool = _questions(data, image or [], prompt or [])
     check_matplotlib()
-    with reading(f"--output {str(output)!r}"):  # now, not after minutes of work
-        output.mkdir(parents=True, exist_ok=True)
-    quiet_transformers()
-    network, processor = load_model(model, dtype, device)
-    asked = spread(pool, limit, seed)
-    context = Context(network, processor, asked, pool, batch=batch, seed=seed)
-    written: list[Path] = []
+    with option("--output", output):
+        make_folder(output)
+    with claim(output):  # now, not after minutes of work
+        quiet_transformers()
+        network, processor = load_model(model, dtype, device)
+        asked = spread(pool, limit, seed)
+        context = Context(network, processor, asked, pool, batch=batch, seed=seed)
+        written: list[Path] = []
 
-    def keep(result: Result) -> None:  # as soon as it is there: the others take minutes
-        written.extend(write(output, result, _settings(context, model)))
+        def keep(result: Result) -> None:  # as soon as it is there: the others take minutes
+            written.extend(write(output, result, _settings(context, model)))
 
-    results = _with_bar(context, names, keep)
-    settings = _settings(context, model)
-    written.append(write_index(output, results, _title(settings)))
+        results = _with_bar(context, names, keep)
+        settings = _settings(context, model)
+        written.append(write_index(output, results, _title(settings)))
     _show(results, settings, written, as_json)
 
 

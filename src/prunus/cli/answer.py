@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from prunus.cli.errors import reading
-
 if TYPE_CHECKING:
     from prunus.grid import Grid
     from prunus.method import Method
@@ -64,8 +62,7 @@ def answer(
     else:
         from prunus.run import prune
 
-        with reading("this model cannot be pruned"):
-            pruning = prune(model, methods)
+        pruning = prune(model, methods)
         with pruning as run:
             output = model.generate(**inputs, **options)
             report, trace = run.report(), list(run.trace)
@@ -95,20 +92,19 @@ def dense_report(model: Any, inputs: Any) -> Report:
     from prunus.families import family_of
     from prunus.trace import Record
 
-    with reading("the cost of this model cannot be counted"):
-        family = family_of(model)
-        ids = inputs["input_ids"]
-        grids = grids_of(model, inputs)
-        visual = [sum(grid.size for grid in own) for own in grids]
-        depth = len(family.layers)
-        record = Record(
-            samples=len(visual),
-            original=visual,
-            text=[ids.shape[1] - count for count in visual],
-            images=grids,
-            per_layer=[visual] * depth,
-            resident=[visual] * depth,
-            nominal=[float(count) for count in visual],
-            element_size=model.dtype.itemsize,
-        )
-        return build_report(record, family, "none")
+    family = family_of(model)
+    ids = inputs["input_ids"]
+    grids = grids_of(model, inputs)
+    visual = [sum(grid.size for grid in own) for own in grids]
+    depth = len(family.layers)
+    record = Record(
+        samples=len(visual),
+        original=visual,
+        text=[ids.shape[1] - count for count in visual],
+        images=grids,
+        per_layer=[visual] * depth,
+        resident=[visual] * depth,
+        nominal=[float(count) for count in visual],
+        element_size=model.dtype.itemsize,
+    )
+    return build_report(record, family, "none")

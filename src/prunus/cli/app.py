@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from prunus.cli import analyse, builtin, calibrate, demo, listing, run, train
+from prunus.cli import analyse, builtin, calibrate, check, demo, listing, run, train
 from prunus.cli import eval as eval_command
 from prunus.cli.console import plain_warnings
 from prunus.cli.errors import is_refusal, one_line
@@ -36,6 +36,7 @@ def options(
 
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.command("check")(check.check)
 app.command("eval")(eval_command.evaluate)
 app.command("analyse")(analyse.analyse)
 app.command("methods")(listing.methods)
@@ -46,9 +47,11 @@ app.add_typer(calibrate.app, name="calibrate")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 bad input (one line on stderr), 130 interrupted.
+    """Run the command line and exit: 0 done, 1 `prunus check` found something wrong, 2 bad input
+    (one line on stderr), 130 interrupted.
 
-    Bugs are not caught: they end in Python's traceback and exit code 1.
+    Bad input is what is raised as PrunusError. Bugs are not caught: they end in Python's traceback
+    and exit code 1.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     plain_warnings()

@@ -39,7 +39,7 @@ def asked(
 
     Raises:
         BadInput: both are given, one of images and prompts is missing, or a prompt is no question.
-        ValueError: an unreadable file.
+        PrunusError: an unreadable file.
     """
     from prunus.analyse.questions import every_prompt, spread
     from prunus.cli.inputs import PLACEHOLDERS, open_images

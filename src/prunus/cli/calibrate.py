@@ -11,7 +11,7 @@ import typer
 from prunus.cli import calibrate_stepwise
 from prunus.cli.asked import Batch, Data, Limit, Pictures, Prompts, asked
 from prunus.cli.console import busy, out, print_json, progress, quiet_transformers
-from prunus.cli.errors import BadInput, reading
+from prunus.cli.errors import BadInput, option
 from prunus.cli.options import AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def visipruner(
     network, processor = load_model(model, dtype, device)
     context = Context(network, processor, questions, batch=batch)
     method.cuts(context.depth)  # refuses too many shallow layers now, not after minutes
-    with busy("encoding images"), reading("the model cannot be given these prompts"):
+    with busy("encoding images"):
         prepared = context.batches
     tried: list[Tried] = []
     if find_shallow:
@@ -96,8 +96,7 @@ def visipruner(
     about = {"data": questions.name, "dtype": str(network.dtype).removeprefix("torch.")}
     curve = {"shallow_search": _curve(context, tried, max_loss)} if tried else {}
     found = replace(found, measured={**found.measured, **about, **curve})
-    with reading(f"--output {str(output)!r}"):
-        found.save(output)
+    found.save(output)
     if as_json:
         print_json({**asdict(found), "file": str(output)})
         return
@@ -106,10 +105,12 @@ def visipruner(
 
 def _make_room(output: Path) -> None:
     """Refuse a place where no file can be written now, not after minutes of work."""
+    from prunus.files import make_folder
+
     if output.is_dir():
         raise BadInput(f"--output {str(output)!r} is a folder: give a file name in .json")
-    with reading(f"--output {str(output)!r}"):
-        output.parent.mkdir(parents=True, exist_ok=True)
+    with option("--output", output):
+        make_folder(output.parent)
 
 
 def _find_shallow(context: Any, max_loss: float) -> tuple[int, list[Tried]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ import typer
 
 from prunus.cli.asked import Batch, Data, Limit, Pictures, Prompts, asked
 from prunus.cli.console import busy, out, print_json, progress, quiet_transformers
-from prunus.cli.errors import BadInput, reading
+from prunus.cli.errors import BadInput
 from prunus.cli.options import AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def stepwise(
     """
     from prunus.analyse.context import Context
     from prunus.calibrate.stepwise import encode_prompts, mean_budget
+    from prunus.claim import claim
     from prunus.cli.loading import load_model
     from prunus.cli.params import parse_keep
     from prunus.families import family_of
@@ -56,31 +58,32 @@ def stepwise(
     quiet_transformers()
     network, processor = load_model(model, dtype, device)
     family = family_of(network)
-    chosen, card = load_selector(selector, family)
-    chosen = chosen.to(network.device)
-    context = Context(network, processor, questions, batch=batch)
-    with busy("encoding images"), reading("the model cannot be given these prompts"):
-        prepared = context.batches
-    with progress("questions", len(questions.queries)) as step:
+    # Nobody else may change the selector meanwhile.
+    with claim(selector) if selector.is_dir() else nullcontext():
+        chosen, card = load_selector(selector, family)
+        chosen = chosen.to(network.device)
+        context = Context(network, processor, questions, batch=batch)
+        with busy("encoding images"):
+            prepared = context.batches
+        with progress("questions", len(questions.queries)) as step:
 
-        def steps(count: int) -> None:
-            for _ in range(count):
-                step()
+            def steps(count: int) -> None:
+                for _ in range(count):
+                    step()
 
-        # Where a selector reads the tower's features, the tower must run.
-        shown = (
-            {**one.text, **context.vision.inputs(one.shown, in_tower=family.reads_tower)}
-            for one in prepared
-        )
-        encoded = encode_prompts(network, shown, chosen, card, steps)
-    sizes = {one.rows.shape[1] for one in encoded}
-    wanted = [_share(budget, sizes) for budget in budgets]
-    found: list[MeanBudget] = []
-    for share in wanted:
-        with busy(f"a mean of {share:.4g}"):
-            found.append(mean_budget(chosen, encoded, share))
-    biases = {**card.biases, **{f"{one.wanted:.6g}": one.bias for one in found}}
-    with reading(f"--selector {str(selector)!r}"):
+            # Where a selector reads the tower's features, the tower must run.
+            shown = (
+                {**one.text, **context.vision.inputs(one.shown, in_tower=family.reads_tower)}
+                for one in prepared
+            )
+            encoded = encode_prompts(network, shown, chosen, card, steps)
+        sizes = {one.rows.shape[1] for one in encoded}
+        wanted = [_share(budget, sizes) for budget in budgets]
+        found: list[MeanBudget] = []
+        for share in wanted:
+            with busy(f"a mean of {share:.4g}"):
+                found.append(mean_budget(chosen, encoded, share))
+        biases = {**card.biases, **{f"{one.wanted:.6g}": one.bias for one in found}}
         save_selector(selector, chosen, replace(card, biases=biases))
     _show(found, questions, model, selector, as_json)
 

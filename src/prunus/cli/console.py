@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import sys
@@ -81,3 +82,21 @@ def progress(text: str, total: int) -> Iterator[Callable[[], None]]:
     ) as bars:
         task = bars.add_task(text, total=total)
         yield lambda: bars.advance(task)
+
+
+@contextmanager
+def steps_of(text: str) -> Iterator[Callable[[str, int], None]]:
+    """A bar on standard error; call what it yields at the start of each step, with the step's name
+    and the number of steps."""
+    console = err()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
+        task = bars.add_task(text, total=None)
+        begun = itertools.count()
+
+        def started(name: str, total: int) -> None:
+            bars.update(task, description=f"{text} {name}", total=total, completed=next(begun))
+
+        yield started

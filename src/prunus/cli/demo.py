@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli.console import out, print_json, progress, quiet_transformers
-from prunus.cli.errors import BadInput, reading
+from prunus.cli.errors import BadInput
 from prunus.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ def _draw(
     from prunus.viz import draw_panels
 
     panels = _panels(picture, asked, columns)
-    with reading(f"cannot write the picture {str(path)!r}"):
-        draw_panels([panels], path, title=f"{MODEL}: what {method} keeps")
+    draw_panels([panels], path, title=f"{MODEL}: what {method} keeps")
 
 
 def _panels(picture: Picture, asked: Asked, columns: Sequence[Column]) -> list[Panel]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
-from prunus.cli.errors import BadInput, reading
-from prunus.cli.options import AsJson, Device, DType, Model
+from prunus.cli.errors import BadInput, option, unknown
+from prunus.cli.options import AsJson, Device, DType, Model, OnErrorOption
+from prunus.errors import PrunusError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from prunus.evaluate.cells import Cell
     from prunus.evaluate.data import EvalSet
     from prunus.evaluate.properties import Property
-    from prunus.evaluate.runner import Outcome
+    from prunus.evaluate.runner import Evaluation, Outcome
     from prunus.evaluate.summary import Row
 
 
@@ -62,6 +64,7 @@ def evaluate(
         int,
         typer.Option(min=0, help="Draw what is kept at the last budget for so many questions."),
     ] = 0,
+    on_error: OnErrorOption = "stop",
     as_json: AsJson = False,
     dtype: DType = "auto",
     device: Device = "auto",
@@ -71,15 +74,23 @@ def evaluate(
     Exact match of greedy answers. The dense model runs in the same pass; differences to it are
     paired over questions. Without --data, the built-in questions about drawn scenes are asked.
     """
+    from prunus.claim import claim
     from prunus.cli.loading import load_model
     from prunus.cli.params import parse_keep
     from prunus.evaluate.cells import DEFAULT, GROUND_TRUTH, RATIOS, make_cells
     from prunus.evaluate.data import BUILTIN_SETS, builtin_set_for, load_builtin_set, load_file
+    from prunus.evaluate.faults import Faults
     from prunus.evaluate.output import write_results
+    from prunus.evaluate.runner import Evaluation
+    from prunus.files import make_folder
 
     chosen = builtin_set_for(model) if data is None else str(data)
     builtin = chosen in BUILTIN_SETS
-    questions = (load_builtin_set(chosen) if builtin else load_file(Path(chosen))).first(limit)
+    if on_error not in ("stop", "skip"):
+        raise unknown("--on-error", on_error, ["stop", "skip"])
+    faults = Faults("skip" if on_error == "skip" else "stop")
+    questions = load_builtin_set(chosen) if builtin else load_file(Path(chosen), faults)
+    questions = questions.first(limit)
     names = [name for name in DEFAULT if questions.has_scenes or name != GROUND_TRUTH]
     if methods is not None:
         names = _listed(methods, "--methods")
@@ -89,28 +100,37 @@ def evaluate(
     cells = make_cells(names, keeps, range(seeds))
     if pictures and output is None:
         raise BadInput("--pictures needs a folder to write to: add --output DIR")
-    if output is not None:  # now, not after minutes of work
-        with reading(f"--output {str(output)!r}"):
-            output.mkdir(parents=True, exist_ok=True)
-    quiet_transformers()
-    network, processor = load_model(model, dtype, device)
-    outcomes = _ask(network, processor, questions, cells, batch)
-    settings = {
-        "model": model,
-        "dtype": str(network.dtype).removeprefix("torch."),
-        "device": network.device.type,
-        "batch": batch,
-        "keep": [float(budget) for budget in keeps],
-        "seeds": seeds,
-        "limit": limit,
-        "cells": [cell.key for cell in cells],
-    }
-    written: list[Path] = []
     if output is not None:
-        written = write_results(output, questions, outcomes, settings)
-        if pictures:
-            written.append(_draw(network, processor, questions, cells, pictures, output))
-    _show(questions, outcomes, settings, written, as_json)
+        with option("--output", output):
+            make_folder(output)
+    # The folder is claimed now, not after minutes of work.
+    with nullcontext() if output is None else claim(output):
+        quiet_transformers()
+        network, processor = load_model(model, dtype, device)
+        settings: dict[str, Any] = {
+            "model": model,
+            "dtype": str(network.dtype).removeprefix("torch."),
+            "device": network.device.type,
+            "batch": batch,
+            "keep": [float(budget) for budget in keeps],
+            "seeds": seeds,
+            "limit": limit,
+            "cells": [cell.key for cell in cells],
+        }
+        evaluation = Evaluation(network, processor, questions, cells, faults)
+        _ask(evaluation, len(cells) * len(questions.queries), batch, output, settings)
+        asked, outcomes = evaluation.so_far()
+        if faults.found:
+            settings["skipped"] = {"questions": len(faults.found), "why": faults.found}
+            _say_skipped(faults.found)
+        if not outcomes:
+            raise BadInput(f"none of the questions can be asked: {faults.found[0]}")
+        written: list[Path] = []
+        if output is not None:
+            written = write_results(output, asked, outcomes, settings)
+            if pictures:
+                written.append(_draw(network, processor, asked, cells, pictures, output))
+    _show(asked, outcomes, settings, written, as_json)
 
 
 def _listed(text: str, option: str) -> list[str]:
@@ -121,27 +141,39 @@ def _listed(text: str, option: str) -> list[str]:
 
 
 def _ask(
-    network: Any, processor: Any, questions: EvalSet, cells: Sequence[Cell], batch: int
-) -> list[Outcome]:
-    """Evaluate under a progress bar on standard error."""
+    evaluation: Evaluation, answers: int, batch: int, output: Path | None, settings: dict[str, Any]
+) -> None:
+    """Evaluate under a progress bar on standard error; what was answered before something went
+    wrong is written to ``output``."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Left
 
-    from prunus.evaluate.runner import evaluate as ask
+    from prunus.evaluate.output import write_results
 
     console = err()
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), Left())
     hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
-        task = bars.add_task("answers", total=len(cells) * len(questions.queries))
-        return ask(
-            network,
-            processor,
-            questions,
-            cells,
-            batch=batch,
-            step=lambda count: bars.advance(task, count),
-        )
+    try:
+        with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
+            task = bars.add_task("answers", total=answers)
+            evaluation.run(batch=batch, step=lambda count: bars.advance(task, count))
+    except (PrunusError, KeyboardInterrupt) as error:
+        asked, outcomes = evaluation.so_far()
+        if outcomes and output is not None:
+            write_results(output, asked, outcomes, {**settings, "complete": False})
+        if not isinstance(error, PrunusError):
+            raise
+        place = str(output) if output is not None else "nowhere, as there is no --output"
+        kept = f"; the answers to {len(asked.queries)} questions before it are in {place}"
+        raise BadInput(f"{error}{kept if outcomes else ''} (--on-error skip goes on)") from error
+
+
+def _say_skipped(found: Sequence[str]) -> None:
+    from prunus.evaluate.faults import told
+
+    console = err()
+    for line in (f"skipped {len(found)} questions:", *told(found)):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _draw(

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from prunus.cli.errors import BadInput, reading
+from prunus.images import open_image
 
 if TYPE_CHECKING:
     from prunus.cli.videos import Video
@@ -23,24 +24,9 @@ def open_images(paths: Sequence[Path]) -> list[Image.Image]:
     """Read image files, upright (EXIF) and in RGB.
 
     Raises:
-        BadInput: a file that is missing, unreadable or no image.
+        PrunusFileError: a file that is missing, unreadable or no image.
     """
-    return [_open_image(path) for path in paths]
-
-
-def _open_image(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            return upright.convert("RGB")
-    except FileNotFoundError:
-        raise BadInput(f"no such image file: {str(path)!r}") from None
-    except IsADirectoryError:
-        raise BadInput(f"{str(path)!r} is a folder: name image files") from None
-    except UnidentifiedImageError:
-        raise BadInput(f"{str(path)!r} is no image that Pillow can read (PNG, JPEG ...)") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadInput(f"cannot read the image {str(path)!r}: {error}") from error
+    return [open_image(path) for path in paths]
 
 
 def arrange(question: str, images: int, videos: int = 0) -> list[str]:

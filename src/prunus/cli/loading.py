@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prunus.cli.console import busy
-from prunus.cli.errors import BadInput, reading, unknown
+from prunus.cli.errors import BadInput, unknown
 
 
 def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[Any, Any]:
@@ -32,8 +32,7 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
                 f"device {device!r} cannot be used, try auto, cpu or cuda: "
                 + str(error).splitlines()[0]
             ) from error
-        with reading(f"cannot load the model {name!r}"):
-            return load(name, dtype=dtype, device=place)
+        return load(name, dtype=dtype, device=place)
 
 
 def _choose(device: str) -> str:

@@ -10,3 +10,12 @@ Model = Annotated[str, typer.Option(help="Built-in name, local folder or Hugging
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 DType = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+OnErrorOption = Annotated[
+    str,
+    typer.Option(
+        "--on-error",
+        metavar="stop|skip",
+        help="At a question that cannot be asked (a broken image, a line that is no JSON): stop, "
+        "or skip it and say at the end how many and why.",
+    ),
+]

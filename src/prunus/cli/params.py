@@ -9,7 +9,8 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from prunus.cli.errors import BadInput, reading, unknown
+from prunus.cli.errors import BadInput, unknown
+from prunus.errors import shown
 
 if TYPE_CHECKING:
     from prunus.method import Method
@@ -32,11 +33,10 @@ def parse_keep(text: str) -> int | float:
         keep: int | float = int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
     except ValueError:
         raise BadInput(
-            f"--keep {text!r} is not a number: give an int >= 1 (visual tokens per image) "
+            f"--keep {shown(text)} is not a number: give an int >= 1 (visual tokens per image) "
             "or a float in (0, 1] (share of them)"
         ) from None
-    with reading(f"--keep {text}"):
-        return check_keep(keep)
+    return check_keep(keep)
 
 
 def build_methods(name: str, keep: str | None, params: Sequence[str]) -> tuple[Method, ...] | None:
@@ -60,20 +60,21 @@ def build_methods(name: str, keep: str | None, params: Sequence[str]) -> tuple[M
     if len(names) == 1:
         return (_build(names[0], keep, params),)
     if len(set(names)) < len(names) or NONE in names:
-        raise BadInput(f"--method {name!r}: name different methods, as in evoprune+clse")
+        raise BadInput(f"--method {shown(name)}: name different methods, as in evoprune+clse")
     keeps: list[str | None] = [None] * len(names)
     if keep is not None:
         keeps = list(keep.split(","))
         if len(keeps) != len(names):
             raise BadInput(
-                f"--keep {keep!r} for {len(names)} methods: give one for each, as in --keep 0.5,64"
+                f"--keep {shown(keep)} for {len(names)} methods: give one for each, as in "
+                "--keep 0.5,64"
             )
     own: dict[str, list[str]] = {one: [] for one in names}
     for param in params:
         owner, dot, rest = param.partition(".")
         if not dot or owner not in own:
             raise BadInput(
-                f"--param {param!r} beside several methods: say whose it is, as in "
+                f"--param {shown(param)} beside several methods: say whose it is, as in "
                 f"{names[0]}.NAME=VALUE"
             )
         own[owner].append(rest)
@@ -91,10 +92,9 @@ def _build(name: str, keep: str | None, params: Sequence[str]) -> Method:
         if "keep" in values:
             raise BadInput("keep is given twice: by --keep and by --param")
         if "keep" not in field_names(known[name]):
-            raise BadInput(f"method {name!r} finds its own count: leave out --keep")
+            raise BadInput(f"method {shown(name)} finds its own count: leave out --keep")
         values["keep"] = parse_keep(keep)
-    with reading(f"method {name}"):
-        return known[name](**values)
+    return known[name](**values)
 
 
 def field_names(method: type[Method]) -> list[str]:
@@ -114,11 +114,11 @@ def parse_params(method: type[Method], params: Sequence[str]) -> dict[str, Any]:
     for param in params:
         name, equals, text = param.partition("=")
         if not equals:
-            raise BadInput(f"--param {param!r} is not name=value")
+            raise BadInput(f"--param {shown(param)} is not name=value")
         if name not in known:
             raise unknown(f"parameter of {method.name}", name, known)
         if name in values:
-            raise BadInput(f"parameter {name!r} is given twice")
+            raise BadInput(f"parameter {shown(name)} is given twice")
         values[name] = parse_keep(text) if name == "keep" else convert(name, text, hints[name])
     return values
 
@@ -133,7 +133,7 @@ def convert(name: str, text: str, hint: Any) -> Any:
         fits, value = _try(name, text, option)
         if fits:
             return value
-    raise BadInput(f"parameter {name}={text!r} does not fit: expected {describe(hint)}")
+    raise BadInput(f"parameter {name}={shown(text)} does not fit: expected {describe(hint)}")
 
 
 def describe(hint: Any) -> str:
@@ -182,6 +182,6 @@ def _try(name: str, text: str, option: Any) -> tuple[bool, Any]:
     if option is Any:  # lists of lists and the like: JSON, or else plain text
         try:
             return True, json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return True, text
     return option is str, text

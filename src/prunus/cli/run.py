@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli.console import out, print_json, progress, quiet_transformers
-from prunus.cli.errors import BadInput, reading
+from prunus.cli.errors import BadInput
 from prunus.cli.options import AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
@@ -131,8 +131,7 @@ def _draw(
     seen = pictures_as_seen(processor, inputs, shown, result.grids)
     panels = trace_panels(seen, result.trace)
     strip = Strip.of(result.trace, result.report["tokens"]["per_layer"])
-    with reading(f"cannot write the picture {str(path)!r}"):
-        draw_panels(panels, path, title=result.text[:100], strip=strip)
+    draw_panels(panels, path, title=result.text[:100], strip=strip)
 
 
 def _what_happened(result: Answer) -> list[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
-from prunus.cli.errors import BadInput, reading, unknown
-from prunus.cli.options import AsJson, DType, Model
+from prunus.cli.errors import BadInput, option, unknown
+from prunus.cli.options import AsJson, DType, Model, OnErrorOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,6 +99,7 @@ def stepwise(
         str | None,
         typer.Option(metavar="no|bf16|fp16", help="Autocast of the frozen model."),
     ] = None,
+    on_error: OnErrorOption = "stop",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
     held_out: Annotated[
         int, typer.Option(min=0, metavar="N", help="Questions to measure accuracy on.")
@@ -136,6 +137,7 @@ def stepwise(
     if precision is not None and precision not in _PRECISIONS:
         raise unknown("precision", precision, list(_PRECISIONS))
     from prunus.evaluate.data import builtin_set_for
+    from prunus.files import make_folder
     from prunus.stepwise.train.log import check_tensorboard
     from prunus.stepwise.train.sources import open_source
     from prunus.stepwise.train.state import check_folder
@@ -149,15 +151,16 @@ def stepwise(
         save_every=save_every,
         workers=workers,
         tensorboard=tensorboard,
+        on_error=on_error,  # type: ignore[arg-type]
     )
     check_accelerate()
     if tensorboard:
         check_tensorboard()
     check_folder(output, resume)
-    with reading(f"--output {str(output)!r}"):
-        output.mkdir(parents=True, exist_ok=True)
+    with option("--output", output):
+        make_folder(output)
     sizes = builtin_set_for(model) == "sizes"
-    split = open_source(data, held_out, settings.seed, sizes)
+    split = open_source(data, held_out, settings.seed, sizes, options.on_error)
     result = _train(model, dtype, split, settings, output, options, resume, threads)
     if result.main:
         _show(result, settings, model, split, output, as_json)
@@ -174,7 +177,7 @@ def build_settings(
     Raises:
         BadInput: an unknown field, a value that does not fit, one that is given twice, a control
             without ``keep``.
-        ValueError: settings that contradict each other.
+        PrunusError: settings that contradict each other.
     """
     from prunus.builtin import BUILTIN
     from prunus.cli.params import parse_keep
@@ -279,6 +282,7 @@ def _show(
                 "figures": _finite(result.figures),
                 "held_out": _finite(result.held_out),
                 "parameters": result.parameters,
+                "skipped": list(result.left_out),
                 "selector": result.config.as_dict(),
                 "settings": settings.as_dict(),
             }

@@ -20,6 +20,7 @@ from prunus.cost.shapes import (
     read_shape,
 )
 from prunus.cost.tower import Step, needed, tower_work
+from prunus.errors import PrunusError
 from prunus.grid import Grid
 
 FORMULA = (
@@ -44,10 +45,10 @@ def decoder_macs(shape: DecoderShape, lengths: Sequence[int]) -> int:
     """MACs of the language model when layer ``l`` runs over ``lengths[l]`` tokens.
 
     Raises:
-        ValueError: not one length per decoder layer.
+        PrunusError: not one length per decoder layer.
     """
     if len(lengths) != shape.layers:
-        raise ValueError(f"{len(lengths)} lengths given for {shape.layers} decoder layers")
+        raise PrunusError(f"{len(lengths)} lengths given for {shape.layers} decoder layers")
     return sum(decoder_layer_macs(shape, n) for n in lengths)
 
 
@@ -65,7 +66,7 @@ def encoder_macs(
             :func:`prunus.cost.tower.tower_work`).
 
     Raises:
-        ValueError: a tower that needs the grid and was given none.
+        PrunusError: a tower that needs the grid and was given none.
     """
     work = tower_work(shape, grid, steps)
     d = shape.width
@@ -93,7 +94,7 @@ def projector_macs(
     """MACs of the projector for one image, of which ``gone`` tokens were merged away before it.
 
     Raises:
-        ValueError: a projector that needs the ``grid`` and was given none.
+        PrunusError: a projector that needs the ``grid`` and was given none.
     """
     if isinstance(shape, MergerShape):
         return (needed(grid).size - gone) * shape.inputs * (shape.inputs + shape.width)
@@ -124,14 +125,14 @@ def prefill_flops(
         ``encoder``, ``projector``, ``method``, ``llm`` and their sum ``total``, in FLOPs.
 
     Raises:
-        ValueError: an unknown architecture, not one length per layer, not one list of merges per
+        PrunusError: an unknown architecture, not one length per layer, not one list of merges per
             image.
     """
     shape = config if isinstance(config, ModelShape) else read_shape(config)
     grids: Sequence[Grid | None] = [None] * images if isinstance(images, int) else images
     steps: Sequence[Sequence[Step]] = [()] * len(grids) if merges is None else merges
     if len(steps) != len(grids):
-        raise ValueError(f"merges of {len(steps)} images given for {len(grids)} images")
+        raise PrunusError(f"merges of {len(steps)} images given for {len(grids)} images")
     encoder, projector = 0, 0
     for grid, own in zip(grids, steps, strict=True):
         encoder += encoder_macs(shape.encoder, grid, own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prunus.cost.shapes import DecoderShape
+from prunus.errors import PrunusError
 
 
 def kv_bytes(shape: DecoderShape, lengths: Sequence[int], element_size: int) -> int:
@@ -16,8 +17,8 @@ def kv_bytes(shape: DecoderShape, lengths: Sequence[int], element_size: int) -> 
         element_size: bytes per number: 2 for bfloat16 and float16, 4 for float32.
 
     Raises:
-        ValueError: not one length per decoder layer.
+        PrunusError: not one length per decoder layer.
     """
     if len(lengths) != shape.layers:
-        raise ValueError(f"{len(lengths)} lengths given for {shape.layers} decoder layers")
+        raise PrunusError(f"{len(lengths)} lengths given for {shape.layers} decoder layers")
     return 2 * sum(lengths) * shape.kv_heads * shape.head_dim * element_size

@@ -11,6 +11,7 @@ from prunus.cost.edits import edit_work
 from prunus.cost.flops import FORMULA, prefill_flops
 from prunus.cost.kv import kv_bytes
 from prunus.cost.shapes import DecoderShape, read_shape
+from prunus.errors import PrunusError
 from prunus.events import in_order
 from prunus.method import Edit, Seen
 from prunus.trace import Record, Report
@@ -31,16 +32,16 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
         method_name: what to call the method in the report.
 
     Raises:
-        ValueError: nothing has run yet, the record does not fit the model's number of layers, or
+        PrunusError: nothing has run yet, the record does not fit the model's number of layers, or
             the architecture's cost is unknown.
     """
     samples = record.samples
     if samples == 0:
-        raise ValueError("there is nothing to report yet: run the model on a prompt first")
+        raise PrunusError("there is nothing to report yet: run the model on a prompt first")
     shape = read_shape(family.config)
     depth = shape.decoder.layers
     if len(record.per_layer) != depth or len(record.resident) != depth:
-        raise ValueError(
+        raise PrunusError(
             f"the record has {len(record.per_layer)} layers run and {len(record.resident)} in the "
             f"cache, the model has {depth}"
         )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from prunus.errors import PrunusError
+
 #: Decoders whose feed-forward block has two matrices; every other one known to transformers'
 #: image-text models (Llama, Mistral, Qwen, Gemma, Phi-3 ...) has three (gate, up, down).
 _TWO_MATRIX_DECODERS = frozenset({"opt", "gpt2", "gpt_neox", "phi", "falcon", "starcoder2", "mpt"})
@@ -101,18 +103,18 @@ def read_decoder(config: Any) -> DecoderShape:
     """Sizes of the language model of ``config`` (of a whole model, or a text configuration).
 
     Raises:
-        ValueError: a configuration without the usual decoder fields, or a mixture of experts
+        PrunusError: a configuration without the usual decoder fields, or a mixture of experts
             (whose cost depends on the routing and is not counted here).
     """
     text = getattr(config, "text_config", None) or config
     needed = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
     if missing := [name for name in needed if getattr(text, name, None) is None]:
-        raise ValueError(
+        raise PrunusError(
             f"cannot count the cost of a {getattr(text, 'model_type', type(text).__name__)!r} "
             f"decoder: its configuration has no {', '.join(missing)}"
         )
     if getattr(text, "num_experts", None) or getattr(text, "num_local_experts", None):
-        raise ValueError(
+        raise PrunusError(
             f"cannot count the cost of a {text.model_type!r} decoder: it is a mixture of experts"
         )
     heads = text.num_attention_heads
@@ -131,14 +133,14 @@ def read_shape(config: Any) -> ModelShape:
     """Sizes of a model: its tower, projector and decoder.
 
     Raises:
-        ValueError: a tower of an unknown kind (``vision_config.model_type``), or a decoder as in
+        PrunusError: a tower of an unknown kind (``vision_config.model_type``), or a decoder as in
             :func:`read_decoder`.
     """
     decoder = read_decoder(config)
     vision = getattr(config, "vision_config", None)
     kind = getattr(vision, "model_type", None)
     if kind not in _TOWERS:
-        raise ValueError(
+        raise PrunusError(
             f"cannot count the cost of a {kind!r} vision tower: known are {', '.join(_TOWERS)}"
         )
     return _TOWERS[kind](config, decoder)

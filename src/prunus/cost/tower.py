@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prunus.cost.shapes import EncoderShape, WindowedShape
+from prunus.errors import PrunusError
 from prunus.grid import Grid
 
 Step = tuple[int, Any, Any]
@@ -37,7 +38,7 @@ def tower_work(
             :class:`~prunus.trace.TraceEntry` has it.
 
     Raises:
-        ValueError: a tower that needs the grid and was given none.
+        PrunusError: a tower that needs the grid and was given none.
     """
     gone = {block: np.asarray(sources, dtype=np.int64) for block, sources, _ in steps}
     if isinstance(shape, EncoderShape):
@@ -48,7 +49,7 @@ def tower_work(
 def needed(grid: Grid | None) -> Grid:
     """``grid``, or ValueError if there is none."""
     if grid is None:
-        raise ValueError("the cost of this tower depends on the size of each image: give its grid")
+        raise PrunusError("the cost of this tower depends on the size of each image: give its grid")
     return grid
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from prunus.cost.shapes import DecoderShape
+from prunus.errors import PrunusError
 
 
 def visual_flops(
@@ -27,11 +28,11 @@ def visual_flops(
         Multiply-adds; twice as much in the FLOPs of :mod:`prunus.cost.flops`.
 
     Raises:
-        ValueError: not one count per decoder layer, a negative count, a layer that is not there.
+        PrunusError: not one count per decoder layer, a negative count, a layer that is not there.
     """
     _check(shape, visual)
     if missing := [layer for layer in without_attention if not 0 <= layer < shape.layers]:
-        raise ValueError(
+        raise PrunusError(
             f"without_attention has layers {missing}, the decoder has 0 to {shape.layers - 1}"
         )
     d, m = shape.width, shape.ffn
@@ -57,7 +58,7 @@ def nominal_flops(shape: DecoderShape, original: float, per_layer: Sequence[floa
         per_layer: those that run through each decoder layer.
 
     Raises:
-        ValueError: not one count per decoder layer, or one outside ``[0, original]``.
+        PrunusError: not one count per decoder layer, or one outside ``[0, original]``.
     """
     _check(shape, per_layer, original)
     whole = [layer for layer, n in enumerate(per_layer) if n == original]
@@ -91,12 +92,12 @@ def nominal_attention(
         The saved share, at most 1 (where no layer attends to a visual token).
 
     Raises:
-        ValueError: not one count per decoder layer, or one outside ``[0, original]``; a negative
+        PrunusError: not one count per decoder layer, or one outside ``[0, original]``; a negative
             ``text``; more ``shallow`` layers than there are.
     """
     _check(shape, per_layer, original, text)
     if not 0 <= shallow <= shape.layers:
-        raise ValueError(f"shallow={shallow}: the decoder has {shape.layers} layers")
+        raise PrunusError(f"shallow={shallow}: the decoder has {shape.layers} layers")
     spent = 0.0
     for n in per_layer[shallow:]:
         spent += n * text if n == original else 2 * n * n + n * text
@@ -123,11 +124,11 @@ def _check(
     text: float = 0,
 ) -> None:
     if len(per_layer) != shape.layers:
-        raise ValueError(f"{len(per_layer)} counts given for {shape.layers} decoder layers")
+        raise PrunusError(f"{len(per_layer)} counts given for {shape.layers} decoder layers")
     if original is not None and original <= 0:
-        raise ValueError(f"original={original}: there must be visual tokens")
+        raise PrunusError(f"original={original}: there must be visual tokens")
     if text < 0:
-        raise ValueError(f"text={text}: there cannot be less than none")
+        raise PrunusError(f"text={text}: there cannot be less than none")
     most = float("inf") if original is None else original
     if wrong := [n for n in per_layer if not 0 <= n <= most]:
-        raise ValueError(f"a layer cannot hold {wrong[0]} visual tokens: 0 to {most} are possible")
+        raise PrunusError(f"a layer cannot hold {wrong[0]} visual tokens: 0 to {most} are possible")

@@ -1,12 +1,27 @@
-"""A KV-cache layer that holds fewer tokens than the prompt had, and says so."""
+"""KV-cache layers that hold fewer tokens than the prompt had, and say so."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import (
+    Cache,
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+)
+
+from prunus.errors import PrunusError, PrunusStateError
+
+
+class Lease:
+    """For how long an engine looks after the caches that it pruned."""
+
+    def __init__(self) -> None:
+        self.runs = True
 
 
 @dataclass(frozen=True)
@@ -14,32 +29,57 @@ class Resident:
     """What of the prompt one cache layer holds.
 
     Attributes:
-        length: physical tokens per row (padding included).
+        place: int64 ``[B, n]``, the logical position of each slot; the model's masks have a column
+            for each of these.
         logical: length of the unpruned prompt, which positions and ``generate`` go by.
-        valid: bool ``[B, length]``; None when no slot is padding.
+        valid: bool ``[B, n]``; None when no slot is padding.
         tail: tokens at the end of the prompt, behind the last visual one, that ``crop`` may remove.
         shift: int64 ``[B]``, subtracted from later position ids (compact positions); or None.
     """
 
-    length: int
+    place: Tensor
     logical: int
     valid: Tensor | None
     tail: int
     shift: Tensor | None = None
 
+    @property
+    def length(self) -> int:
+        """Physical tokens per row (padding included)."""
+        return self.place.shape[1]
+
     def rows(self, index: Tensor) -> Resident:
         """The same for other rows of the batch (beams, repeats)."""
-        valid = None if self.valid is None else self.valid[index.to(self.valid.device)]
-        shift = None if self.shift is None else self.shift[index.to(self.shift.device)]
-        return replace(self, valid=valid, shift=shift)
+        return replace(
+            self,
+            place=_take(self.place, index),
+            valid=None if self.valid is None else _take(self.valid, index),
+            shift=None if self.shift is None else _take(self.shift, index),
+        )
+
+    def without_last(self, count: int) -> Resident:
+        """The same without the last ``count`` tokens of every row."""
+        end = self.length - count
+        valid = None if self.valid is None else self.valid[:, :end]
+        logical, tail = self.logical - count, self.tail - count
+        return replace(self, place=self.place[:, :end], valid=valid, logical=logical, tail=tail)
+
+    def from_slot(self, first: int) -> Resident:
+        """The same without the slots before ``first``: they left the window."""
+        valid = None if self.valid is None else self.valid[:, first:]
+        return replace(self, place=self.place[:, first:], valid=valid)
+
+
+def _take(values: Tensor, index: Tensor) -> Tensor:
+    return values[index.to(values.device)]
 
 
 class PrunedLayer(DynamicLayer):
     """A dynamic layer whose physical length is shorter than its logical length.
 
-    ``get_seq_length`` is the logical length, because positions and ``generate``'s slicing follow
-    it; the attention mask must follow the physical one, which only the engine knows. Growing the
-    layer without the engine would therefore be silently wrong in padded batches, so it is refused.
+    Lengths that it reports are logical, because positions, masks and ``generate``'s slicing follow
+    them; the engine gathers from the model's masks what is physically here. Growing the layer
+    without the engine would therefore be silently wrong, so it is refused.
     """
 
     def __init__(self, keys: Tensor, values: Tensor, prompt: Resident) -> None:
@@ -49,7 +89,8 @@ class PrunedLayer(DynamicLayer):
         self.values: Tensor | None = values
         self.is_initialized = True
         self.prompt = prompt
-        self.masked = False  # set by the engine when the coming update has a mask made for it
+        self.seen = prompt.logical  # tokens so far
+        self.lease: Lease | None = None  # set by the engine for the coming update
 
     @property
     def physical(self) -> int:
@@ -59,49 +100,64 @@ class PrunedLayer(DynamicLayer):
     @property
     def appended(self) -> int:
         """Tokens per row added after the prompt."""
-        return self.physical - self.prompt.length
+        return self.seen - self.prompt.logical
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        if not self.masked and self.prompt.logical:
-            raise RuntimeError(
-                "this KV cache was pruned by prunus and can only be continued while pruning is "
-                "active: do it inside `with prunus.prune(...)`, or use attach()"
-            )
-        self.masked = False
+        self._claim()
+        self.seen += key_states.shape[-2]
         keys, values = super().update(key_states, value_states, *args, **kwargs)
         return keys, values
 
+    def _claim(self) -> None:
+        """Raise PrunusStateError unless the engine gathered a mask for the update that comes."""
+        lease, self.lease = self.lease, None
+        if self.prompt.logical and (lease is None or not lease.runs):
+            raise PrunusStateError(
+                "this KV cache was pruned by prunus and can only be continued while pruning is "
+                "active: do it inside `with prunus.prune(...)`, or use attach()"
+            )
+
     def get_seq_length(self) -> int:
-        return self.prompt.logical + self.appended
+        return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.physical + query_length, 0
+        return self.seen + query_length, 0
+
+    def places(self, queries: int) -> Tensor:
+        """Int64 ``[B, n]``: logical positions of what is held and of ``queries`` more tokens."""
+        held = self.physical - self.prompt.length  # of those appended
+        place = self.prompt.place
+        new = torch.arange(self.seen - held, self.seen + queries, device=place.device)
+        return torch.cat([place, new.expand(place.shape[0], -1)], dim=1)
+
+    def valid(self, queries: int) -> Tensor | None:
+        """Bool ``[B, n]``, which of :meth:`places` are no padding of ours; None: all."""
+        valid = self.prompt.valid
+        if valid is None:
+            return None
+        new = self.physical - self.prompt.length + queries
+        return torch.cat([valid, valid.new_ones(valid.shape[0], new)], dim=1)
 
     def reset(self) -> None:
         super().reset()
-        self.prompt = Resident(0, 0, None, 0)
+        self.prompt = Resident(self.prompt.place[:, :0], 0, None, 0)
+        self.seen = 0
 
     def crop(self, tokens_to_remove: int) -> None:
         """Remove ``-tokens_to_remove`` tokens from the end, never reaching into visual tokens."""
         count = -tokens_to_remove
         if count < 0 or count > self.appended + self.prompt.tail:
-            raise ValueError(
+            raise PrunusError(
                 f"crop({tokens_to_remove}) reaches into the pruned part of the cache: give a "
                 f"negative count of at most {self.appended + self.prompt.tail} tokens"
             )
         inside = max(0, count - self.appended)
         super().crop(tokens_to_remove)
+        self.seen -= count
         if inside:
-            valid = self.prompt.valid
-            self.prompt = replace(
-                self.prompt,
-                length=self.prompt.length - inside,
-                logical=self.prompt.logical - inside,
-                tail=self.prompt.tail - inside,
-                valid=None if valid is None else valid[:, : self.prompt.length - inside],
-            )
+            self.prompt = self.prompt.without_last(inside)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         super().reorder_cache(beam_idx)
@@ -117,18 +173,68 @@ class PrunedLayer(DynamicLayer):
         self.prompt = self.prompt.rows(indices)
 
 
+class PrunedWindowLayer(PrunedLayer):
+    """The same for a layer with a sliding window. It evicts by physical count: the last tokens that
+    are here always contain those of the logical window, and the mask hides the others."""
+
+    is_sliding = True
+
+    def __init__(self, keys: Tensor, values: Tensor, prompt: Resident, window: int) -> None:
+        super().__init__(keys, values, prompt)
+        self.sliding_window = window
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        keys, values = super().update(key_states, value_states, *args, **kwargs)
+        gone = self.physical - (self.sliding_window - 1)
+        if gone > 0:
+            self.keys, self.values = keys[:, :, gone:], values[:, :, gone:]
+            self.prompt = self.prompt.from_slot(gone)
+        return keys, values
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        offset = max(self.seen - self.sliding_window + 1, 0)
+        return self.seen + query_length - offset, offset
+
+    def crop(self, tokens_to_remove: int) -> None:
+        if tokens_to_remove and self.seen >= self.sliding_window:
+            raise PrunusError(
+                f"crop({tokens_to_remove}): this layer's window of {self.sliding_window} tokens is "
+                "full, and what left it is gone: start a new prompt"
+            )
+        super().crop(tokens_to_remove)
+
+
+_OURS = (PrunedLayer, PrunedWindowLayer)
+_KNOWN = (DynamicLayer, DynamicSlidingWindowLayer, *_OURS)
+
+
 def check_cache(cache: object) -> None:
-    """Raise ValueError unless ``cache`` is None or a plain dynamic cache."""
+    """Raise PrunusError unless ``cache`` is None or a dynamic cache with layers that are known."""
     if cache is None:
         return
-    plain = isinstance(cache, DynamicCache) and not getattr(cache, "offloading", False)
-    if not plain or any(type(layer) not in (DynamicLayer, PrunedLayer) for layer in cache.layers):  # type: ignore[attr-defined]
-        kinds = sorted({type(layer).__name__ for layer in getattr(cache, "layers", [])})
-        raise ValueError(
+    plain = type(cache) is DynamicCache and not getattr(cache, "offloading", False)
+    layers = getattr(cache, "layers", [])
+    if not plain or any(type(layer) not in _KNOWN for layer in layers):
+        kinds = sorted({type(layer).__name__ for layer in layers})
+        raise PrunusError(
             f"prunus supports the plain DynamicCache only, not {type(cache).__name__} with layers "
-            f"{', '.join(kinds) or 'unknown'} (static, sliding-window, quantised and offloaded "
-            "caches keep lengths of their own): pass past_key_values=DynamicCache() or nothing"
+            f"{', '.join(kinds) or 'unknown'} (static, quantised and offloaded caches, and those "
+            "of linear attention, keep lengths of their own): pass DynamicCache() or nothing"
         )
+    if any(getattr(layer, "record_past", False) for layer in layers):
+        raise PrunusError(
+            "a cache whose sliding windows can be rolled back (assisted decoding) is not supported "
+            "while pruning: generate without an assistant"
+        )
+
+
+def pruned_layer(layer: Any, keys: Tensor, values: Tensor, prompt: Resident) -> PrunedLayer:
+    """The pruned layer that takes the place of ``layer``, holding ``keys`` and ``values``."""
+    if layer.is_sliding:
+        return PrunedWindowLayer(keys, values, prompt, layer.sliding_window)
+    return PrunedLayer(keys, values, prompt)
 
 
 def length_of(cache: Cache | None) -> int:

@@ -1,27 +1,23 @@
 """Attention of which some weights are taken away: what :class:`~prunus.method.Edit` asks for.
 
-The attention module itself runs. For the time of one call its ``config`` is a copy that names our
-function in transformers' own registry of attention functions; that function calls the model's
-implementation for what is not edited, and computes the edited rows beside it.
+The model's own attention function runs for what is not edited; the edited rows are computed beside
+it, from what that function was given and by its rules.
 """
 
 from __future__ import annotations
 
-import copy
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from prunus.engine.attention import HIDDEN, Attention, Given, check, own_attention
+from prunus.errors import PrunusError
 from prunus.method import Edit
+from prunus.signals.attention import row_weights
 
-_NAME = "prunus_edited"
 _ELEMENTS = 2**24  # weights [B, H, rows, S] that exist at a time
 
 
@@ -67,11 +63,7 @@ class Rows:
 
 
 class Job:
-    """One edit on one layout of one prompt; layers that share both share the job.
-
-    Attributes:
-        backend: name of the model's own attention implementation.
-    """
+    """One edit on one layout of one prompt; layers that share both share the job."""
 
     def __init__(self, edit: Edit, places: Places, backend: str) -> None:
         self.backend = backend
@@ -92,8 +84,9 @@ class Job:
                 self._without.append((chosen, Rows.of(chosen), lost))
             else:
                 self._zeroed.append((chosen, Rows.of(chosen), lost, merged))
-        if bool(behind.any()):  # text that has no visual token before it
-            self._without.append((behind, Rows.of(behind), visual))
+        self._rest: list[tuple[Tensor, Rows, Tensor]] = []  # text with no visual token before it
+        if bool(behind.any()):
+            self._rest.append((behind, Rows.of(behind), visual))
 
     def _wanted(self, visual: Tensor, text: Tensor) -> list[tuple[Tensor, Tensor, bool]]:
         """Query rows, keys taken from them, and whether a sink gets the weight."""
@@ -126,72 +119,73 @@ class Job:
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        mask: Tensor | None,
+        mask: Any,
         kwargs: dict[str, Any],
+        last: Tensor | None = None,
     ) -> Tensor:
-        """Attention output ``[B, S, H, d]`` of queries ``[B, H, S, d]`` over keys and values
-        ``[B, H_kv, S, d]``."""
-        end, size = self._plain, query.shape[2]
+        """Attention output ``[B, S, H, d_v]`` for what the model's attention function is given.
+
+        Args:
+            last: int64 ``[B]``, slots of a row by which it is checked that the rules of this
+                attention are known; None if that was done before.
+
+        Raises:
+            PrunusError: they are not.
+        """
+        given = Given(module, query, key, value, mask, kwargs, self.backend)
+        size = query.shape[2]
+        end = size if self._sees_behind(given) else self._plain
+        own = _backend(self.backend, module)
+        if last is not None and end < size:
+            check(given, last, given.run()[0])
         if end:
-            own = _backend(self.backend, module)
-            some = {**kwargs}
-            if some.get("position_ids") is not None:
-                some["position_ids"] = some["position_ids"][..., :end]
-            if mask is not None:
-                mask = mask[..., :end, :end] if mask.ndim == 4 else mask[:, :end]
-            parts = (states[:, :, :end] for states in (query, key, value))
-            output, _ = own(module, *parts, mask, **some)
+            *part, rest = _part(given, end)
+            output, _ = own(module, *part, **rest)
+            if last is not None and end == size:
+                check(given, last, output)
             output = F.pad(output, (0, 0, 0, 0, 0, size - end))
         else:
-            output = query.new_zeros(query.shape[0], size, query.shape[1], query.shape[3])
-        groups = query.shape[1] // key.shape[1]
-        if groups > 1:
-            key, value = (x.repeat_interleave(groups, 1) for x in (key, value))
-        scaling, dropout = kwargs["scaling"], kwargs.get("dropout", 0.0)
+            output = query.new_zeros(query.shape[0], size, query.shape[1], value.shape[3])
         for chosen, rows, lost, merged in self._zeroed:
-            part = self._zero(rows, lost, merged, query, key, value, scaling, dropout)
-            output = _put(output, part, rows, chosen)
-        for chosen, rows, lost in self._without:
-            part = self._leave_out(rows, lost, query, key, value, scaling, dropout)
-            output = _put(output, part, rows, chosen)
+            output = _put(output, self._zero(rows, lost, merged, given), rows, chosen)
+        without = self._without + (self._rest if end < size else [])
+        for chosen, rows, lost in without:
+            output = _put(output, self._leave_out(rows, lost, given), rows, chosen)
         return output
 
-    def _zero(
-        self,
-        rows: Rows,
-        lost: Tensor,
-        merged: bool,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float,
-        dropout: float,
-    ) -> Tensor:
-        """``[B, R, H, d]``: the softmax over all keys, then zeros at ``lost``; or all their weight
-        on the sink."""
-        device, (batch, heads, size, _) = query.device, query.shape
+    def _sees_behind(self, given: Given) -> bool:
+        """Whether a row that the model's own function is to compute sees keys behind those rows."""
+        end, mask = self._plain, given.mask
+        if end in (0, given.query.shape[2]):
+            return False
+        if given.rest.get("position_bias") is not None:
+            return True
+        if not isinstance(mask, Tensor) or mask.ndim != 4:
+            return not given.causal
+        seen = mask[..., :end, end:]
+        if seen.dtype != torch.bool:
+            seen = seen > torch.finfo(seen.dtype).min
+        return bool(seen.any())
+
+    def _zero(self, rows: Rows, lost: Tensor, merged: bool, given: Given) -> Tensor:
+        """``[B, R, H, d_v]``: the softmax over all keys, then zeros at ``lost``; or all their
+        weight on the sink."""
+        batch, heads, size, _ = given.query.shape
+        device = given.query.device
         lost, index = lost.to(device), rows.index.to(device)
-        slots = torch.arange(size, device=device)
-        valid = None if self._places.valid is None else self._places.valid.to(device)
-        taken, parts = rows.take(query), []
+        value, dropout = _per_head(given.value, heads), given.rest.get("dropout", 0.0)
+        parts = []
         step = max(1, _ELEMENTS // (batch * heads * size))
         for start in range(0, index.shape[1], step):
-            at = index[:, start : start + step, None]
-            visible = slots <= at
-            if valid is not None:
-                visible = (visible & valid[:, None]) | (slots == at)
-            logits = torch.matmul(taken[:, :, start : start + step], key.transpose(2, 3)) * scaling
-            logits = logits.masked_fill(~visible[:, None], torch.finfo(logits.dtype).min)
-            weights = logits.softmax(-1, dtype=torch.float32)
+            at = index[:, start : start + step]
+            weights = given.weights(at)
+            taken = weights.masked_fill(lost[:, None, None], 0.0)
             if merged:
                 mass = (weights * lost[:, None, None]).sum(-1, keepdim=True)
-                weights = weights.masked_fill(lost[:, None, None], 0.0)
-                sink = self._sinks(lost, at[..., 0])[:, None, :, None]
-                weights = weights.scatter_add(-1, sink.expand(-1, heads, -1, -1), mass)
-            else:
-                weights = weights.masked_fill(lost[:, None, None], 0.0)
-            weights = F.dropout(weights.to(value.dtype), dropout, dropout > 0)
-            parts.append(torch.matmul(weights, value))
+                sink = self._sinks(lost, at)[:, None, :, None]
+                taken = taken.scatter_add(-1, sink.expand(-1, heads, -1, -1), mass)
+            taken = F.dropout(taken.to(value.dtype), dropout, dropout > 0)
+            parts.append(torch.matmul(taken, value))
         return torch.cat(parts, dim=2).transpose(1, 2)
 
     def _sinks(self, visual: Tensor, at: Tensor) -> Tensor:
@@ -199,12 +193,12 @@ class Job:
         in the slots ``at``. One that stands before it can only take the first.
 
         Raises:
-            ValueError: a sample with fewer visual tokens.
+            PrunusError: a sample with fewer visual tokens.
         """
         counts, wanted = visual.sum(1), self._edit.sink
         least = int(counts[counts > 0].min())
         if not -least <= wanted < least:
-            raise ValueError(
+            raise PrunusError(
                 f"sink={wanted}: a sample has only {least} visual tokens in this layer"
             )
         rank = visual.long().cumsum(1)
@@ -212,31 +206,50 @@ class Job:
         sink = ((rank == number[:, None]) & visual).byte().argmax(1)[:, None]
         return torch.where(sink <= at, sink, visual.byte().argmax(1)[:, None])
 
-    def _leave_out(
-        self,
-        rows: Rows,
-        lost: Tensor,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scaling: float,
-        dropout: float,
-    ) -> Tensor:
-        """``[B, R, H, d]``: attention over the keys that are not ``lost`` (zero without any)."""
+    def _leave_out(self, rows: Rows, lost: Tensor, given: Given) -> Tensor:
+        """``[B, R, H, d_v]``: attention over the keys that are not ``lost`` (zero without any)."""
+        query, heads = given.query, given.query.shape[1]
         there = ~lost if self._places.valid is None else ~lost & self._places.valid
         keys = Rows.of(there)
-        index, real = rows.index.to(query.device), keys.real.to(query.device)
-        allowed = (keys.index.to(query.device)[:, None] <= index[..., None]) & real[:, None]
-        some = allowed.any(-1, keepdim=True)
-        part = F.scaled_dot_product_attention(
-            rows.take(query),
-            keys.take(key),
-            keys.take(value),
-            attn_mask=(allowed | ~some)[:, None],
-            dropout_p=dropout,
-            scale=scaling,
-        )
-        return (part * some[:, None]).transpose(1, 2)
+        index = rows.index.to(query.device)
+        at = keys.index.to(query.device)[:, None, None]
+        visible, softcap, sinks = given.rules(index)
+        visible = visible.gather(3, at.expand(-1, *visible.shape[1:3], -1))
+        visible = visible.masked_fill(~keys.real.to(query.device)[:, None, None], HIDDEN)
+        some = (visible > HIDDEN).any(-1, keepdim=True)
+        one, key, value = rows.take(query), keys.take(given.key), keys.take(given.value)
+        dropout = given.rest.get("dropout", 0.0)
+        key, value = _per_head(key, heads), _per_head(value, heads)
+        if given.plain:
+            part = F.scaled_dot_product_attention(
+                one,
+                key,
+                value,
+                attn_mask=(visible > HIDDEN) | ~some,
+                dropout_p=dropout,
+                scale=given.scaling,
+            )
+        else:
+            weights = row_weights(one, key, visible, given.scaling, softcap, sinks)
+            part = torch.matmul(F.dropout(weights.to(value.dtype), dropout, dropout > 0), value)
+        return (part * some).transpose(1, 2)
+
+
+def _per_head(states: Tensor, heads: int) -> Tensor:
+    """Keys or values ``[B, H_kv, S, d]``, repeated for every query head."""
+    return states.repeat_interleave(heads // states.shape[1], 1)
+
+
+def _part(given: Given, end: int) -> tuple[Tensor, Tensor, Tensor, Any, dict[str, Any]]:
+    """What the attention function is given for the first ``end`` tokens alone."""
+    mask, rest = given.mask, given.rest
+    if end < given.query.shape[2]:
+        if rest.get("position_ids") is not None:
+            rest = {**rest, "position_ids": rest["position_ids"][..., :end]}
+        if mask is not None:
+            mask = mask[..., :end, :end] if mask.ndim == 4 else mask[:, :end]
+    query, key, value = (one[:, :, :end] for one in (given.query, given.key, given.value))
+    return query, key, value, mask, rest
 
 
 def _put(output: Tensor, part: Tensor, rows: Rows, chosen: Tensor) -> Tensor:
@@ -246,41 +259,6 @@ def _put(output: Tensor, part: Tensor, rows: Rows, chosen: Tensor) -> Tensor:
     return torch.where(chosen.to(output.device)[..., None, None], full, output)
 
 
-def _backend(name: str, module: nn.Module) -> Callable[..., tuple[Tensor, Any]]:
+def _backend(name: str, module: nn.Module) -> Attention:
     """The model's own attention function."""
-    eager = sys.modules[type(module).__module__].eager_attention_forward  # type: ignore[attr-defined]
-    function: Callable[..., tuple[Tensor, Any]] = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager)
-    return function
-
-
-def _edited(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    job: Job = module.config.prunus_job
-    return job.attend(module, query, key, value, attention_mask, kwargs), None
-
-
-AttentionInterface.register(_NAME, _edited)
-
-
-class Switch:
-    """Turns an attention module over to :func:`_edited` for the time of one call."""
-
-    def __init__(self, attention: Any) -> None:
-        self._attention, self._config = attention, attention.config
-
-    def on(self, job: Job) -> None:
-        """The next call runs ``job``."""
-        config = copy.copy(self._config)
-        config._attn_implementation_internal = _NAME
-        config.prunus_job = job
-        self._attention.config = config
-
-    def off(self) -> None:
-        """Back to the model's own configuration."""
-        self._attention.config = self._config
+    return own_attention(name, module)

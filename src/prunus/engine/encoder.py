@@ -8,17 +8,19 @@ a merge between the two, and every later block really runs on what is left.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from prunus.engine.calls import by_name
 from prunus.engine.groups import Group, Reduced
+from prunus.engine.hooks import after, before
 from prunus.engine.prefill import Prefill
 from prunus.engine.rows import Merge, merge_rows, rows_of, token_rows
+from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family
 from prunus.families.tower import Tower
 from prunus.grid import Grid
@@ -134,7 +136,7 @@ class TowerPass:
         late = self._last is not None and self._last_block == self.tower.read - 1
         expected = len(rows_of(arrangement, self._before if late else self.present))
         if states.flatten(0, -2).shape[0] != expected:
-            raise ValueError(
+            raise PrunusError(
                 f"the projector was given {tuple(states.shape[:-1])} features, but the vision "
                 f"tower left {expected}: take them from the layer and with the selection strategy "
                 "that the model's configuration names"
@@ -154,10 +156,15 @@ class TowerPass:
         """What is left of each image, in the order in which the tower was given them.
 
         Raises:
-            ValueError: the method's answer was no merge.
+            PrunusError: the method's answer was no merge.
         """
+        if any(group.pending for group in self.groups):
+            raise PrunusStateError(
+                f"{self.method.name} was to merge in the vision tower, whose blocks ran without "
+                "prunus' hooks: if the tower was compiled before, call torch._dynamo.reset()"
+            )
         if not all(bool(group.sound) for group in self.groups):
-            raise ValueError(
+            raise PrunusError(
                 f"{self.method.name}.merge named a source twice, or a destination that is a source"
             )
         parts: dict[int, dict[int, Reduced]] = {}
@@ -206,12 +213,28 @@ class TowerPass:
     def _sizes(self, device: torch.device) -> Tensor:
         """Float32, one per row that is left: how many original tokens it stands for."""
         if self._rows is None:
-            return torch.ones(self._inside.length, device=device)
-        sizes = torch.ones(len(self._rows), device=self._rows.device)
+            return torch.ones(self._inside.length, dtype=torch.float32, device=device)
+        sizes = torch.ones(len(self._rows), dtype=torch.float32, device=self._rows.device)
         for number, group in enumerate(self.groups):
             rows = token_rows(self._inside, self.present, number)
             sizes[rows] = group.sizes[..., None].expand(rows.shape)
         return sizes.to(device)
+
+
+class _Here(threading.local):
+    """The tower's calls of one thread: that which runs, arguments of the model's call that may run
+    it, the grids that are still to come, and the calls that are done, by kind."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """As if nothing had run."""
+        self.running: TowerPass | None = None
+        self.coming: Mapping[str, Any] = {}
+        self.expected: list[tuple[str, list[Grid]]] = []
+        self.done: dict[str | None, TowerPass] = {}
+        self.skipping = False
 
 
 class EncoderStage:
@@ -219,10 +242,7 @@ class EncoderStage:
 
     def __init__(self, family: Family, method: Method) -> None:
         self._family, self._method, self._tower = family, method, family.encoder()
-        self._pass: TowerPass | None = None
-        self._coming: Mapping[str, Any] = {}
-        self._expected: list[tuple[str, list[Grid]]] = []
-        self._done: dict[str | None, TowerPass] = {}
+        self._here = _Here()
         default = family.default_grid()
         if default is not None:  # known before anything runs
             group = Grid(1, default.rows, default.cols, default.cell)
@@ -233,69 +253,76 @@ class EncoderStage:
     def _check_bias(self) -> None:
         backend = self._family.config.vision_config._attn_implementation
         if not self._tower.takes_bias or backend not in ("eager", "sdpa"):
-            raise ValueError(
+            raise PrunusError(
                 f"{self._method.name}: proportional attention adds a bias to the tower's attention "
                 f"logits, which needs eager or sdpa attention, not {backend!r} in "
                 f"{self._family.name}: leave it off"
             )
 
-    def attach(self, add: Callable[[RemovableHandle], None]) -> None:
-        """Register all hooks through ``add``."""
+    def attach(self, owner: object) -> None:
+        """Register all hooks."""
         tower = self._tower
         for number, block in enumerate(tower.blocks):
-            add(block.register_forward_pre_hook(self._entering(number), with_kwargs=True))
+            before(owner, block, self._entering(number))
             if number < tower.read:
-                add(tower.norm(number).register_forward_pre_hook(self._merging(number)))
-                add(tower.mlp(number).register_forward_hook(self._leaving(number)))
+                before(owner, tower.norm(number), self._merging(number))
+                after(owner, tower.mlp(number), self._leaving(number))
                 for name, module in tower.taps(number).items():
-                    add(module.register_forward_hook(self._tapping(number, name)))
-        add(self._family.tower.register_forward_pre_hook(self._before_tower, with_kwargs=True))
-        add(self._family.projector.register_forward_pre_hook(self._before_projector))
-        add(self._family.projector.register_forward_hook(self._after_projector))
+                    after(owner, module, self._tapping(number, name))
+        before(owner, self._family.tower, self._before_tower)
+        before(owner, self._family.projector, self._before_projector)
+        after(owner, self._family.projector, self._after_projector)
 
-    def detach(self) -> None:
-        """Forget the call that runs or ran."""
-        self._pass, self._coming, self._expected, self._done = None, {}, [], {}
+    def forget(self) -> None:
+        """Let go of what this thread's tower did or does."""
+        self._here.clear()
 
     def expect(self, call: Mapping[str, Any]) -> None:
         """The model is called with these arguments. They are looked at when the tower runs, so
         that a decode step costs nothing."""
-        self._coming = call
+        self._here.coming = call
+
+    def skip(self) -> None:
+        """The tower's next call is nobody's: pruning ends."""
+        self._here.skipping = True
 
     def _before_tower(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        if self._here.skipping:
+            self._here.clear()
+            return
         for block in self._tower.blocks:
             if block.training and getattr(block, "gradient_checkpointing", False):
-                raise ValueError(
+                raise PrunusError(
                     "gradient checkpointing of the vision tower while a method merges inside it "
                     "is not supported: put the tower into evaluation mode (a frozen tower needs "
                     "no checkpointing), or switch checkpointing off"
                 )
-        if self._coming:
-            self._expected = list(self._family.grids_of(self._coming).items())
-            self._coming = {}
+        if self._here.coming:
+            self._here.expected = list(self._family.grids_of(self._here.coming).items())
+            self._here.coming = {}
         call = by_name(module, args, kwargs)
         grids = self._tower.grids(call)
         # One tower serves all kinds, one after the other, and its call does not say which.
         kind = None
-        while self._expected and kind is None:
-            name, wanted = self._expected.pop(0)
+        while self._here.expected and kind is None:
+            name, wanted = self._here.expected.pop(0)
             kind = name if wanted == grids else None
-        self._pass = TowerPass(self._tower, self._method, call, grids, kind)
+        self._here.running = TowerPass(self._tower, self._method, call, grids, kind)
 
     def hand_over(self, running: Prefill, states: Tensor) -> Tensor:
         """What the tower left goes over to the prompt ``running``: ``states`` (the language model's
         input) without the empty places.
 
         Raises:
-            ValueError: the tower did not run on these images under our eyes.
+            PrunusError: the tower did not run on these images under our eyes.
         """
-        done, self._done = self._done, {}
+        done, self._here.done = self._here.done, {}
         reduced: dict[str, list[Reduced]] = {}
         for kind in dict.fromkeys(image.kind for image in running.images):
             grids = {image.order: image.grid for image in running.images if image.kind == kind}
             run = done.get(kind) or done.get(None)
             if run is None or run.grids != [grids[order] for order in sorted(grids)]:
-                raise ValueError(
+                raise PrunusError(
                     f"{self._method.name} acts inside the vision tower, which did not run for this "
                     "prompt inside prunus.prune: pass pixel values instead of features computed "
                     "before"
@@ -306,41 +333,48 @@ class EncoderStage:
 
     def _entering(self, number: int) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
-            run = self._pass
+            run = self._here.running
             return run.enter(number, args, kwargs) if run is not None and run.merges else None
 
         return hook
 
     def _tapping(self, number: int, name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            if self._pass is not None:
-                self._pass.tap(number, name, output)
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
+            if self._here.running is not None:
+                self._here.running.tap(number, name, output)
 
         return hook
 
     def _merging(self, number: int) -> Any:
-        def hook(module: nn.Module, args: tuple[Tensor]) -> Any:
-            run = self._pass
-            merging = run is not None and run.merges_at(number)
-            return (run.merge(number, args[0]),) if run is not None and merging else None
+        def hook(module: nn.Module, args: tuple[Tensor], kwargs: dict[str, Any]) -> Any:
+            run = self._here.running
+            if run is None or not run.merges_at(number):
+                return None
+            return (run.merge(number, args[0]), *args[1:]), kwargs
 
         return hook
 
     def _leaving(self, number: int) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> Any:
-            run = self._pass
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Any:
+            run = self._here.running
             merging = run is not None and run.merges_at(number)
             return run.leave(number, output) if run is not None and merging else None
 
         return hook
 
-    def _before_projector(self, module: nn.Module, args: tuple[Tensor]) -> Any:
-        run = self._pass
-        return (run.features(args[0]),) if run is not None and run.merges else None
+    def _before_projector(
+        self, module: nn.Module, args: tuple[Tensor], kwargs: dict[str, Any]
+    ) -> Any:
+        run = self._here.running
+        if run is None or not run.merges:
+            return None
+        return (run.features(args[0]), *args[1:]), kwargs
 
-    def _after_projector(self, module: nn.Module, args: Any, output: Tensor) -> Any:
-        run, self._pass = self._pass, None
+    def _after_projector(
+        self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor
+    ) -> Any:
+        run, self._here.running = self._here.running, None
         if run is None:
             return None
-        self._done[run.kind] = run
+        self._here.done[run.kind] = run
         return run.projected(output) if run.merges else None

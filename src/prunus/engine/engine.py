@@ -2,297 +2,415 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
-from transformers.modeling_layers import GradientCheckpointingLayer
 
-from prunus.engine.cache import check_cache, is_pruned, length_of
-from prunus.engine.calls import by_name, cache_of
-from prunus.engine.edit import Switch
+from prunus.engine.attention import Given, is_causal, is_proved
+from prunus.engine.cache import Lease, check_cache, is_pruned, length_of
+from prunus.engine.calls import Generation, Here, Outer, by_name, cache_of
 from prunus.engine.encoder import EncoderStage
 from prunus.engine.finish import resident_cache, spread_output
-from prunus.engine.layout import Layout
+from prunus.engine.hooks import after, before, sweep
+from prunus.engine.lent import give_back, lend
 from prunus.engine.looks import Sight
+from prunus.engine.masks import FLASH
 from prunus.engine.plan import Plan
 from prunus.engine.prefill import Prefill
-from prunus.engine.prompt import Prompt, find_images, last_prompt_token
+from prunus.engine.prompt import check_last, find_images, find_valid, last_prompt_token
+from prunus.engine.refuse import (
+    check_call,
+    check_candidates,
+    check_end,
+    check_layer_call,
+    check_packing,
+    check_replay,
+    hooks_not_seen,
+)
 from prunus.engine.resume import Resume
 from prunus.engine.tap import Tap
-from prunus.families import Family
-from prunus.grid import Grid
+from prunus.errors import PrunusError, PrunusStateError
+from prunus.families import Family, attention_modules
 
 
-@dataclass
-class _Call:
-    """What outer modules were called with, until the language model needs it."""
-
-    labels: Tensor | None = None
-    logits_to_keep: Any = 0
-    core: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass
 class Engine:
     """Hooks for one model and one :class:`~prunus.engine.plan.Plan`.
 
-    ``prefill`` is the prompt that ran last (or runs now); ``prompts`` counts them.
+    What a call knows is kept by thread (:class:`~prunus.engine.calls.Here`); the engine itself has
+    nothing that changes while the model runs but ``prefill``, the prompt that ran last in any
+    thread, and the counts ``prompts`` and ``calls`` (of the model).
     """
 
-    family: Family
-    plan: Plan
-    positions: str = "original"
-    prefill: Prefill | None = None
-    prompts: int = 0
-    _call: _Call = field(default_factory=_Call)
-    _announced: dict[str, list[Grid]] = field(default_factory=dict)
-    _running: Prefill | Resume | None = None
-    _encoder: EncoderStage | None = None
-    _tap: Tap | None = None
-    _handles: list[RemovableHandle] = field(default_factory=list)
-    _switches: list[Switch] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.plan.encoder is not None:
-            self._encoder = EncoderStage(self.family, self.plan.encoder)
-        if self.plan.reads_features and self.family.reads_tower:
-            self._tap = Tap(self.family)
+    def __init__(self, family: Family, plan: Plan, positions: str = "original") -> None:
+        self.family, self.plan = family, plan
+        self.prefill: Prefill | None = None
+        self.prompts = self.calls = 0
+        self._positions = positions
+        self._here = Here()
+        self._lease = Lease()
+        self._told = False  # that nobody said where the prompt ends
+        self._closing = False
+        self._busy: set[int] = set()  # threads inside a call of the model
+        self._idle = threading.Condition()
+        self._numbers: dict[int, int] = {}  # decoder layer, by identity of its attention
+        self._encoder: EncoderStage | None = None
+        self._tap: Tap | None = None
+        if plan.encoder is not None:
+            self._encoder = EncoderStage(family, plan.encoder)
+        if plan.reads_features and family.reads_tower:
+            self._tap = Tap(family)
 
     @property
     def _backend(self) -> str:
         """The attention implementation in use (it may be switched between calls)."""
-        name: str = self.family.text_config._attn_implementation
-        return name
+        return str(self.family.text_config._attn_implementation)
 
-    # -- hooks ---------------------------------------------------------------------------------
+    def latest(self) -> Prefill | None:
+        """The prompt that ran last in this thread, or else in any."""
+        return self._here.prefill or self.prefill
+
+    # -- coming and going ----------------------------------------------------------------------
 
     def attach(self, model: nn.Module) -> None:
         """Register all hooks; ``model`` is what the user calls (maybe a PEFT wrapper)."""
-        family = self.family
+        family, plan = self.family, self.plan
+        self._lease, self._closing = Lease(), False
         for outer in {id(module): module for module in (model, family.top)}.values():
-            self._add(outer.register_forward_pre_hook(self._on_top, with_kwargs=True))
-        self._add(family.core.register_forward_pre_hook(self._on_core, with_kwargs=True))
+            before(self, outer, self._on_top)
+        before(self, family.core, self._on_core)
+        after(self, family.core, self._off_core, always=True)
         if self._encoder is not None:
-            self._encoder.attach(self._add)
+            self._encoder.attach(self)
         if self._tap is not None:
-            self._tap.attach(self._add)
-        lm = family.language_model
-        self._add(lm.register_forward_pre_hook(self._before, with_kwargs=True))
+            self._tap.attach(self)
+        before(self, family.language_model, self._before)
+        loans: dict[Any, Any] = {}
+        if self._encoder is not None or self._tap is not None:
+            for attention in attention_modules(family.tower):
+                lend(self, attention, None, loans)
         for number, layer in enumerate(family.layers):
-            self._add(layer.register_forward_pre_hook(self._layer_hook(number), with_kwargs=True))
-        for number in self.plan.edits:
-            self._add_switch(number)
-        self._add(lm.register_forward_hook(self._after, with_kwargs=True))
+            before(self, layer, self._layer_hook(number))
+            wanted = number in plan.looked or number in plan.edits
+            for attention in family.attention(number):
+                self._numbers[id(attention)] = number
+                lend(self, attention, self._attend if wanted else None, loans)
+        after(self, family.language_model, self._after)
 
-    def detach(self) -> None:
-        """Remove every hook."""
-        while self._handles:
-            self._handles.pop().remove()
-        while self._switches:
-            self._switches.pop().off()
-        self._running, self._call, self._announced = None, _Call(), {}
-        if self._encoder is not None:
-            self._encoder.detach()
-        if self._tap is not None:
-            self._tap.forget()
+    def detach(self, model: nn.Module) -> None:
+        """Let calls in other threads come to their end, and remove everything."""
+        self._closing = True
+        try:
+            self._wait()
+        finally:
+            self._lease.runs = False
+            give_back(model, self)
+            sweep(model, self)
+            self._here.outer, self._here.running = Outer(), None
+            if self._encoder is not None:
+                self._encoder.forget()
+            if self._tap is not None:
+                self._tap.forget()
+
+    def _wait(self, seconds: float = 60.0) -> None:
+        """Until no other thread that lives is inside the model."""
+        own = threading.get_ident()
+
+        def others() -> set[int]:
+            living = {thread.ident for thread in threading.enumerate()}
+            return {number for number in self._busy if number != own and number in living}
+
+        with self._idle:
+            self._idle.wait_for(lambda: not others(), seconds)
+
+    def _enter(self) -> bool:
+        """Note that this thread is inside the model; False where pruning ends: it starts too late
+        to be pruned."""
+        with self._idle:
+            if not self._closing:
+                self._busy.add(threading.get_ident())
+            return not self._closing
+
+    def _leave(self) -> None:
+        with self._idle:
+            self._busy.discard(threading.get_ident())
+            self._idle.notify_all()
+
+    # -- around the language model -------------------------------------------------------------
 
     @contextmanager
-    def announced(self, call: Mapping[str, Any]) -> Iterator[None]:
+    def generating(self, call: Mapping[str, Any]) -> Iterator[None]:
         """For the time of one ``generate`` with the arguments ``call``: it runs the tower before
         the prompt is expanded for beams, and ``forward`` then sees features without grids."""
-        self._announced = self.family.grids_of(call)
+        here, outer = self._here, self._here.generation
+        here.generation = Generation(self.family.grids_of(call))
         if self._encoder is not None:
             self._encoder.expect(call)
         if self._tap is not None:
             self._tap.forget()
+        self._enter()
         try:
             yield
         finally:
-            self._announced = {}
+            here.generation = outer
+            if outer is None:
+                self._leave()
 
-    def _add(self, handle: RemovableHandle) -> None:
-        self._handles.append(handle)
-
-    def _add_switch(self, number: int) -> None:
-        attention, edit = self.family.layers[number].self_attn, self.plan.edits[number]
-        switch = Switch(attention)
-        self._switches.append(switch)
-
-        def on(module: nn.Module, args: tuple[Any, ...]) -> None:
-            if isinstance(self._running, Prefill):
-                switch.on(self._running.job(edit, self._backend))
-            else:  # an interrupt may have left it on
-                switch.off()
-
-        def off(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            switch.off()
-
-        self._add(attention.register_forward_pre_hook(on))
-        self._add(attention.register_forward_hook(off, always_call=True))
+    def told(self, ends: Any) -> None:
+        """Where this thread's next prompt ends."""
+        self._here.ends = ends
 
     def _on_top(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._closing:
+            self._refuse_late()
+        self.calls += 1
         bound = by_name(module, args, kwargs)
-        self._call = _Call(bound.get("labels"), bound.get("logits_to_keep", 0))
+        self._here.outer = Outer(bound.get("labels"), bound.get("logits_to_keep", 0))
+
+    def _refuse_late(self) -> None:
+        if self._here.generation is not None:
+            raise PrunusStateError(
+                "pruning was ended while generate() was running in another thread: let streams "
+                "finish before you leave the `with` block"
+            )
 
     def _on_core(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        outer, core = self._call, by_name(module, args, kwargs)
-        self._call = _Call(outer.labels, outer.logits_to_keep, core)
+        here = self._here
+        if not self._enter():
+            here.outer = Outer()
+            if self._encoder is not None:
+                self._encoder.skip()
+            return
+        core = by_name(module, args, kwargs)
+        here.outer = replace(here.outer, core=core)
         if self._encoder is not None:
             self._encoder.expect(core)
         if self._tap is not None and core.get("pixel_values") is not None:
             self._tap.forget()
 
+    def _off_core(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        here = self._here
+        here.running, here.in_model = None, False
+        if here.generation is None:
+            self._leave()
+
     def _before(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        call, self._call = self._call, _Call()
-        self._running = None
+        here = self._here
+        outer, here.outer, here.running, here.in_model = here.outer, Outer(), None, True
         if self._encoder is not None:
             self._encoder.expect({})  # the tower had its turn; nothing of the call is held on to
-        ids, given = call.core.get("input_ids"), call.core.get("inputs_embeds")
-        if ids is None and given is None:
+        call = by_name(module, args, kwargs)
+        if outer.core.get("input_ids") is None and outer.core.get("inputs_embeds") is None:
             return None  # the language model by itself, not through the multimodal core
-        cache = cache_of(kwargs)
+        cache, backend = cache_of(call), self._backend
         check_cache(cache)
-        _refuse_maps(module, kwargs)
-        embeds: Tensor = kwargs["inputs_embeds"]
+        check_call(self.family, self.plan, call, backend)
         past = length_of(cache)
-        if past and embeds.shape[1] == 1:  # a decode step: no value is read from the device
-            return self._resume(kwargs) if is_pruned(cache) else None
-        holders = self.family.placeholders(ids, given)
         if past:
-            if any(bool(places.any()) for places in holders.values()):
-                raise ValueError(
-                    "new images on a KV cache are not supported: start a new prompt with all "
-                    "images (a further turn on the cache is text only)"
+            # A decode step reads no value from the device. Placeholders without what fills them
+            # are text, as they are to the model.
+            if self.family.brings_features(outer.core):
+                raise PrunusError(
+                    f"new images on a KV cache are not supported: it holds {past} tokens already "
+                    "(an earlier turn, or a prefix of PEFT); start a new prompt with all images (a "
+                    "further turn on the cache is text only)"
                 )
-            return self._resume(kwargs) if is_pruned(cache) else None
-        grids = self.family.grids_of(call.core) or self._announced
-        prompt = find_images(self.family, holders, grids)
-        self.prompts += 1
-        return self._start(prompt, call, kwargs)
-
-    def _start(
-        self, prompt: Prompt, call: _Call, kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        embeds: Tensor = kwargs["inputs_embeds"]
-        mask = kwargs.get("attention_mask")
-        batch, length, _ = embeds.shape
-        if mask is not None and mask.ndim != 2:
-            raise ValueError(
-                f"attention_mask of shape {tuple(mask.shape)} is not supported: give a 2-D mask"
-            )
-        _refuse_replay(self.family.layers[0], bool(self.plan.edits))
-        if self.plan.query_dependent and call.labels is None:
-            _refuse_candidates(call.logits_to_keep)
-        valid = None if mask is None or bool(mask.all()) else mask.bool().to(embeds.device)
-        layout = Layout.full(batch, length, valid, embeds.device)
-        last = last_prompt_token(layout.present, call.labels)
-        answers = call.labels is not None
-        self.prefill = running = Prefill(self.family, layout, prompt, last, self.plan, answers)
-        if not prompt.images:
+            return self._resume(call, cache, backend) if is_pruned(cache) else None
+        running = self._start(outer, call)
+        self._remember(running)
+        if not running.images:
             running.untouched()
-            warnings.warn("prunus: no image in the prompt, nothing was pruned", stacklevel=2)
+            if here.generation is None or not here.generation.saw_images:
+                warnings.warn("prunus: no image in the prompt, nothing was pruned", stacklevel=2)
             return None
-        self._running = running
-        running.looks.cache = cache_of(kwargs)
-        features = None if self._tap is None else self._tap.take(prompt.images)
-        running.looks.sight = Sight(call.core.get("input_ids"), layout.present, features)
+        here.running = running
+        running.cache, running.backend = cache, backend
         running.edit(self.plan.methods)
         if self.plan.features or self._encoder is not None:
-            kwargs = self._cut_features(running, kwargs)
-        return (), kwargs
+            return (), self._choose_before(running, call)
+        return None
 
-    def _cut_features(self, running: Prefill, kwargs: dict[str, Any]) -> dict[str, Any]:
-        full, states = running.layout, kwargs["inputs_embeds"]
+    def _start(self, outer: Outer, call: Mapping[str, Any]) -> Prefill:
+        """The prompt of a call that has no cache yet."""
+        family, plan, here, core = self.family, self.plan, self._here, outer.core
+        embeds: Tensor = call["inputs_embeds"]
+        ends, here.ends = here.ends, None
+        holders = family.placeholders(core.get("input_ids"), core.get("inputs_embeds"))
+        grids = family.grids_of(core)
+        if not grids and here.generation is not None:
+            grids = here.generation.grids
+        if not family.brings_features(core) and core.get("input_ids") is not None:
+            holders = {kind: places & False for kind, places in holders.items()}  # text, all of it
+        prompt = find_images(family, holders, grids)
+        valid = find_valid(core, call, embeds)
+        labels = outer.labels if ends is None or ends.labels is None else ends.labels
+        if plan.query_dependent and prompt.images:
+            check_packing(core, call, holders, valid)
+            if ends is None and labels is None:
+                check_candidates(outer.logits_to_keep)
+                if here.generation is None:
+                    self._told = check_end(family.top, plan, self._told)
+        told = None if ends is None else ends.last
+        last = last_prompt_token(valid, labels) if told is None else check_last(told, valid)
+        running = Prefill(family, valid, prompt, last, plan, labels is not None)
+        if prompt.images:
+            check_replay(family, bool(plan.edits))
+            features = None if self._tap is None else self._tap.take(prompt.images)
+            running.looks.sight = Sight(core.get("input_ids"), valid, features)
+        return running
+
+    def _remember(self, running: Prefill) -> None:
+        """This prompt is the one that trace and report speak of; a prompt without images beside
+        one with images in the same ``generate`` (guidance) is not."""
+        generation = self._here.generation
+        with self._idle:
+            self.prompts += 1
+        if generation is not None and generation.saw_images and not running.images:
+            return
+        if generation is not None:
+            generation.saw_images = generation.saw_images or bool(running.images)
+        self._here.prefill = self.prefill = running
+
+    def _choose_before(self, running: Prefill, call: dict[str, Any]) -> dict[str, Any]:
+        """What is chosen before the language model takes effect at its first layer, whose masks
+        and positions the model makes for the whole prompt."""
+        states = call["inputs_embeds"]
         if self._encoder is not None:
             states = self._encoder.hand_over(running, states)
         for step in self.plan.features:
             states = running.cut(step.method, step.stage, step.cut, states)
-        running.entry = layout = running.layout
-        if layout.whole:  # a method in the tower that merged nothing
-            return kwargs
-        ids = kwargs.get("position_ids")
-        if ids is None:
-            ids = full.index[:1]
-        if self.positions == "compact":
-            running.compact = True
-            if ids.ndim != 2:
-                raise ValueError("positions='compact' needs 1-D rotary positions: use 'original'")
-            ids = (layout.present.long().cumsum(1) - 1).gather(1, layout.index)
+        if running.layout.whole:  # a method in the tower that merged nothing
+            return call
         if running.order:
-            states = running.reorder(states)
-            running.entry = layout = running.layout
-        if self.positions == "original":
-            ids = full.rows(ids, layout, -1)
-        valid = layout.valid
-        ones = torch.ones(layout.index.shape, dtype=torch.long, device=states.device)
-        # Always a 2-D mask: without one, ids with gaps would be read as packed sequences.
-        mask = ones if valid is None else valid.long()
-        return {**kwargs, "inputs_embeds": states, "position_ids": ids, "attention_mask": mask}
+            running.reorder()
+        if self._positions != "compact":
+            return call
+        ids = call.get("position_ids")
+        if ids is not None and ids.ndim != 2:
+            raise PrunusError("positions='compact' needs 1-D rotary positions: use 'original'")
+        running.compact = True
+        mask = call.get("attention_mask")
+        if mask is None:  # without one, equal ids would be read as packed sequences
+            mask = running.valid.long()
+        present = running.layout.present
+        ids = (present.long().cumsum(1) - 1).clamp(min=0)
+        return {**call, "position_ids": ids, "attention_mask": mask}
 
-    def _resume(self, kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        self._running = resume = Resume(kwargs, self._backend)
-        return (), resume.shifted(kwargs)
+    def _resume(
+        self, call: dict[str, Any], cache: Any, backend: str
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        mask = call.get("attention_mask")
+        resume = Resume(cache, call["inputs_embeds"], mask, backend, self._lease)
+        self._here.running = resume
+        ids = call.get("position_ids")
+        moved = resume.shifted(ids)
+        return (), call if moved is ids else {**call, "position_ids": moved}
+
+    # -- in the language model -----------------------------------------------------------------
 
     def _layer_hook(self, number: int) -> Any:
         steps = self.plan.decoder.get(number, ())
+        attention = next(iter(self.family.attention(number)), None)
+        here = self._here
 
         def before_layer(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-            running = self._running
+            running = here.running
             if running is None:
                 return None
+            if isinstance(running, Resume) and not running.touches(number):
+                return None
+            named = by_name(module, args, kwargs)
+            name = next(iter(named)) if args else "hidden_states"
+            states: Tensor = args[0] if args else kwargs[name]
+            causal = is_causal(attention, named)
             if isinstance(running, Resume):
-                return args, running.layer(number, kwargs)
-            states: Tensor = args[0] if args else kwargs["hidden_states"]
-            if running.looks.cache is None:  # made inside the language model
-                running.looks.cache = cache_of(kwargs)
-            rope = kwargs["position_embeddings"]
+                changed = running.layer(number, named, causal, states)
+                return None if changed is None else _call(args, changed, name, states)
+            if running.cache is None:  # made inside the language model
+                running.cache = cache_of(named)
+                check_cache(running.cache)
+            states = running.catch_up(states)
             for step in steps:
                 states = running.cut(step.method, step.stage, step.cut, states)
-            running.start(number, states, rope)
+            running.ran = running.layout
+            running.start(number, states)
             if running.layout.whole:
                 return None
-            kwargs = {
-                **kwargs,
-                "attention_mask": running.mask(states, self._backend),
-                "position_embeddings": running.rope(rope),
-                # FlashAttention would read ids with gaps as packed sequences.
-                "position_ids": None,
+            length = running.entry.size
+            check_layer_call(named, name, length)
+            changed = {
+                **named,
+                "attention_mask": running.mask(
+                    named.get("attention_mask"), running.backend, causal, states
+                ),
+                "position_embeddings": running.rope(named.get("position_embeddings")),
             }
-            if args:
-                return (states, *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": states}
+            ids = named.get("position_ids")
+            if ids is not None:  # FlashAttention would read ids with gaps as packed sequences
+                changed["position_ids"] = (
+                    None if running.backend in FLASH else running.positions(ids)
+                )
+            return _call(args, changed, name, states)
 
         return before_layer
+
+    def _attend(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **rest: Any
+    ) -> Any:
+        """Stands in for the attention function of layers that are looked at or edited."""
+        backend = str(module.config._attn_implementation)
+        given = Given(module, query, key, value, mask, rest, backend)
+        running, number = self._here.running, self._numbers[id(module)]
+        if not isinstance(running, Prefill):
+            if query.shape[2] > 1 and not self._here.in_model and hooks_not_seen():
+                raise PrunusStateError(
+                    "the model runs code that was compiled without prunus' hooks: call "
+                    "torch._dynamo.reset() before prunus.prune(...), or compile inside the block"
+                )
+            return given.run()
+        edit = self.plan.edits.get(number)
+        if edit is not None:
+            running.edited.add(number)
+            last = None if is_proved(given) else running.last_slots()
+            job = running.job(edit, backend)
+            return job.attend(module, query, key, value, mask, rest, last), None
+        output, weights = given.run()
+        if number in self.plan.looked:
+            with torch.no_grad():  # a layer that backward runs again must save the same tensors
+                running.looks.see(number, given, output)
+        return output, weights
 
     def _after(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> Any:
-        running, self._running = self._running, None
+        here = self._here
+        running, here.running, here.in_model = here.running, None, False
         if not isinstance(running, Prefill):
             return None
-        resident_cache(running, output.past_key_values)
+        running.check_finished()
+        resident_cache(running, running.cache)
         running.release()
         _announce_idle(running, self.plan)
         return spread_output(running, output)
 
 
-def _refuse_maps(module: nn.Module, kwargs: dict[str, Any]) -> None:
-    wanted = kwargs.get("output_attentions")
-    if wanted or (wanted is None and getattr(module.config, "output_attentions", False)):
-        raise ValueError(
-            "output_attentions is not supported while pruning: maps of pruned layers have other "
-            "shapes; run.trace holds the attention rows that scores were made of"
-        )
+def _call(
+    args: tuple[Any, ...], named: dict[str, Any], first: str, states: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of a layer. States stay positional where they were: reentrant checkpointing only
+    follows gradients through those."""
+    if not args:
+        return (), {**named, first: states}
+    return (states,), {name: value for name, value in named.items() if name != first}
 
 
 def _announce_idle(running: Prefill, plan: Plan) -> None:
@@ -303,29 +421,3 @@ def _announce_idle(running: Prefill, plan: Plan) -> None:
                 f"samples (sample {', '.join(map(str, idle[:8]))}): their tokens all stayed",
                 stacklevel=2,
             )
-
-
-def _refuse_replay(layer: nn.Module, edits: bool) -> None:
-    """Before 5.23, transformers checkpointed a layer's ``__call__``: its hooks would run a second
-    time during backward, when the prompt they belong to is over. Its attention's hooks still do."""
-    checkpointing = getattr(layer, "gradient_checkpointing", False) and layer.training
-    if checkpointing and edits:
-        raise ValueError(
-            "gradient checkpointing is not supported while attention is edited, which its second "
-            "pass would not repeat: call model.gradient_checkpointing_disable()"
-        )
-    if checkpointing and "__call__" in GradientCheckpointingLayer.__dict__:
-        raise ValueError(
-            "gradient checkpointing while pruning needs transformers 5.23 or newer: upgrade, or "
-            "call model.gradient_checkpointing_disable()"
-        )
-
-
-def _refuse_candidates(logits_to_keep: Any) -> None:
-    """Assisted decoding appends its guesses to the prompt and asks for several logits."""
-    if isinstance(logits_to_keep, int) and logits_to_keep > 1:
-        raise ValueError(
-            f"logits_to_keep={logits_to_keep} on a new prompt means candidate tokens stand behind "
-            "it (assisted decoding): a method that looks at the last prompt token refuses that; "
-            "use logits_to_keep=0 or 1, give labels, or choose a query-independent method"
-        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from prunus.engine.cache import PrunedLayer, Resident
+from prunus.engine.cache import Resident, pruned_layer
 from prunus.engine.layout import Layout
 from prunus.engine.prefill import Prefill
 
@@ -41,24 +42,55 @@ def resident_cache(running: Prefill, cache: Cache | None) -> None:
     if cache is None:
         return
     tail, shift = _tail(running), _shift(running)
+    places: dict[int, Resident] = {}
     for number in range(running.depth):
         own = running.layouts[number]
         layout, _ = running.resident(number)
-        if layout.whole:
+        layer = cache.layers[number] if number < len(cache.layers) else None
+        if layout.whole or layer is None or layer.keys is None:
             continue
-        layer = cache.layers[number]
         keys, values = layer.keys, layer.values
-        if layout is not own:
-            keys, values = _pick(own, keys, layout), _pick(own, values, layout)
         logical = layout.slot.shape[1]
-        prompt = Resident(layout.size, logical, layout.valid, tail, shift)
-        cache.layers[number] = PrunedLayer(keys, values, prompt)
+        if id(layout) not in places:  # layers with one layout share what is said of it
+            places[id(layout)] = Resident(layout.place, logical, layout.valid, tail, shift)
+        prompt = places[id(layout)]
+        if layer.is_sliding:
+            prompt, keys, values = _in_window(own, layout, prompt, keys, values)
+        elif layout is not own:
+            keys, values = _pick(own, keys, layout), _pick(own, values, layout)
+        cache.layers[number] = pruned_layer(layer, keys, values, prompt)
 
 
 def _pick(own: Layout, states: Tensor, layout: Layout) -> Tensor:
     """Gather keys or values ``[B, H, S, d]`` from one layout into another."""
-    source = own.slot.gather(1, layout.index).to(states.device)[:, None, :, None]
+    return _take(states, own.slot.gather(1, layout.index))
+
+
+def _take(states: Tensor, slots: Tensor) -> Tensor:
+    """Slots ``[B, n]`` of keys or values ``[B, H, S, d]``: ``[B, H, n, d]``."""
+    source = slots.to(states.device)[:, None, :, None]
     return states.gather(2, source.expand(-1, states.shape[1], -1, states.shape[3]))
+
+
+def _in_window(
+    own: Layout, layout: Layout, prompt: Resident, keys: Tensor, values: Tensor
+) -> tuple[Resident, Tensor, Tensor]:
+    """What a sliding layer holds, which evicted all but the last slots as it ran: those of them
+    that are in ``layout``, as left-padded rows."""
+    held = keys.shape[2]
+    if layout is own:
+        return prompt.from_slot(prompt.length - held), keys, values
+    place = own.place[:, -held:]
+    stays = layout.present.gather(1, own.index[:, -held:])
+    if own.valid is not None:
+        stays &= own.valid[:, -held:]
+    counts = stays.sum(1)
+    size = int(counts.max())
+    order = torch.sort(stays.byte(), dim=1, stable=True).indices[:, held - size :]
+    valid = torch.arange(size, device=counts.device) >= (size - counts)[:, None]
+    only = None if bool(valid.all()) else valid
+    prompt = replace(prompt, place=place.gather(1, order), valid=only)
+    return prompt, _take(keys, order), _take(values, order)
 
 
 def _tail(running: Prefill) -> int:

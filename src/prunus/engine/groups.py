@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.families.tower import Frames
 from prunus.merging import Merging
 
@@ -70,7 +71,7 @@ class Group:
         self.frames, self.removals = frames, list(removals)
         count, tokens = len(frames.members), frames.grid.size
         self.present = torch.arange(tokens, device=device).repeat(count, 1)
-        self.sizes = torch.ones(count, tokens, device=device)
+        self.sizes = torch.ones(count, tokens, dtype=torch.float32, device=device)
         self.carry: Tensor | None = None
         self.scores: Tensor | None = None
         self.by_size = True
@@ -78,16 +79,21 @@ class Group:
         self._into = self.present.clone()
         self._steps: list[tuple[int, Tensor, Tensor]] = []
 
+    @property
+    def pending(self) -> bool:
+        """Whether some block did not merge what it was to."""
+        return sum(1 for count in self.removals if count) != len(self._steps)
+
     def check(self, name: str, blocks: int) -> None:
-        """Raise ValueError unless the numbers of removals can be carried out."""
+        """Raise PrunusError unless the numbers of removals can be carried out."""
         left = self.frames.grid.size
         if len(self.removals) != blocks:
-            raise ValueError(
+            raise PrunusError(
                 f"{name}.merges gave {len(self.removals)} numbers for {blocks} blocks of the tower"
             )
         for block, count in enumerate(self.removals):
             if not 0 <= count < left:
-                raise ValueError(f"{name}: block {block} cannot remove {count} of {left} tokens")
+                raise PrunusError(f"{name}: block {block} cannot remove {count} of {left} tokens")
             left -= count
 
     def nothing(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,13 +106,13 @@ class Group:
         share ``[G, r]`` of the merged token that each source makes up.
 
         Raises:
-            ValueError: indices of another shape than was asked for.
+            PrunusError: indices of another shape than was asked for.
         """
         groups, tokens = self.present.shape
         wanted = (groups, self.removals[block])
         for given in (chosen.source, chosen.destination):
             if given.shape != wanted:
-                raise ValueError(f"a merge of shape {tuple(given.shape)}, expected {wanted}")
+                raise PrunusError(f"a merge of shape {tuple(given.shape)}, expected {wanted}")
         source = chosen.source.to(self.present.device)
         destination = chosen.destination.to(self.present.device)
         stays = torch.ones_like(self.present, dtype=torch.bool).scatter(1, source, False)

@@ -12,8 +12,11 @@ class Layout:
     """Map between the *logical* positions of a prompt ``[B, L]`` and physical *slots* ``[B, S]``.
 
     Attributes:
-        index: int64 ``[B, S]``, logical position held by each slot.
-        valid: bool ``[B, S]``, False in padding slots; None when every slot is a real token.
+        index: int64 ``[B, S]``, logical position of the token in each slot.
+        place: int64 ``[B, S]``, ascending, the logical position that each slot stands at: its
+            token's own, unless tokens were reordered.
+        valid: bool ``[B, S]``, False in slots that only fill a row up; None when there are none
+            (padding of the untouched prompt is what the model's own mask says).
         slot: int64 ``[B, L]``, for each logical position its own slot or, if it is gone, the slot
             of the nearest survivor before it (of the first survivor, if there is none before).
         whole: nothing was removed or moved; slots are logical positions.
@@ -26,17 +29,17 @@ class Layout:
         slot: Tensor,
         whole: bool,
         present: Tensor,
-        moved: bool = False,
+        place: Tensor | None = None,
     ) -> None:
         self.index, self.valid, self.slot, self.whole = index, valid, slot, whole
-        self._present, self._moved = present, moved
+        self._present, self._moved = present, place is not None
+        self.place = index if place is None else place
 
     @classmethod
-    def full(cls, batch: int, length: int, valid: Tensor | None, device: torch.device) -> Layout:
-        """The untouched prompt; ``valid`` is the 2-D attention mask as bool, or None."""
-        positions = torch.arange(length, device=device).expand(batch, length)
-        present = valid if valid is not None else torch.ones_like(positions, dtype=torch.bool)
-        return cls(positions, valid, positions, True, present)
+    def full(cls, present: Tensor) -> Layout:
+        """The untouched prompt; ``present`` is bool ``[B, L]``, False for padding."""
+        steps = torch.arange(present.shape[1], device=present.device).expand_as(present)
+        return cls(steps, None, steps, True, present)
 
     @property
     def size(self) -> int:
@@ -72,7 +75,7 @@ class Layout:
         ``slots[:, j]`` (int64 ``[B, S]``, a permutation that leaves padding alone) holds here."""
         new = torch.empty_like(slots).scatter_(1, slots, self._steps(slots))
         index, slot = self.index.gather(1, slots), new.gather(1, self.slot)
-        return Layout(index, self.valid, slot, False, self._present, True)
+        return Layout(index, self.valid, slot, False, self._present, self.place)
 
     def _steps(self, like: Tensor) -> Tensor:
         return torch.arange(self.size, device=like.device).expand_as(like)
@@ -82,11 +85,13 @@ class Layout:
         source = self.slot.gather(1, new.index).to(states.device)
         return states.gather(1, source[..., None].expand(-1, -1, states.shape[-1]))
 
-    def rows(self, states: Tensor, new: Layout, dim: int) -> Tensor:
+    def rows(self, states: Tensor, new: Layout, dim: int, by_place: bool = False) -> Tensor:
         """Like :meth:`take` along dimension ``dim`` of a tensor whose batch dimension is the one
         before the last such axis it shares with the layout: rotary tables ``[..., B|1, S, d]``
-        (``dim=-2``) and position ids ``[..., B|1, S]`` (``dim=-1``)."""
-        source = self.slot.gather(1, new.index).to(states.device)
+        (``dim=-2``) and position ids ``[..., B|1, S]`` (``dim=-1``); ``by_place`` those of the
+        places in ``new``, whatever tokens were moved there."""
+        wanted = new.place if by_place else new.index
+        source = self.slot.gather(1, wanted).to(states.device)
         batch = source.shape[0]
         if dim == -1:
             lead = states.shape[:-2]

@@ -9,17 +9,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
 
+from prunus.engine.attention import Given, check, is_proved, rows_at
 from prunus.engine.layout import Layout
 from prunus.engine.prompt import Image
+from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.grid import Grid
 from prunus.signals.attention import last_row
 from prunus.signals.influence import leave_one_out
 from prunus.view import Influence, View, Words
-
-Rope = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,35 +32,97 @@ class Sight:
     features: list[Tensor] | None
 
 
+@dataclass(frozen=True)
+class Look:
+    """One row of a layer's attention, that of the last prompt token, by what the model's attention
+    function was given while the prompt ran.
+
+    Attributes:
+        query: ``[B, H, 1, d]``; key, value: ``[B, H_kv, S, d]``; visible, scaling, softcap, sinks:
+            as in :func:`prunus.signals.attention.row_weights`.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    visible: Tensor
+    scaling: float
+    softcap: float | None
+    sinks: Tensor | None
+
+    @classmethod
+    def of(cls, given: Given, at: Tensor) -> Look:
+        """The row in the slots ``at`` (int64 ``[B]``)."""
+        index = at.to(given.query.device)[:, None]
+        visible, softcap, sinks = given.rules(index)
+        query = rows_at(given.query, index)
+        return cls(query, given.key, given.value, visible, given.scaling, softcap, sinks)
+
+    @property
+    def _rules(self) -> tuple[Tensor, float, float | None, Tensor | None]:
+        return self.visible, self.scaling, self.softcap, self.sinks
+
+    def attention(self) -> Tensor:
+        """Float32 ``[B, S]``: weights, mean over heads."""
+        return last_row(self.query, self.key, *self._rules)
+
+    def influence(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Cosine and change ``[B, S]``, and norm of the output ``[B]``."""
+        return leave_one_out(self.query, self.key, self.value, *self._rules)
+
+    def value_norm(self) -> Tensor:
+        """Float32 ``[B, S]``: L1 norm of the values, summed over all query heads."""
+        heads = self.query.shape[1] // self.value.shape[1]
+        return heads * self.value.float().abs().sum((1, 3))
+
+
 class Looks:
     """Makes the views of one prompt, and keeps what they need no longer than they need it.
 
     Args:
         family: adapter of the model.
         last: int64 ``[B]``, logical position of the last prompt token of each row.
-        noted: layers whose input states will be asked for, and the last layer at whose input.
+        noted: layers whose input states or attention will be asked for, and the last layer at whose
+            input.
     """
 
     def __init__(self, family: Family, last: Tensor, noted: Mapping[int, int]) -> None:
-        self.cache: Cache | None = None
         self.sight: Sight | None = None
         self._family, self._last, self._noting = family, last, noted
-        self._states: dict[int, tuple[Tensor, Layout, Rope]] = {}
+        self._kept: dict[int, tuple[Tensor, Layout, Look | None]] = {}
         self._influences: dict[int, tuple[Tensor, Tensor, Tensor, Layout]] = {}
 
-    def note(self, layer: int, states: Tensor, layout: Layout, rope: Rope) -> None:
+    def note(self, layer: int, states: Tensor, layout: Layout) -> None:
         """``layer`` now runs on ``states`` in ``layout``: keep them if some method asked for them,
         and let go of those that none will ask for again."""
-        for noted in [n for n in self._states if self._noting[n] <= layer]:
-            del self._states[noted]
+        for noted in [n for n in self._kept if self._noting[n] <= layer]:
+            del self._kept[noted]
         self._influences.clear()
         if layer in self._noting:
-            self._states[layer] = (states, layout, rope)
+            self._kept[layer] = (states, layout, None)
+
+    def see(self, layer: int, given: Given, output: Tensor) -> None:
+        """The attention of ``layer`` was ``given`` this and gave ``output [B, Q, H, d_v]``.
+
+        Raises:
+            PrunusError: its rules are not known, or it attends more than once.
+        """
+        states, layout, look = self._noted(layer)
+        if look is not None:
+            raise PrunusError(
+                f"decoder layer {layer} calls its attention function several times: choose a "
+                "method (or variant) that looks at no attention"
+            )
+        rows = torch.arange(len(self._last), device=self._last.device)
+        at = layout.slot[rows, self._last]
+        if not is_proved(given):
+            check(given, at, output)
+        self._kept[layer] = (states, layout, Look.of(given, at))
 
     def release(self) -> None:
         """Let go of everything."""
-        self.cache, self.sight = None, None
-        self._states.clear()
+        self.sight = None
+        self._kept.clear()
         self._influences.clear()
 
     def view(
@@ -87,9 +148,8 @@ class Looks:
             return pick(values, layout)
 
         def attention(layer: int) -> Tensor:
-            query, key, visible, layout = self._row(layer)
-            values = last_row(query, key, visible, self._family.scaling(layer))
-            return pick(values, layout)
+            look, layout = self._look(layer)
+            return pick(look.attention(), layout)
 
         def influence(layer: int) -> Influence:
             cosine, change, output, layout = self._influence(layer)
@@ -97,16 +157,15 @@ class Looks:
             return Influence(pick(cosine, layout), pick(change, layout), output[one])
 
         def value_norm(layer: int) -> Tensor:
-            value, (_, layout, _) = self._value(layer), self._noted(layer)
-            heads = self._family.text_config.num_attention_heads // value.shape[1]
-            return pick(heads * value.float().abs().sum((1, 3)), layout)
+            look, layout = self._look(layer)
+            return pick(look.value_norm(), layout)
 
         def features() -> Tensor:
             sight = self.sight
             if sight is None or not self._family.reads_tower:
                 return pick(states, layout)
             if sight.features is None:
-                raise ValueError(
+                raise PrunusError(
                     "visual features were not kept: the method must say reads_features, and look "
                     "at them before the language model"
                 )
@@ -134,7 +193,7 @@ class Looks:
         """The prompt around images in ``rows``, int64 ``[G]``."""
         sight = self.sight
         if sight is None or sight.ids is None:
-            raise ValueError(
+            raise PrunusError(
                 "the question of this prompt is unknown: call the model with input_ids (a learned "
                 "selector needs the words, inputs_embeds do not tell them)"
             )
@@ -145,54 +204,28 @@ class Looks:
         visual = torch.stack(list(holders)).any(0)
         return Words(ids, prompt, visual, self._family.top.get_input_embeddings())
 
-    def _noted(self, layer: int) -> tuple[Tensor, Layout, Rope]:
-        if layer not in self._states:
-            raise ValueError(
+    def _noted(self, layer: int) -> tuple[Tensor, Layout, Look | None]:
+        if layer not in self._kept:
+            raise PrunusError(
                 f"states entering layer {layer} were not kept: name the layer in the Cut "
                 "(snapshots or attention) of the method"
             )
-        return self._states[layer]
+        return self._kept[layer]
 
-    def _row(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Layout]:
-        """Query ``[B, H, 1, d]`` of the last prompt token in ``layer``, all keys
-        ``[B, H_kv, S, d]``, which of them it may see (bool ``[B, S]``), and the layout of the S
-        slots."""
-        states, layout, rope = self._noted(layer)
-        batch, device = states.shape[0], states.device
-        rows = torch.arange(batch, device=self._last.device)
-        slots = layout.slot[rows, self._last].to(device)
-        one = states[rows.to(device), slots][:, None]
-        cos, sin = (table.expand(batch, -1, -1) for table in rope)
-        at = slots.to(cos.device)[:, None, None].expand(-1, 1, cos.shape[-1])
-        query = self._family.query(layer, one, (cos.gather(1, at), sin.gather(1, at)))
-        cached = self._cached(layer)
-        # Without a cache (training) the keys are computed once more for this layer.
-        key = self._family.key(layer, states, rope) if cached is None else cached.keys
-        visible = layout.index.to(device) <= self._last.to(device)[:, None]
-        if layout.valid is not None:
-            visible = visible & layout.valid.to(device)
-        return query, key, visible, layout
-
-    def _value(self, layer: int) -> Tensor:
-        """Values ``[B, H_kv, S, d]`` of all tokens in ``layer``."""
-        states, _, _ = self._noted(layer)
-        cached = self._cached(layer)
-        value: Tensor = self._family.value(layer, states) if cached is None else cached.values
-        return value
-
-    def _cached(self, layer: int) -> Any:
-        """The cache of a layer that has run, or None where there is no cache."""
-        if self.cache is None or layer >= len(self.cache.layers):
-            return None
-        cached = self.cache.layers[layer]
-        return None if cached.keys is None else cached
+    def _look(self, layer: int) -> tuple[Look, Layout]:
+        _, layout, look = self._noted(layer)
+        if look is None:
+            raise PrunusError(
+                f"the attention of decoder layer {layer} cannot be looked at: the layer does not "
+                "go through transformers' attention functions, or the method did not name it in "
+                "Cut(attention=...); choose a method (or variant) that needs no attention"
+            )
+        return look, layout
 
     def _influence(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Layout]:
         """Cosine and change ``[B, S]``, norm of the output ``[B]``, layout of the S slots; the same
         for all views of a stage."""
         if layer not in self._influences:
-            query, key, visible, layout = self._row(layer)
-            scaling = self._family.scaling(layer)
-            found = leave_one_out(query, key, self._value(layer), visible, scaling)
-            self._influences[layer] = (*found, layout)
+            look, layout = self._look(layer)
+            self._influences[layer] = (*look.influence(), layout)
         return self._influences[layer]

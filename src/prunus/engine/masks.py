@@ -1,53 +1,123 @@
-"""Attention masks for the physical length of one layer, in the form each backend expects."""
+"""Masks behind a cut: what the model made for the whole prompt, gathered for what is left."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from prunus.errors import PrunusError
 
 FLASH = ("flash_attention_2", "flash_attention_3")
 SUPPORTED = ("eager", "sdpa", *FLASH)
 
 
-def check_backend(name: str) -> None:
-    """Raise ValueError for an attention implementation whose mask format we do not build."""
+def check_backend(name: str | None) -> None:
+    """Raise PrunusError for an attention implementation whose masks cannot be gathered."""
     if name not in SUPPORTED:
-        raise ValueError(
+        raise PrunusError(
             f"attention implementation {name!r} is not supported: "
             f"call model.set_attn_implementation(...) with one of {', '.join(SUPPORTED)}"
         )
 
 
-def causal_mask(
-    valid: Tensor | None,
-    queries: int,
-    keys: int,
-    dtype: torch.dtype,
-    device: torch.device,
-    kind: str,
-) -> Tensor | None:
-    """Mask of the last ``queries`` of ``keys`` tokens, causal over *physical* order.
+@dataclass(frozen=True)
+class Slots:
+    """Queries and keys of one layer, which may be fewer than its mask was made for.
+
+    Attributes:
+        query: int64 ``[B, Q]``; key: int64 ``[B, K]``: their logical positions.
+        valid: bool ``[B, K]``, keys that are no padding of ours; None where all are.
+        first_row, first_column: positions of the first row and the first column of the mask. What
+            stands before its first column is out of a window, and seen by nobody.
+        square: queries and keys are the same tokens in the same order.
+    """
+
+    query: Tensor
+    key: Tensor
+    valid: Tensor | None
+    first_row: int = 0
+    first_column: int = 0
+    square: bool = False
+
+
+def gather_mask(mask: Any, slots: Slots, backend: str, causal: bool, states: Tensor) -> Any:
+    """The rows and columns of ``mask`` that ``slots`` stand for, in the form it has.
 
     Args:
-        valid: bool ``[B, keys]``, or None when no key is padding.
-        kind: the attention implementation.
+        mask: None, 2-D as FlashAttention takes it (bool or int, ``[B, columns]``), or 4-D (bool, or
+            float to be added), ``[B|1, 1|H, rows, columns]``.
+        backend: the attention implementation, which says what no mask means.
+        causal: whether no mask means that nobody sees what comes behind.
+        states: what the layer runs on, for dtype and device of a mask that is made anew.
 
     Returns:
-        None wherever the kernel's own causal rule is right (also the fast path); for eager a float
-        ``[B|1, 1, queries, keys]`` to be added, for SDPA the same as bool, for FlashAttention the
-        2-D ``valid``. Padding queries may see themselves, so that no row is empty.
+        None wherever the kernel's own rule is right (the fast path). Padding queries may see
+        themselves, so that no row is empty.
+
+    Raises:
+        PrunusError: a mask of another form.
     """
-    check_backend(kind)
-    if kind in FLASH:
-        return valid
-    if valid is None and (queries == 1 or (kind == "sdpa" and queries == keys)):
-        return None
-    key = torch.arange(keys, device=device)
-    query = key[keys - queries :, None]
-    mask = (key <= query)[None, None]
+    device = states.device if mask is None else getattr(mask, "device", states.device)
+    query, key = slots.query.to(device), slots.key.to(device)
+    valid = None if slots.valid is None else slots.valid.to(device)
+    if backend in FLASH:
+        return _flat(mask, key - slots.first_column, valid)
+    own = query[:, :, None] == key[:, None, :]
+    if mask is None:
+        if valid is None and (not causal or slots.square or query.shape[1] == 1):
+            return None
+        see = torch.ones_like(own)
+        if causal:
+            see = key[:, None, :] <= query[:, :, None]
+        if valid is not None:
+            see = (see & valid[:, None, :]) | own
+        return _as(see[:, None], backend, states.dtype)
+    if not isinstance(mask, Tensor) or mask.ndim != 4:
+        kind = f"{mask.ndim}-D" if isinstance(mask, Tensor) else type(mask).__name__
+        raise PrunusError(
+            f"the decoder layers were given a mask of a form that cannot be gathered ({kind}): "
+            "give a 2-D or a 4-D mask, or none, with eager or sdpa attention"
+        )
+    column = key - slots.first_column
+    found = _pick(mask, query - slots.first_row, column.clamp(min=0))
+    hide = column < 0
     if valid is not None:
-        mask = mask & (valid.to(device)[:, None, None, :] | (key == query))
-    if kind == "sdpa":
-        return mask
-    allowed = torch.zeros((), dtype=dtype, device=device)
-    return torch.where(mask, allowed, torch.finfo(dtype).min)
+        hide = hide | ~valid
+    closed = hide[:, None, None, :] & ~own[:, None]
+    if mask.dtype == torch.bool:
+        found = found & ~closed
+        return found if valid is None else found | (own & ~valid[:, None, :])[:, None]
+    return found.masked_fill(closed, torch.finfo(mask.dtype).min)
+
+
+def _flat(mask: Any, key: Tensor, valid: Tensor | None) -> Tensor | None:
+    if mask is None:
+        return valid
+    if mask.ndim != 2:
+        raise PrunusError(
+            f"FlashAttention takes a 2-D mask, not one of shape {tuple(mask.shape)}: give a 2-D "
+            "mask, or use sdpa attention"
+        )
+    found: Tensor = mask.bool().expand(key.shape[0], -1).gather(1, key)
+    return found if valid is None else found & valid
+
+
+def _pick(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """``[B, 1|H, Q, K]`` of ``[B|1, 1|H, rows, columns]``."""
+    batch, (queries, keys) = query.shape[0], (query.shape[1], key.shape[1])
+    mask = mask.expand(batch, *mask.shape[1:])
+    heads, columns = mask.shape[1], mask.shape[3]
+    rows = query[:, None, :, None].expand(-1, heads, -1, columns)
+    found = mask.gather(2, rows)
+    return found.gather(3, key[:, None, None, :].expand(-1, heads, queries, keys))
+
+
+def _as(see: Tensor, backend: str, dtype: torch.dtype) -> Tensor:
+    """Bool as SDPA takes it; for eager attention, a float to be added."""
+    if backend != "eager":
+        return see
+    allowed = torch.zeros((), dtype=dtype, device=see.device)
+    return torch.where(see, allowed, torch.finfo(dtype).min)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,12 @@ from torch import Tensor
 from prunus.engine.edit import Job, Places
 from prunus.engine.groups import Reduced
 from prunus.engine.layout import Layout
-from prunus.engine.looks import Looks, Rope
-from prunus.engine.masks import causal_mask
+from prunus.engine.looks import Looks
+from prunus.engine.masks import Slots, gather_mask
 from prunus.engine.plan import Plan
 from prunus.engine.prompt import Prompt
 from prunus.engine.spread import per_survivor, spread_view
+from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.grid import Grid
 from prunus.method import Cut, Edit, Method, Selection
@@ -44,44 +45,55 @@ class Prefill:
 
     Attributes:
         images: every image of every row, in order.
-        layout: what is physically there now; ``entry`` is what entered the first layer.
+        layout: what is there now; ``ran`` what the layers run on so far (a choice made before the
+            language model takes effect at its first layer); ``entry`` the whole prompt.
         last: int64 ``[B]``, logical position of the last prompt token of each row.
+        valid: bool ``[B, L]``, no padding; ``padded`` whether there is any.
         layouts, counts: per decoder layer, as it ran: its layout and the visual tokens per row.
     """
 
     def __init__(
         self,
         family: Family,
-        layout: Layout,
+        valid: Tensor,
         prompt: Prompt,
         last: Tensor,
         plan: Plan,
         answers: bool = False,
     ) -> None:
-        self.family, self.layout, self.entry, self.last = family, layout, layout, last
+        self.family, self.last, self.plan = family, last, plan
         self.images, self.samples, self.repeats = prompt.images, prompt.samples, prompt.repeats
-        present = layout.present.sum(1).tolist()
-        self.text = [0] * len(present)
+        self.valid, self.padded = valid, not bool(valid.all())
+        present = valid
+        if self.padded and self.images:  # a visual token that is masked out is there all the same:
+            present = valid.clone()  # the model's mask goes on hiding it
+            for image in self.images:
+                present[image.row, image.positions] = True
+        self.entry = self.layout = self.ran = Layout.full(present)
+        there = present.sum(1).tolist()
+        self.text = [0] * len(there)
         self.original = self.visual()
-        self.text = [n - v for n, v in zip(present, self.original, strict=True)]
-        self.depth = len(family.layers)
+        self.text = [n - v for n, v in zip(there, self.original, strict=True)]
+        self.depth = plan.depth
         self.layouts: list[Layout] = []
         self.counts: list[list[int]] = []
         self.trims: list[tuple[int, Layout, list[int]]] = []
         self.chosen: list[Chosen] = []
         self.order: dict[int, Tensor] = {}  # by number of image: original tokens as they are read
         self.compact = False  # positions were closed up before the language model
+        self.cache: Any = None
+        self.backend = ""
         self.macs = 0.0
         self.tower_macs = 0.0  # of all images of the call, before beams repeat them
         self.element_size: int = family.top.dtype.itemsize
         self.looks = Looks(family, last, plan.noted)
-        self._forgets, self._answers = plan.forgets, answers
+        self.edited: set[int] = set()  # layers whose attention was
+        self._answers = answers
         self._memos: dict[int, dict[Any, Any]] = {}
         self._text_only: Layout | None = None
         self._places: tuple[Layout, Places] | None = None
         self._jobs: dict[tuple[Layout, Edit, str], Job] = {}
-        self._rope: tuple[Layout, Rope] | None = None
-        self._mask: tuple[Layout, Tensor | None] | None = None
+        self._made: dict[tuple[Layout, int, object], tuple[Any, Any]] = {}
 
     def visual(self) -> list[int]:
         """Visual tokens present now, per row."""
@@ -90,28 +102,68 @@ class Prefill:
             counts[image.row] += image.present.shape[0]
         return counts
 
-    def rope(self, given: Rope) -> Rope:
-        """Rotary tables of the present tokens from those of the entry layout."""
-        if self.layout is self.entry:
-            return given
-        if self._rope is None or self._rope[0] is not self.layout:
-            cos, sin = (self.entry.rows(table, self.layout, -2) for table in given)
-            self._rope = (self.layout, (cos, sin))
-        return self._rope[1]
+    def mask(self, given: Any, backend: str, causal: bool, states: Tensor) -> Any:
+        """The mask ``given`` for the whole prompt, for the present tokens."""
+        return self._once(given, causal, lambda: self._mask(given, backend, causal, states))
 
-    def mask(self, states: Tensor, kind: str) -> Tensor | None:
-        """Mask for a layer that runs on the present layout with attention backend ``kind``."""
-        if self._mask is None or self._mask[0] is not self.layout:
-            size = self.layout.size
-            made = causal_mask(self.layout.valid, size, size, states.dtype, states.device, kind)
-            self._mask = (self.layout, made)
-        return self._mask[1]
+    def _mask(self, given: Any, backend: str, causal: bool, states: Tensor) -> Any:
+        layout = self.layout
+        slots = Slots(layout.place, layout.place, layout.valid, square=True)
+        found = gather_mask(given, slots, backend, causal, states)
+        if layout.valid is None and isinstance(found, Tensor) and found.dtype == torch.bool:
+            size = layout.size  # padding is gone: often this is what the kernel does by itself
+            plain = torch.ones(size, size, dtype=torch.bool, device=found.device).tril()
+            if causal and torch.equal(found, plain.expand_as(found)):
+                return None
+        return found
 
-    def start(self, layer: int, states: Tensor, rope: Rope) -> None:
-        """Note that ``layer`` now runs on the present layout, with ``rope`` given to it."""
-        self.looks.note(layer, states, self.layout, self.rope(rope))
+    def rope(self, given: Any) -> Any:
+        """Rotary tables of the whole prompt, for the present tokens.
+
+        Raises:
+            PrunusError: none are given, or they are of a form that is not known.
+        """
+        return self._once(given, None, lambda: self._rope(given))
+
+    def _rope(self, given: Any) -> Any:
+        tables = given if isinstance(given, tuple) else (given,)
+        length = self.entry.size
+        if not all(isinstance(t, Tensor) and t.ndim > 2 and t.shape[-2] == length for t in tables):
+            raise PrunusError(
+                "the decoder layers are not given rotary tables with a row for every token, so "
+                "their positions cannot be kept when tokens go: this language model is not "
+                "supported"
+            )
+        # Compacted positions belong to the place, not to the token that was moved there.
+        picked = tuple(self.entry.rows(one, self.layout, -2, self.compact) for one in tables)
+        return picked if isinstance(given, tuple) else picked[0]
+
+    def positions(self, ids: Tensor) -> Tensor:
+        """Position ids ``[..., B|1, L]`` of the whole prompt, for the present tokens."""
+        found: Tensor = self._once(
+            ids, None, lambda: self.entry.rows(ids, self.layout, -1, self.compact)
+        )
+        return found
+
+    def _once(self, given: Any, kind: object, make: Callable[[], Any]) -> Any:
+        """What ``make`` gathers of ``given`` for the present layout, made once: models have masks
+        and rotary tables of several kinds, and hand each to many layers."""
+        key = (self.layout, id(given), kind)
+        if key not in self._made:
+            self._made = {own: made for own, made in self._made.items() if own[0] is self.layout}
+            self._made[key] = (given, make())  # given, so that its id stays taken
+        return self._made[key][1]
+
+    def start(self, layer: int, states: Tensor) -> None:
+        """Note that ``layer`` now runs on the present layout."""
+        self.looks.note(layer, states, self.layout)
         self.layouts.append(self.layout)
         self.counts.append(self.visual())
+
+    def catch_up(self, states: Tensor) -> Tensor:
+        """``states`` of the last layer that ran, for the present layout."""
+        before, self.ran = self.ran, self.layout
+        return states if before is self.layout else before.take(states, self.layout)
 
     def job(self, edit: Edit, backend: str) -> Job:
         """``edit`` on the present layout, where attention is computed by ``backend``."""
@@ -131,9 +183,13 @@ class Prefill:
         index, last = self.layout.index, self.last.to(self.layout.index.device)[:, None]
         visual = full.gather(1, index)
         text = ~visual & (full.long().cumsum(1).gather(1, index) > 0) & (index <= last)
-        if self.layout.valid is not None:
-            visual, text = visual & self.layout.valid, text & self.layout.valid
-        return Places(visual, text, self.layout.valid, self._answers)
+        valid = self.layout.valid
+        if self.padded:
+            here = self.layout.present.gather(1, index)
+            valid = here if valid is None else here & valid
+        if valid is not None:
+            visual, text = visual & valid, text & valid
+        return Places(visual, text, valid, self._answers)
 
     def untouched(self) -> None:
         """Note that every layer runs on the whole prompt (there is no image in it)."""
@@ -141,7 +197,8 @@ class Prefill:
         self.counts = [self.visual()] * self.depth
 
     def cut(self, method: Method, stage: int, cut: Cut, states: Tensor) -> Tensor:
-        """Let ``method`` choose, and return ``states`` without what it dropped."""
+        """Let ``method`` choose among the tokens of ``states``, which are those of the present
+        layout, and return them without what it dropped."""
         groups: dict[tuple[Grid, int], list[int]] = {}
         for number, image in enumerate(self.images):
             groups.setdefault((image.grid, image.present.shape[0]), []).append(number)
@@ -181,23 +238,34 @@ class Prefill:
                 kept[number] = present[selection.kept[place].to(present.device)]
                 if selection.order is not None:
                     if cut.layer is not None:
-                        raise ValueError(
+                        raise PrunusError(
                             f"{method.name} reorders tokens inside the language model, whose "
                             "earlier layers have read them already: only before it"
                         )
                     own = selection.order[place].to(present.device)
                     if not torch.equal(present[own.sort().values], kept[number]):
-                        raise ValueError(f"{method.name}: order and kept are not the same tokens")
+                        raise PrunusError(f"{method.name}: order and kept are not the same tokens")
                     self.order[number] = present[own]
                 if selection.scores is not None:
-                    full = torch.full((grid.size,), float("nan"), device=present.device)
+                    full = torch.full(
+                        (grid.size,), float("nan"), dtype=torch.float32, device=present.device
+                    )
                     full[present] = selection.scores[place].float().to(present.device)
                     scores[number] = full
                 if selection.labels is not None:
                     labels = labels or [""] * len(self.images)
                     labels[number] = selection.labels[place]
-        scored = [values for values in scores if values is not None]
-        return Chosen(cut, method.name, kept, scored or None, labels=labels)
+        some = any(values is not None for values in scores)
+        return Chosen(cut, method.name, kept, self._filled(scores) if some else None, labels=labels)
+
+    def _filled(self, scores: Sequence[Tensor | None]) -> list[Tensor]:
+        """``scores`` by image, NaN for those that were within their budget and so have none."""
+        return [
+            torch.full((image.grid.size,), float("nan"), dtype=torch.float32)
+            if own is None
+            else own
+            for image, own in zip(self.images, scores, strict=True)
+        ]
 
     def edit(self, methods: Sequence[Method]) -> None:
         """Note what ``methods`` edit in this prompt's attention and cache."""
@@ -215,7 +283,7 @@ class Prefill:
         kind and in the order of its calls), and return ``states`` without the empty places.
 
         Raises:
-            ValueError: ``states`` do not hold the features of that call.
+            PrunusError: ``states`` do not hold the features of that call.
         """
         own = [reduced[image.kind][image.order] for image in self.images]
         chosen = []
@@ -226,13 +294,8 @@ class Prefill:
             if len(one.kept) < image.grid.size:
                 _check_places(states[image.row, image.positions], one)
         scores = None
-        if any(one.scores is not None for one in own):  # an image within its budget has none
-            scores = [
-                torch.full((len(one.merged_into),), float("nan"))
-                if one.scores is None
-                else one.scores
-                for one in own
-            ]
+        if any(one.scores is not None for one in own):
+            scores = self._filled([one.scores for one in own])
         self.chosen.append(
             Chosen(Cut(None), method.name, chosen, scores, own, method.attention_by_size)
         )
@@ -277,7 +340,7 @@ class Prefill:
             self.trims.append((cut.layer, self.layout, visual))
         return before.take(states, self.layout)
 
-    def reorder(self, states: Tensor) -> Tensor:
+    def reorder(self) -> None:
         """Bring the tokens of each image into the order in which a method wants them read."""
         before = self.layout
         slots = torch.arange(before.size, device=before.index.device).repeat(len(self.text), 1)
@@ -287,7 +350,24 @@ class Prefill:
             own = before.slot[image.row, image.positions[image.present]]
             slots[image.row, own] = before.slot[image.row, image.positions[read]]
         self.layout = before.reordered(slots)
-        return before.take(states, self.layout)
+
+    def last_slots(self) -> Tensor:
+        """Int64 ``[B]``: where the last prompt tokens are now."""
+        rows = torch.arange(len(self.last), device=self.last.device)
+        return self.layout.slot[rows, self.last]
+
+    def check_finished(self) -> None:
+        """Raise PrunusError if a layer did not do what was asked of it."""
+        if len(self.layouts) != self.depth:
+            raise PrunusError(
+                f"only {len(self.layouts)} of {self.depth} decoder layers ran: layers that are "
+                "skipped are not supported while pruning"
+            )
+        if missed := sorted(set(self.plan.edits) - self.edited):
+            raise PrunusError(
+                f"the attention of decoder layer {missed[0]} cannot be edited: the layer does not "
+                "go through transformers' attention functions"
+            )
 
     def behind(self) -> list[int]:
         """Text tokens of the prompt behind the first visual token, per row."""
@@ -311,7 +391,8 @@ class Prefill:
 
     def release(self) -> None:
         """Let go of everything that only the running forward pass needed."""
-        self._rope, self._mask = None, None
+        self._made.clear()
+        self.cache = None
         self.looks.release()
         self._memos.clear()
         self._jobs.clear()
@@ -323,7 +404,7 @@ class Prefill:
         for cut_layer, after, visual in self.trims:
             if cut_layer > layer:
                 layout, counts = after, visual
-        if layer in self._forgets and self.images:
+        if layer in self.plan.forgets and self.images:
             if self._text_only is None:
                 present = self.entry.present.clone()
                 for image in self.images:
@@ -334,13 +415,13 @@ class Prefill:
 
 
 def _check_places(states: Tensor, reduced: Reduced) -> None:
-    """Raise ValueError unless exactly the survivors' places hold features: the tower may have run
+    """Raise PrunusError unless exactly the survivors' places hold features: the tower may have run
     on other images since these were made."""
     filled = (states != 0).any(dim=-1)
     expected = torch.zeros_like(filled)
     expected[reduced.kept.to(filled.device)] = True
     if not torch.equal(filled, expected):
-        raise ValueError(
+        raise PrunusError(
             "the image features of this prompt are not those of the vision tower's last call "
             "inside prunus.prune, so it is unknown where their tokens lie: compute them right "
             "before the call, or pass pixel values"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.grid import Grid
 
@@ -47,7 +50,7 @@ def find_images(
             where its features were computed beforehand.
 
     Raises:
-        ValueError: placeholders and grids do not match.
+        PrunusError: placeholders and grids do not match.
     """
     rows = len(next(iter(placeholders.values())))
     found: list[list[Image]] = [[] for _ in range(rows)]
@@ -59,7 +62,7 @@ def find_images(
     if not repeats:
         return Prompt([], rows, 1)
     if len(repeats) > 1:
-        raise ValueError(
+        raise PrunusError(
             f"the prompt repeats its kinds of visual input {sorted(repeats)} times each: give one "
             "image or video for each placeholder"
         )
@@ -121,7 +124,7 @@ def _match(
     if not grids:
         default = family.default_grid()
         if default is None:
-            raise ValueError(
+            raise PrunusError(
                 f"the prompt has {kind} placeholders, but the call does not say how large what "
                 "fills them is: pass pixel values with their grid, or, beside features computed "
                 "beforehand, the grid as the processor gave it"
@@ -137,8 +140,8 @@ def _match(
     return grids, repeats
 
 
-def _mismatch(kind: str, per_row: list[int], grids: list[Grid]) -> ValueError:
-    return ValueError(
+def _mismatch(kind: str, per_row: list[int], grids: list[Grid]) -> PrunusError:
+    return PrunusError(
         f"the prompt has {sum(per_row)} {kind} placeholder tokens ({per_row} per row), which do "
         f"not fit {len(grids)} {kind}s of {[grid.size for grid in grids]} visual tokens: give one "
         f"{kind} for each placeholder, in one piece (chunked prefill is not supported)"
@@ -150,7 +153,7 @@ def last_prompt_token(valid: Tensor, labels: Tensor | None) -> Tensor:
     position where there are no labels. ``valid`` is bool ``[B, L]``.
 
     Raises:
-        ValueError: a row whose first token is labelled has no prompt at all.
+        PrunusError: a row whose first token is labelled has no prompt at all.
     """
     length = valid.shape[1]
     steps = torch.arange(length, device=valid.device)
@@ -161,8 +164,52 @@ def last_prompt_token(valid: Tensor, labels: Tensor | None) -> Tensor:
         prompt = valid & (steps < first)
     last = torch.where(prompt, steps, -1).amax(dim=1)
     if labels is not None and bool((last < 0).any()):
-        raise ValueError(
+        raise PrunusError(
             "labels start at the first token of a row, which leaves no prompt to choose tokens by: "
             "set the labels of the prompt to -100"
         )
     return last
+
+
+def check_last(told: Tensor, valid: Tensor) -> Tensor:
+    """``told``, int64 ``[B]``, positions of last prompt tokens, one for each row of ``valid``
+    (bool ``[B, L]``).
+
+    Raises:
+        PrunusError: another number of rows, or a position that is none of a token.
+    """
+    batch, length = valid.shape
+    told = told.to(valid.device).long()
+    if told.shape != (batch,):
+        raise PrunusError(
+            f"run.prompt_ends was told {len(told)} positions, but the call has {batch} rows: give "
+            "one for each row of the batch"
+        )
+    told = torch.where(told < 0, told + length, told)
+    inside = (told >= 0) & (told < length)
+    if not bool((inside & valid.gather(1, told.clamp(0, length - 1)[:, None])[:, 0]).all()):
+        raise PrunusError(
+            f"run.prompt_ends was told positions {told.tolist()}, but rows have {length} tokens, "
+            "padding included: give the index of each row's last prompt token"
+        )
+    return told
+
+
+def find_valid(core: Mapping[str, Any], call: Mapping[str, Any], embeds: Tensor) -> Tensor:
+    """Bool ``[B, L]``, False for padding, as far as a 2-D mask tells: of the language model's
+    ``call``, or of the multimodal ``core``'s, which may have made another of it.
+
+    Raises:
+        PrunusError: a 4-D mask of another size than the prompt.
+    """
+    length = embeds.shape[1]
+    given = call.get("attention_mask")
+    if isinstance(given, Tensor) and given.ndim > 2 and given.shape[-2:] != (length, length):
+        raise PrunusError(
+            f"attention_mask has shape {tuple(given.shape)}, but the prompt has {length} tokens: "
+            f"give a 2-D mask [batch, {length}] or a 4-D one [batch, 1, {length}, {length}]"
+        )
+    for mask in (given, core.get("attention_mask")):
+        if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] == length:
+            return mask.bool().to(embeds.device)
+    return torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)

@@ -7,72 +7,77 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunus.engine.cache import PrunedLayer
-from prunus.engine.calls import cache_of
-from prunus.engine.masks import causal_mask
+from prunus.engine.cache import Lease, PrunedLayer, PrunedWindowLayer
+from prunus.engine.masks import FLASH, Slots, gather_mask
+from prunus.errors import PrunusError
 
 
 class Resume:
-    """One continuing call; ``kwargs`` are those of the language model, ``backend`` the attention
-    implementation."""
+    """One continuing call.
 
-    def __init__(self, kwargs: dict[str, Any], backend: str) -> None:
-        self.backend = backend
-        self.cache = cache_of(kwargs)
-        self.embeds: Tensor = kwargs["inputs_embeds"]
-        self.queries = self.embeds.shape[1]
-        mask = kwargs.get("attention_mask")
-        self.past = self.cache.get_seq_length()
-        if mask is not None and (mask.ndim != 2 or mask.shape[1] != self.past + self.queries):
-            raise ValueError(
+    Args:
+        cache: of which some layer is pruned; embeds: ``[B, Q, D]``, what the language model is
+            given; mask: the 2-D mask of the call, if it has one.
+        backend: the attention implementation.
+        lease: of the engine.
+    """
+
+    def __init__(self, cache: Any, embeds: Tensor, mask: Any, backend: str, lease: Lease) -> None:
+        self.cache, self.backend, self.lease = cache, backend, lease
+        self.queries = embeds.shape[1]
+        self.past = cache.get_seq_length()
+        flat = isinstance(mask, Tensor) and mask.ndim == 2
+        if flat and mask.shape[1] != self.past + self.queries:
+            raise PrunusError(
                 f"attention_mask has shape {tuple(mask.shape)}, but this cache continues a prompt "
                 f"of {self.past} tokens with {self.queries} more: give a 2-D mask of all "
                 f"{self.past + self.queries}"
             )
-        self.mask: Tensor | None = mask
-        self._made: dict[tuple[int, int], tuple[Tensor | None, Tensor | None]] = {}
+        # Memory of what was gathered; what it was gathered from is kept beside it, so that its id
+        # stays taken.
+        self._made: dict[tuple[int, ...], tuple[Any, ...]] = {}
 
-    def shifted(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """``kwargs`` with position ids that continue compacted ones, where they were compacted."""
+    def shifted(self, ids: Tensor | None) -> Tensor | None:
+        """Position ids that continue compacted ones, where they were compacted."""
         first = next(layer for layer in self.cache.layers if isinstance(layer, PrunedLayer))
         shift = first.prompt.shift
         if shift is None:
-            return kwargs
-        ids = kwargs.get("position_ids")
+            return ids
         if ids is None:
             ids = self.past + torch.arange(self.queries, device=shift.device)[None]
-        return {**kwargs, "position_ids": ids - shift.to(ids.device)[:, None]}
+        return ids - shift.to(ids.device)[:, None]
 
-    def layer(self, number: int, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """``kwargs`` of decoder layer ``number`` with the mask for what its cache really holds."""
-        layer = self.cache.layers[number]
-        if isinstance(layer, PrunedLayer):
-            layer.masked = True
-            held, logical, valid = layer.physical, layer.prompt.logical, layer.prompt.valid
-            length = layer.prompt.length
-        elif isinstance(self.cache.layers[0], PrunedLayer):
-            # The model makes one mask, for the length that it finds in layer 0.
-            held, logical, valid, length = self.past, 0, None, 0
-        else:
-            return kwargs
-        key = (id(valid), held)
-        if key not in self._made:  # `valid` is kept beside the mask, so that its id stays taken
-            self._made[key] = (valid, self._mask(held, logical, valid, length))
-        return {**kwargs, "attention_mask": self._made[key][1], "position_ids": None}
+    def touches(self, number: int) -> bool:
+        """Whether decoder layer ``number`` has a cache of ours. Lengths that such caches report are
+        logical, so that the model's masks are right for the others."""
+        return isinstance(self.cache.layers[number], PrunedLayer)
 
-    def _mask(self, held: int, logical: int, valid: Tensor | None, length: int) -> Tensor | None:
-        """Mask for a layer that holds ``held`` tokens, of which the first ``length`` (``valid``,
-        where not all are) stand for ``logical`` tokens of the prompt."""
-        device, keys = self.embeds.device, held + self.queries
-        both = None
-        if valid is not None or self.mask is not None:
-            batch = self.embeds.shape[0]
-            old, new = valid, self.mask
-            if old is None:
-                old = torch.ones(batch, length, dtype=torch.bool, device=device)
-            if new is None:
-                new = torch.ones(batch, keys - length, dtype=torch.bool, device=device)
-            else:
-                new = new[:, logical:].bool()
-            both = torch.cat([old.to(device), new.to(device)], dim=1)
-        return causal_mask(both, self.queries, keys, self.embeds.dtype, device, self.backend)
+    def layer(self, number: int, kwargs: dict[str, Any], causal: bool, states: Tensor) -> Any:
+        """``kwargs`` of decoder layer ``number``, which this :meth:`touches`, with the mask for
+        what its cache really holds, or None where they are right as they are."""
+        layer: PrunedLayer = self.cache.layers[number]
+        layer.lease = self.lease
+        mask, valid = kwargs.get("attention_mask"), layer.prompt.valid
+        window = isinstance(layer, PrunedWindowLayer) and self.past + 1 > layer.sliding_window - 1
+        if mask is None and valid is None and self.queries == 1 and not window:
+            if self.backend not in FLASH:
+                return None
+            return {**kwargs, "position_ids": None}  # FlashAttention reads gaps as packed sequences
+        key = (id(mask), id(layer.prompt.place), layer.physical)
+        if key not in self._made:
+            made = self._mask(mask, layer, causal, states)
+            self._made[key] = (mask, layer.prompt, made)
+        changed = {**kwargs, "attention_mask": self._made[key][-1]}
+        if self.backend in FLASH:
+            changed["position_ids"] = None
+        return changed
+
+    def _mask(self, mask: Any, layer: PrunedLayer, causal: bool, states: Tensor) -> Any:
+        place, valid = layer.places(self.queries), layer.valid(self.queries)
+        _, offset = layer.get_mask_sizes(self.queries)
+        steps = torch.arange(self.queries, device=place.device).expand(place.shape[0], -1)
+        if mask is None and isinstance(layer, PrunedWindowLayer):
+            inside = place > self.past + self.queries - 1 - layer.sliding_window
+            valid = inside if valid is None else valid & inside
+        slots = Slots(steps + self.past, place, valid, self.past, offset)
+        return gather_mask(mask, slots, self.backend, causal, states)

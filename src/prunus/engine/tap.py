@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
+from prunus.engine.calls import by_name
+from prunus.engine.hooks import before
 from prunus.engine.prompt import Image
+from prunus.errors import PrunusError
 from prunus.families import Family
+
+
+class _Here(threading.local):
+    """Features of one thread's next prompt."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
 
 
 class Tap:
@@ -18,26 +28,27 @@ class Tap:
 
     def __init__(self, family: Family) -> None:
         self._family = family
-        self._seen: list[Tensor] = []
+        self._here = _Here()
 
-    def attach(self, add: Callable[[RemovableHandle], None]) -> None:
-        """Register the hook through ``add``."""
-        add(self._family.projector.register_forward_pre_hook(self._note))
+    def attach(self, owner: object) -> None:
+        """Register the hook."""
+        before(owner, self._family.projector, self._note)
 
     def forget(self) -> None:
         """Let go of features: those of the next call are coming, or there is none."""
-        self._seen = []
+        self._here.seen = []
 
-    def _note(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        self._seen.append(args[0].detach())
+    def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        states = next(iter(by_name(module, args, kwargs).values()))
+        self._here.seen.append(states.detach())
 
     def take(self, images: Sequence[Image]) -> list[Tensor]:
         """Features ``[N, D]`` of the images of a prompt in the order of the tower's calls.
 
         Raises:
-            ValueError: the tower did not run for exactly these images.
+            PrunusError: the tower did not run for exactly these images.
         """
-        seen, self._seen = self._seen, []
+        seen, self._here.seen = self._here.seen, []
         found: list[Tensor] = []
         grids = {image.order: image.grid for image in images}
         for features in seen:
@@ -45,7 +56,7 @@ class Tap:
                 before, after = self._family.extra_tokens(next(iter(grids.values())))
                 found.append(one[before : len(one) - after])
         if [len(one) for one in found] != [grids[order].size for order in sorted(grids)]:
-            raise ValueError(
+            raise PrunusError(
                 "a learned selector reads the vision tower's features, but the tower did not run "
                 f"for these {len(grids)} images inside prunus.prune: pass pixel values instead of "
                 "features computed before"

@@ -12,8 +12,10 @@ from PIL import Image
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from prunus.errors import PrunusError, shown
 from prunus.evaluate.cells import Cell
 from prunus.evaluate.data import Clip
+from prunus.evaluate.faults import processing
 from prunus.families import Family, family_of
 from prunus.grid import Grid
 
@@ -52,11 +54,13 @@ def encode(
     """Encode question ``number`` as the processor wants it, and the processor's other outputs.
 
     Raises:
-        ValueError: a video, and the processor takes none.
+        PrunusError: a video, and the processor takes none; or a question that holds the placeholder
+            of an image or video, which would be taken for one.
     """
+    check_text(processor, question)
     if isinstance(seen, Clip):
         if getattr(processor, "video_processor", None) is None:
-            raise ValueError(
+            raise PrunusError(
                 "these questions are about videos, and the model's processor takes none: "
                 "choose a model for videos, e.g. tiny-qwen, or questions about images"
             )
@@ -71,7 +75,8 @@ def encode(
     else:
         prompt = build_prompt(processor, question, image=True)
         given = {"images": [seen]}
-    full = dict(processor(text=prompt, return_tensors="pt", **given))
+    with processing():
+        full = dict(processor(text=prompt, return_tensors="pt", **given))
     ids = full.pop("input_ids")[0]
     full.pop("attention_mask", None)
     per_token = {key: full.pop(key)[0] for key in list(full) if key.endswith("token_type_ids")}
@@ -79,6 +84,18 @@ def encode(
     blind = tokenizer(build_prompt(processor, question, image=False), return_tensors="pt")
     pixels = {key: value for key, value in full.items() if isinstance(value, Tensor)}
     return Encoded(number, ids, blind["input_ids"][0], per_token), pixels
+
+
+def check_text(processor: Any, text: str) -> None:
+    """Raise PrunusError for a ``text`` that holds a placeholder of images or videos, which the
+    model would take for one."""
+    for kind in ("image", "video"):
+        token = getattr(processor, f"{kind}_token", None)
+        if token and token in text:
+            raise PrunusError(
+                f"the text {shown(text)} holds the placeholder {token}: take it out, {kind}s are "
+                "put in front by themselves"
+            )
 
 
 def in_batches(encoded: Sequence[Encoded], size: int) -> Iterator[list[Encoded]]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from prunus.budget import Keep, check_keep, resolve_keep
 from prunus.builtin.scenes import Scene
 from prunus.builtin.videos import VideoScene
+from prunus.errors import PrunusError
 from prunus.evaluate.coverage import best_tokens
 from prunus.grid import Grid
 from prunus.method import Method, methods
@@ -125,7 +126,7 @@ class Cell:
         loaded for every batch.
 
         Raises:
-            ValueError: a method that does not fit.
+            PrunusError: a method that does not fit.
         """
         fitted = tuple(method.fit(model) for method in self.methods)
         if not fitted:
@@ -154,12 +155,12 @@ class Cell:
         ``grids`` where the visual tokens of its image or video lie.
 
         Raises:
-            ValueError: a ground truth for images whose objects are unknown.
+            PrunusError: a ground truth for images whose objects are unknown.
         """
         if self.method is not None:
             return self.method
         if self.keep is None:
-            raise ValueError(f"{self.name} prunes nothing")
+            raise PrunusError(f"{self.name} prunes nothing")
         return Fixed(
             [
                 [ground_truth(scene, objects, self.keep, grid)]
@@ -172,10 +173,10 @@ def ground_truth(scene: Drawn | None, asked: Sequence[int], keep: Keep, grid: Gr
     """Ascending tokens that an all-knowing observer would keep: exactly ``keep`` of the grid.
 
     Raises:
-        ValueError: ``scene`` is None.
+        PrunusError: ``scene`` is None.
     """
     if scene is None:
-        raise ValueError("the ground truth needs scenes: it is for the built-in evaluation set")
+        raise PrunusError("the ground truth needs scenes: it is for the built-in evaluation set")
     count = resolve_keep(keep, grid.size)
     return [int(n) for n in best_tokens(scene, asked, count, grid)]
 
@@ -190,13 +191,14 @@ def make_cells(
     that have one.
 
     Raises:
-        ValueError: an unknown name, one without ``keep``, a repeated or impossible budget, no seed.
+        PrunusError: an unknown name, one without ``keep``, a repeated or impossible budget, no
+            seed.
     """
     keeps = [check_keep(keep) for keep in keeps]
     if len(set(keeps)) != len(keeps) or len(set(names)) != len(names):
-        raise ValueError("a method or a budget is given twice")
+        raise PrunusError("a method or a budget is given twice")
     if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError("give one or more different seeds")
+        raise PrunusError("give one or more different seeds")
     cells = [Cell("dense")]
     cells += [Cell(name, shown=_SHOWN[name]) for name in names if name in _SHOWN]
     cells += [Cell(name, method=OWN_COUNT[name]) for name in names if name in OWN_COUNT]
@@ -212,7 +214,7 @@ def _of_method(name: str, keep: Keep, seeds: Sequence[int]) -> list[Cell]:
         return [Cell(name, keep)]
     if name == BOTH:
         if isinstance(keep, float) and keep > _IN_TOWER:
-            raise ValueError(f"{name}: the tower leaves {_IN_TOWER:.0%}, {keep:g} cannot be kept")
+            raise PrunusError(f"{name}: the tower leaves {_IN_TOWER:.0%}, {keep:g} cannot be kept")
         return [Cell(name, keep, None, (EvoPrune(keep=_IN_TOWER), CLSE(keep=keep)))]
     known = methods()
     named = NAMED | LEARNED
@@ -220,12 +222,12 @@ def _of_method(name: str, keep: Keep, seeds: Sequence[int]) -> list[Cell]:
         choices = sorted({*DEFAULT, *LEARNED, *OWN_COUNT, *known})
         close = get_close_matches(name, choices, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"unknown method {name!r}: {hint}there are {', '.join(choices)}")
+        raise PrunusError(f"unknown method {name!r}: {hint}there are {', '.join(choices)}")
     build: Any
     build, params = named.get(name, (known.get(name), {}))
     fields = {field.name for field in dataclasses.fields(build)}
     if "keep" not in fields:
-        raise ValueError(f"method {name!r} takes no budget and cannot be compared at one")
+        raise PrunusError(f"method {name!r} takes no budget and cannot be compared at one")
     if "seed" not in fields:
         return [Cell(name, keep, None, build(keep=keep, **params))]
     return [Cell(name, keep, seed, build(keep=keep, seed=seed, **params)) for seed in seeds]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from prunus.builtin.scenes import Scene, ground_truth_tokens, object_coverage
 from prunus.builtin.videos import VideoScene, actor_coverage
+from prunus.errors import PrunusError
 from prunus.grid import Grid
 
 
@@ -19,16 +20,16 @@ def coverage(scene: Scene | VideoScene, grid: Grid) -> NDArray[np.float32]:
     video the mean over the frames of a token.
 
     Raises:
-        ValueError: a grid with other frames than the scene has.
+        PrunusError: a grid with other frames than the scene has.
     """
     if isinstance(scene, Scene):
         if grid.frames != 1:
-            raise ValueError(f"an image has no {grid.frames} frames: its objects lie in one grid")
+            raise PrunusError(f"an image has no {grid.frames} frames: its objects lie in one grid")
         cover = object_coverage(scene, grid.rows, grid.cols)
     else:
         cover = actor_coverage(scene, grid.rows, grid.cols)
         if grid.frames != cover.shape[1]:
-            raise ValueError(
+            raise PrunusError(
                 f"the grid has {grid.frames} slices of time, the drawn video {cover.shape[1]}: "
                 "objects are known frame by frame, so that none may be left out"
             )

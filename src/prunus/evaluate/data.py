@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from prunus.builtin.scenes import Scene, render
 from prunus.builtin.videos import VideoScene
+from prunus.errors import PrunusError, PrunusFileError, shown
+from prunus.evaluate.faults import Faults
+from prunus.images import open_image
+from prunus.jsons import lines, parse
 
 if TYPE_CHECKING:
     from prunus.builtin.evalset import Item
@@ -38,7 +42,8 @@ class Clip:
 class Query:
     """A question about image (or video) number ``image`` of its set.
 
-    ``asked`` are the scene's objects that it is about, empty where unknown.
+    ``asked`` are the scene's objects that it is about, empty where unknown; ``place`` is where a
+    file has it ("questions.jsonl, line 3").
     """
 
     image: int
@@ -46,6 +51,7 @@ class Query:
     answer: str
     type: str
     asked: tuple[int, ...] = ()
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,12 @@ class EvalSet:
         """The first ``limit`` questions (all of them for None), with all images.
 
         Raises:
-            ValueError: ``limit`` below 1.
+            PrunusError: ``limit`` below 1.
         """
         if limit is None:
             return self
         if limit < 1:
-            raise ValueError(f"limit={limit} leaves no question: give a positive number")
+            raise PrunusError(f"limit={limit} leaves no question: give a positive number")
         return replace(self, queries=self.queries[:limit])
 
 
@@ -99,7 +105,7 @@ def load_builtin_set(name: str = "scenes") -> EvalSet:
             stretched to a size of its own (192 to 288 pixels a side); ``videos``.
 
     Raises:
-        ValueError: an unknown name.
+        PrunusError: an unknown name.
     """
     from prunus.builtin.evalset import load_evalset
     from prunus.builtin.evalset.videos import load_video_evalset
@@ -110,7 +116,7 @@ def load_builtin_set(name: str = "scenes") -> EvalSet:
         return scene_set("built-in scenes", load_evalset())
     if name == "sizes":
         return _stretched(scene_set("built-in scenes at several sizes", load_evalset()))
-    raise ValueError(f"no built-in questions {name!r}: there are {', '.join(BUILTIN_SETS)}")
+    raise PrunusError(f"no built-in questions {name!r}: there are {', '.join(BUILTIN_SETS)}")
 
 
 def builtin_set_for(model: str) -> str:
@@ -173,60 +179,68 @@ def scene_set(name: str, items: Sequence[Item]) -> EvalSet:
     return EvalSet(name, queries, tuple(_drawer(s) for s in scenes), scenes, dict(TYPES))
 
 
-def load_file(path: Path) -> EvalSet:
+def load_file(path: Path, faults: Faults | None = None) -> EvalSet:
     """A JSON-lines file: ``image`` (path, relative to the file), ``question``, ``answer`` and,
     optionally, ``type`` on each line.
 
+    Args:
+        path: the file.
+        faults: what becomes of lines that cannot be used; default: the first one is raised.
+
     Raises:
-        ValueError: an unreadable file, a line that is no such object, or a missing image; the
+        PrunusError: an unreadable file, a line that is no such object, or a missing image; the
             message names the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the questions in {str(path)!r}: {error}") from error
+    faults = faults or Faults()
     numbers: dict[Path, int] = {}
+    places: list[str] = []
     queries = []
-    for at, line in enumerate(lines, start=1):
-        if not line.strip():
+    for place, line in lines(path, "the questions in"):
+        try:
+            row = _row(line, place)
+            image = find_image(path.parent, row["image"], place)
+        except PrunusError as error:
+            faults.take(error)
             continue
-        row = _row(line, f"{path.name}, line {at}")
-        image = path.parent / row["image"]
-        if not image.is_file():
-            raise ValueError(f"{path.name}, line {at}: no such image file: {row['image']!r}")
-        number = numbers.setdefault(image, len(numbers))
-        queries.append(Query(number, row["question"], row["answer"], row.get("type", "all")))
+        if image not in numbers:
+            numbers[image] = len(numbers)
+            places.append(place)
+        kind = row.get("type", "all")
+        queries.append(Query(numbers[image], row["question"], row["answer"], kind, place=place))
     if not queries:
-        raise ValueError(f"{str(path)!r} holds no questions: write one JSON object per line")
-    images = tuple(opener(image) for image in numbers)
+        why = f" that can be asked ({faults.found[0]})" if faults.found else ""
+        raise PrunusError(f"{str(path)!r} holds no questions{why}: write one JSON object per line")
+    images = tuple(opener(*both) for both in zip(numbers, places, strict=True))
     return EvalSet(path.stem, tuple(queries), images, (None,) * len(images), {})
 
 
-def _row(line: str, place: str) -> dict[str, str]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is no JSON: {error}") from error
+def _row(line: bytes, place: str) -> dict[str, str]:
+    row = parse(line, place)
     if not isinstance(row, dict) or any(not isinstance(row.get(key), str) for key in _FIELDS):
-        raise ValueError(f"{place}: expected an object with the texts {', '.join(_FIELDS)}")
+        raise PrunusError(f"{place}: expected an object with the texts {', '.join(_FIELDS)}")
     if not isinstance(row.get("type", ""), str):
-        raise ValueError(f"{place}: the type must be a text")
+        raise PrunusError(f"{place}: the type must be a text")
     return row
+
+
+def find_image(folder: Path, name: object, place: str) -> Path:
+    """The image file ``name`` in ``folder``.
+
+    Raises:
+        PrunusFileError: there is none; ``place`` starts the message.
+    """
+    if not isinstance(name, str) or not os.path.isfile(folder / name):
+        folded = isinstance(name, str) and os.path.isdir(folder / name)
+        what = "a folder is no image file" if folded else "no such image file"
+        raise PrunusFileError(f"{place}: {what}: {shown(name)} (beside {place.split(',')[0]})")
+    return folder / name
 
 
 def _drawer(scene: Scene) -> Callable[[], Image.Image]:
     return lambda: render(scene)
 
 
-def opener(path: Path) -> Callable[[], Image.Image]:
-    """Opens an image file, upright and in RGB, when it is called."""
-
-    def open_image() -> Image.Image:
-        try:
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image)
-                return upright.convert("RGB")
-        except UnidentifiedImageError as error:
-            raise ValueError(f"{str(path)!r} is no image that Pillow can read") from error
-
-    return open_image
+def opener(path: Path, place: str = "") -> Callable[[], Image.Image]:
+    """Opens an image file, which is named at ``place``, when it is called: see
+    :func:`prunus.images.open_image`."""
+    return lambda: open_image(path, place)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from prunus.errors import PrunusError
 from prunus.evaluate.batches import Vision, encode, in_batches, left_padded
 from prunus.evaluate.data import EvalSet
 from prunus.evaluate.evidence import evidence
@@ -25,10 +26,10 @@ def ranking_by_layer(
     Every layer before the cut is dense, so that scores are those of the unpruned model.
 
     Raises:
-        ValueError: a set without scenes.
+        PrunusError: a set without scenes.
     """
     if not data.has_scenes:
-        raise ValueError("objects are unknown: this is for the built-in evaluation set")
+        raise PrunusError("objects are unknown: this is for the built-in evaluation set")
     vision = Vision(model)
     encoded, features = [], {}
     for number, query in enumerate(data.queries):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import numpy as np
 import torch
 import transformers
 
+from prunus.claim import BRIEFLY, claim
 from prunus.evaluate.data import EvalSet
 from prunus.evaluate.properties import discrimination
 from prunus.evaluate.runner import Outcome
 from prunus.evaluate.summary import summarise
 from prunus.evaluate.table import accuracy_table, evidence_table, property_table, type_table
+from prunus.files import replacing_all
 
 RESULTS, TABLES, ANSWERS = "accuracy.json", "accuracy.md", "answers.jsonl"
 
@@ -65,27 +67,34 @@ def write_results(
     folder: Path, data: EvalSet, outcomes: Sequence[Outcome], settings: Mapping[str, Any]
 ) -> list[Path]:
     """Write ``accuracy.json``, ``accuracy.md`` and ``answers.jsonl`` (every answer, one question
-    per line); ``folder`` is made if it is missing.
+    per line), all of them or none; ``folder`` is made if it is missing.
 
     Raises:
-        OSError: the folder cannot be written.
+        PrunusFileError: the folder cannot be written.
+        PrunusStateError: another run writes into it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in (RESULTS, TABLES, ANSWERS)]
-    found = results(data, outcomes, settings)
-    paths[0].write_text(_compact(found) + "\n", encoding="utf-8")
-    paths[1].write_text(tables(data, outcomes), encoding="utf-8")
-    with paths[2].open("w", encoding="utf-8") as file:
-        for number, query in enumerate(data.queries):
-            line = {
-                "image": query.image,
-                "type": query.type,
-                "question": query.text,
-                "answer": query.answer,
-                "given": {outcome.cell.key: outcome.answers[number] for outcome in outcomes},
-            }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    texts = [
+        _compact(results(data, outcomes, settings)) + "\n",
+        tables(data, outcomes),
+        "".join(f"{line}\n" for line in _answers(data, outcomes)),
+    ]
+    with claim(folder, BRIEFLY), replacing_all(paths) as partials:
+        for partial, text in zip(partials, texts, strict=True):
+            partial.write_bytes(text.encode("utf-8"))
     return paths
+
+
+def _answers(data: EvalSet, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    for number, query in enumerate(data.queries):
+        line = {
+            "image": query.image,
+            "type": query.type,
+            "question": query.text,
+            "answer": query.answer,
+            "given": {outcome.cell.key: outcome.answers[number] for outcome in outcomes},
+        }
+        yield json.dumps(line, ensure_ascii=False)
 
 
 def versions() -> dict[str, str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
+from prunus.errors import PrunusError
 from prunus.evaluate.batches import Vision, encode, left_padded
 from prunus.evaluate.cells import Cell
 from prunus.evaluate.data import Clip, EvalSet
@@ -35,7 +35,7 @@ def draw_choices(
     256 colours, which grey and flat colours do not miss, and is a third of the size.
 
     Raises:
-        ValueError: no such question, or matplotlib is missing.
+        PrunusError: no such question, or matplotlib is missing.
     """
     vision = Vision(model)
     tokenizer = getattr(processor, "tokenizer", processor)
@@ -43,18 +43,18 @@ def draw_choices(
     rows = []
     for number in queries:
         if not 0 <= number < len(data.queries):
-            raise ValueError(f"there is no question {number}: the set has {len(data.queries)}")
+            raise PrunusError(f"there is no question {number}: the set has {len(data.queries)}")
         query = data.queries[number]
         image = data.seen(query.image)
         if isinstance(image, Clip):
-            raise ValueError("pictures are drawn of images, and these questions are about videos")
+            raise PrunusError("pictures are drawn of images, and these questions are about videos")
         encoded, pixels = encode(processor, number, query.text, image)
         padded = left_padded([encoded.ids], 0, [encoded.per_token])
         ids = {name: values.to(model.device) for name, values in padded.items()}
         prepared = vision.prepare([pixels])
         grid = prepared[0].grid
         if grid is None:
-            raise ValueError("pictures are drawn for models with one grid for each image")
+            raise PrunusError("pictures are drawn for models with one grid for each image")
         picture = as_picture(image.resize((grid.cols * grid.cell[1], grid.rows * grid.cell[0])))
         row = []
         for cell in cells:
@@ -73,11 +73,7 @@ def draw_choices(
             text = _text(tokenizer, output, inputs)
             row += _panels(picture, cell, trace, _verdict(text, query.answer))
         rows.append(row)
-    draw_panels(rows, path, size=size)
-    with Image.open(path) as drawn:
-        few = drawn.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
-    few.save(path, optimize=True)
-    return path
+    return draw_panels(rows, path, size=size, few_colours=True)
 
 
 def _panels(picture: Any, cell: Cell, trace: Sequence[TraceEntry], verdict: str) -> list[Panel]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.evaluate.batches import (
     Encoded,
     Prepared,
@@ -23,6 +24,7 @@ from prunus.evaluate.batches import (
 from prunus.evaluate.cells import Cell
 from prunus.evaluate.data import EvalSet
 from prunus.evaluate.evidence import NOTHING, Evidence, evidence
+from prunus.evaluate.faults import Faults, at
 from prunus.evaluate.scoring import is_right
 from prunus.events import Event, events_of
 from prunus.run import prune
@@ -77,7 +79,6 @@ class Outcome:
     events: dict[int, list[Event]] = field(default_factory=dict)
 
 
-@torch.inference_mode()
 def evaluate(
     model: Any,
     processor: Any,
@@ -106,33 +107,150 @@ def evaluate(
         One outcome per cell, in the order of ``cells``.
 
     Raises:
-        ValueError: no questions, or a ground truth without scenes.
+        PrunusError: no questions, one that cannot be asked, or a ground truth without scenes.
     """
-    if not data.queries:
-        raise ValueError("there are no questions to ask")
-    count = len(data.queries)
-    vision = Vision(model)
-    # What does not fit is refused before anything is asked.
-    cells = [cell.fitted(vision.family) for cell in cells]
-    outcomes = [
-        Outcome(cell, [""] * count, np.zeros(count, dtype=np.bool_), [NOTHING] * count)
-        for cell in cells
-    ]
-    sums: list[dict[str, float]] = [dict.fromkeys(_SUMMED, 0.0) for _ in cells]
-    asker = _Asker(model, processor, data, vision, answer_tokens(processor, data))
-    for chunk, shown in _chunks(processor, data, vision, images_at_once):
-        for group in in_batches(chunk, batch):
-            for outcome, total in zip(outcomes, sums, strict=True):
-                report = asker.ask(outcome, group, shown)
-                if report is not None:
-                    for name, keys in _SUMMED.items():
-                        total[name] += _at(report, keys) * len(group)
-                if step is not None:
-                    step(len(group))
-    for outcome, total in zip(outcomes, sums, strict=True):
-        if outcome.cell.prunes:
-            outcome.figures = _figures(total, count) | _decided(outcome.events)
-    return outcomes
+    evaluation = Evaluation(model, processor, data, cells)
+    evaluation.run(batch=batch, images_at_once=images_at_once, step=step)
+    return evaluation.so_far()[1]
+
+
+class Evaluation:
+    """One evaluation, of which what was answered so far can be had at any time.
+
+    Args:
+        model, processor, data, cells: as of :func:`evaluate`.
+        faults: what becomes of questions that cannot be asked, such as those about broken images;
+            default: the first one is raised, after everything before it was asked.
+
+    Raises:
+        PrunusError: no questions, or a method that does not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        data: EvalSet,
+        cells: Sequence[Cell],
+        faults: Faults | None = None,
+    ) -> None:
+        if not data.queries:
+            raise PrunusError("there are no questions to ask")
+        count = len(data.queries)
+        self._processor, self._data, self._faults = processor, data, faults or Faults()
+        self._vision = Vision(model)
+        # What does not fit is refused before anything is asked.
+        cells = [cell.fitted(self._vision.family) for cell in cells]
+        self._outcomes = [
+            Outcome(cell, [""] * count, np.zeros(count, dtype=np.bool_), [NOTHING] * count)
+            for cell in cells
+        ]
+        self._sums: list[dict[str, float]] = [dict.fromkeys(_SUMMED, 0.0) for _ in cells]
+        self._answered: set[int] = set()
+        new_tokens = answer_tokens(processor, data)
+        self._asker = _Asker(model, processor, data, self._vision, new_tokens)
+
+    @torch.inference_mode()
+    def run(
+        self,
+        *,
+        batch: int = 32,
+        images_at_once: int = 125,
+        step: Callable[[int], None] | None = None,
+    ) -> None:
+        """Ask everything; arguments and errors as of :func:`evaluate`."""
+        for chunk, shown in self._chunks(images_at_once):
+            for group in in_batches(chunk, batch):
+                reports = []
+                for outcome in self._outcomes:
+                    reports.append(self._asker.ask(outcome, group, shown))
+                    if step is not None:
+                        step(len(group))
+                self._count(group, reports)
+
+    def _count(self, group: Sequence[Encoded], reports: Sequence[Report | None]) -> None:
+        """Note that ``group`` was asked in all cells, and what that cost."""
+        for total, report in zip(self._sums, reports, strict=True):
+            if report is not None:
+                for name, keys in _SUMMED.items():
+                    total[name] += _at(report, keys) * len(group)
+        self._answered |= {one.query for one in group}
+
+    def so_far(self) -> tuple[EvalSet, list[Outcome]]:
+        """The questions that were answered in all cells, and the outcomes on these."""
+        numbers = sorted(self._answered)
+        if not numbers:
+            return replace(self._data, queries=()), []
+        data = replace(self._data, queries=tuple(self._data.queries[n] for n in numbers))
+        found = []
+        for outcome, total in zip(self._outcomes, self._sums, strict=True):
+            own = _only(outcome, numbers)
+            if own.cell.prunes:
+                own.figures = _figures(total, len(numbers)) | _decided(own.events)
+            found.append(own)
+        return data, found
+
+    def _chunks(self, images_at_once: int) -> Iterator[tuple[list[Encoded], dict[int, Prepared]]]:
+        """Encoded questions about a few images at a time, and what the model is shown of each."""
+        by_image: dict[int, list[int]] = {}
+        for number, query in enumerate(self._data.queries):
+            by_image.setdefault(query.image, []).append(number)
+        images = list(by_image)
+        for start in range(0, len(images), images_at_once):
+            encoded: list[Encoded] = []
+            pixels: dict[int, dict[str, Tensor]] = {}
+            failure: PrunusError | None = None
+            for image in images[start : start + images_at_once]:
+                try:
+                    own, pixels[image] = self._encode(image, by_image[image])
+                    encoded += own
+                except PrunusError as error:
+                    failure = error  # raised once everything before it was asked
+                    break
+            pixels = {image: one for image, one in pixels.items() if one}
+            if encoded:
+                prepared = self._vision.prepare(list(pixels.values()))
+                yield encoded, dict(zip(pixels, prepared, strict=True))
+            if failure is not None:
+                raise failure
+
+    def _encode(
+        self, image: int, numbers: Sequence[int]
+    ) -> tuple[list[Encoded], dict[str, Tensor]]:
+        """The questions ``numbers`` about one image, and its pixels (none if nothing can be
+        asked about it)."""
+        queries = self._data.queries
+        try:
+            seen = self._data.seen(image)
+        except PrunusError as error:
+            self._faults.take(error, len(numbers))
+            return [], {}
+        encoded: list[Encoded] = []
+        pixels: dict[str, Tensor] = {}
+        for number in numbers:
+            try:
+                with at(queries[number].place):
+                    one, pixels = encode(self._processor, number, queries[number].text, seen)
+                encoded.append(one)
+            except PrunusError as error:
+                self._faults.take(error)
+        return encoded, pixels if encoded else {}
+
+
+def _only(outcome: Outcome, numbers: Sequence[int]) -> Outcome:
+    """``outcome`` on the questions ``numbers``, counted anew."""
+    return Outcome(
+        outcome.cell,
+        [outcome.answers[number] for number in numbers],
+        outcome.right[list(numbers)],
+        [outcome.evidence[number] for number in numbers],
+        seconds=outcome.seconds,
+        events={
+            new: outcome.events[number]
+            for new, number in enumerate(numbers)
+            if number in outcome.events
+        },
+    )
 
 
 def _at(report: Report, keys: tuple[str, ...]) -> float:
@@ -172,36 +290,15 @@ def answer_tokens(processor: Any, data: EvalSet) -> int:
     return 2 + max(len(tokenizer.encode(text, add_special_tokens=False)) for text in answers)
 
 
-def _chunks(
-    processor: Any, data: EvalSet, vision: Vision, images_at_once: int
-) -> Iterator[tuple[list[Encoded], dict[int, Prepared]]]:
-    """Encoded questions about a few images at a time, and what the model is shown of each image."""
-    by_image: dict[int, list[int]] = {}
-    for number, query in enumerate(data.queries):
-        by_image.setdefault(query.image, []).append(number)
-    images = list(by_image)
-    for start in range(0, len(images), images_at_once):
-        encoded: list[Encoded] = []
-        pixels: list[dict[str, Tensor]] = []
-        for image in images[start : start + images_at_once]:
-            seen = data.seen(image)
-            for number in by_image[image]:
-                one, others = encode(processor, number, data.queries[number].text, seen)
-                encoded.append(one)
-            pixels.append(others)
-        prepared = vision.prepare(pixels)
-        yield encoded, dict(zip(images[start:], prepared, strict=False))
-
-
 def _another(shown: Mapping[int, Prepared], image: int) -> int:
     """The next image whose visual tokens lie as those of ``image`` do.
 
     Raises:
-        ValueError: there is none.
+        PrunusError: there is none.
     """
     alike = [number for number, one in shown.items() if one.grid == shown[image].grid]
     if len(alike) == 1 and len(shown) > 1:
-        raise ValueError(
+        raise PrunusError(
             "other-image shows the model another image of the same size, and an image of this set "
             "is alone with its size: leave other-image out"
         )
@@ -255,7 +352,7 @@ class _Asker:
             grids = [shown[query.image].grid for query in queries]
             known = [grid for grid in grids if grid is not None]
             if cell.method is None and len(known) < len(grids):
-                raise ValueError("the ground truth needs a model with one grid for each image")
+                raise PrunusError("the ground truth needs a model with one grid for each image")
             method = cell.method or cell.method_for(scenes, known)
             with prune(self._model, method) as run:
                 output = self._model.generate(**inputs, **self._options)

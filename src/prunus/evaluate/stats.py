@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from prunus.errors import PrunusError
+
 _Z = 1.959963984540054  # two-sided 95 %
 
 
@@ -32,10 +34,10 @@ def wilson(right: float, total: int) -> Estimate:
     ``right`` may be a mean over several seeds; the interval then holds for one of them.
 
     Raises:
-        ValueError: no questions, or more right ones than there are.
+        PrunusError: no questions, or more right ones than there are.
     """
     if total < 1 or not 0 <= right <= total:
-        raise ValueError(f"{right} of {total} is no share")
+        raise PrunusError(f"{right} of {total} is no share")
     share, spread = right / total, _Z**2 / total
     center = (share + spread / 2) / (1 + spread)
     half = _Z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
@@ -55,10 +57,10 @@ def paired_difference(
         groups: ``[questions]`` int64.
 
     Raises:
-        ValueError: no questions, or arrays of different lengths.
+        PrunusError: no questions, or arrays of different lengths.
     """
     if not len(right) or len(right) != len(base) or len(right) != len(groups):
-        raise ValueError(f"cannot pair {len(right)}, {len(base)} and {len(groups)} questions")
+        raise PrunusError(f"cannot pair {len(right)}, {len(base)} and {len(groups)} questions")
     change = right - base
     mean = float(change.mean())
     _, place = np.unique(groups, return_inverse=True)

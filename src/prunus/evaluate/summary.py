@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.budget import Keep, resolve_keep
+from prunus.errors import PrunusError
 from prunus.evaluate.data import EvalSet
 from prunus.evaluate.runner import Outcome
 from prunus.evaluate.stats import Estimate, Flips, flips, paired_difference, wilson
@@ -52,10 +53,12 @@ def summarise(data: EvalSet, outcomes: Sequence[Outcome]) -> list[Row]:
     """One row per method and budget, in the order of ``outcomes``, whose first is the dense model.
 
     Raises:
-        ValueError: the first outcome is not the dense model.
+        PrunusError: the first outcome is not the dense model.
     """
     if not outcomes or outcomes[0].cell.name != "dense":
-        raise ValueError("the first outcome must be the dense model: all others are compared to it")
+        raise PrunusError(
+            "the first outcome must be the dense model: all others are compared to it"
+        )
     together: dict[tuple[str, Keep | None], list[Outcome]] = {}
     for outcome in outcomes:
         together.setdefault((outcome.cell.name, outcome.cell.keep), []).append(outcome)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import sys
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,10 +12,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from prunus.errors import PrunusError, PrunusTypeError
 from prunus.families.tower import Tower
 from prunus.grid import Grid
 
 _FAMILIES: dict[str, type[Family]] = {}
+_LAYERS = ("layers", "h")
+_PIXELS = "pixel_values"
+_FEATURES = ("mm_encoder_outputs",)
+_ATTENTION = re.compile("attention|attn", re.IGNORECASE)
 _PROBES = 64  # numbers of a weight in a model's fingerprint
 
 
@@ -63,8 +68,25 @@ class Family(ABC):
 
     @property
     def layers(self) -> Any:
-        """The decoder layers, an ``nn.ModuleList``."""
-        return self.language_model.layers
+        """The decoder layers that run, an ``nn.ModuleList`` or a part of one.
+
+        Raises:
+            PrunusError: the language model is built in another way.
+        """
+        model = self.language_model
+        found = next((getattr(model, name) for name in _LAYERS if hasattr(model, name)), None)
+        if not isinstance(found, nn.ModuleList):
+            raise PrunusError(
+                f"the language model {type(model).__name__} has no list of decoder layers named "
+                f"{' or '.join(_LAYERS)}: it is not supported"
+            )
+        count = getattr(model.config, "num_hidden_layers", len(found))
+        return found if count >= len(found) else found[:count]
+
+    def attention(self, number: int) -> list[Any]:
+        """The modules in decoder layer ``number`` that look up an attention function by their
+        configuration."""
+        return attention_modules(self.layers[number])
 
     @property
     def text_config(self) -> Any:
@@ -103,9 +125,9 @@ class Family(ABC):
         """The blocks of the vision tower, for methods that merge inside it.
 
         Raises:
-            ValueError: not supported for this family or configuration.
+            PrunusError: not supported for this family or configuration.
         """
-        raise ValueError(f"methods inside the vision tower are not supported for {self.name}")
+        raise PrunusError(f"methods inside the vision tower are not supported for {self.name}")
 
     # -- image tokens --------------------------------------------------------------------------
 
@@ -122,8 +144,16 @@ class Family(ABC):
         not bring is left out: a decode step or a text turn gives ``{}``.
 
         Raises:
-            ValueError: arguments from which no grid can be read.
+            PrunusError: arguments from which no grid can be read.
         """
+
+    def brings_features(self, call: Mapping[str, Any]) -> bool:
+        """Whether ``call`` has something that visual placeholders are filled with: pixels, or
+        features that were computed before."""
+        return any(
+            (name.startswith(_PIXELS) and value is not None) or (name in _FEATURES and bool(value))
+            for name, value in call.items()
+        )
 
     @abstractmethod
     def default_grid(self) -> Grid | None:
@@ -139,73 +169,24 @@ class Family(ABC):
         ``embeds [B, L, D]`` if there are no ids.
 
         Raises:
-            ValueError: neither is given.
+            PrunusError: neither is given.
         """
         if input_ids is not None:
             return input_ids == token
         if embeds is None:
-            raise ValueError("the model was called with neither input_ids nor inputs_embeds")
+            raise PrunusError("the model was called with neither input_ids nor inputs_embeds")
         vector: Tensor = self.top.get_input_embeddings()(torch.tensor(token, device=embeds.device))
         return (embeds == vector.to(embeds)).all(-1)
 
-    # -- attention -----------------------------------------------------------------------------
 
-    def check_attention(self) -> None:
-        """Raise ValueError if :meth:`query` and :meth:`key` cannot follow this attention."""
-        attention = self.layers[0].self_attn
-        missing = [
-            name
-            for name in ("q_proj", "k_proj", "v_proj", "head_dim")
-            if not hasattr(attention, name)
-        ]
-        if missing or not hasattr(_home(attention), "apply_rotary_pos_emb"):
-            raise ValueError(
-                f"attention rows cannot be computed for {type(attention).__name__}: "
-                "choose a method (or variant) that needs no attention"
-            )
-
-    def query(self, layer: int, states: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-        """Rotated queries ``[B, H, S, d]`` of decoder ``layer`` for its input ``states [B, S, D]``;
-        ``rope`` are the cosines and sines ``[B|1, S, d]`` of those tokens."""
-        return self._project(layer, states, rope, "q")
-
-    def key(self, layer: int, states: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-        """Rotated keys ``[B, H_kv, S, d]``, as the cache holds them."""
-        return self._project(layer, states, rope, "k")
-
-    def value(self, layer: int, states: Tensor) -> Tensor:
-        """Values ``[B, H_kv, S, d]``, as the cache holds them."""
-        return self._heads(layer, states, "v").transpose(1, 2)
-
-    def scaling(self, layer: int) -> float:
-        """Factor on the attention logits of decoder ``layer``."""
-        return float(self.layers[layer].self_attn.scaling)
-
-    def _project(
-        self, layer: int, states: Tensor, rope: tuple[Tensor, Tensor], which: str
-    ) -> Tensor:
-        attention = self.layers[layer].self_attn
-        heads = self._heads(layer, states, which)
-        norm = getattr(attention, f"{which}_norm", None)
-        if norm is not None:
-            heads = norm(heads)
-        heads = heads.transpose(1, 2)
-        rotate = _home(attention).apply_rotary_pos_emb
-        cos, sin = (table.to(heads.device) for table in rope)
-        rotated: Tensor = rotate(heads, heads, cos, sin)[0]
-        return rotated
-
-    def _heads(self, layer: int, states: Tensor, which: str) -> Tensor:
-        """Projection ``[B, S, heads, d]`` of the normed ``states``."""
-        block = self.layers[layer]
-        normed = block.input_layernorm(states)
-        heads: Tensor = getattr(block.self_attn, f"{which}_proj")(normed)
-        return heads.view(*normed.shape[:-1], -1, block.self_attn.head_dim)
-
-
-def _home(module: Any) -> Any:
-    """The Python module in which the class of ``module`` is defined."""
-    return sys.modules[type(module).__module__]
+def attention_modules(inside: nn.Module) -> list[Any]:
+    """Modules in ``inside`` that look up an attention function by their configuration; told by the
+    names of their classes, because transformers has no base class for them."""
+    return [
+        module
+        for module in inside.modules()
+        if "config" in module.__dict__ and _ATTENTION.search(type(module).__name__)
+    ]
 
 
 def unwrap(model: Any) -> Any:
@@ -227,16 +208,16 @@ def family_of(model: nn.Module) -> Family:
     """The adapter for ``model``.
 
     Raises:
-        TypeError: ``model`` is no torch module.
-        ValueError: no family supports it; the message lists those that are.
+        PrunusTypeError: ``model`` is no torch module.
+        PrunusError: no family supports it; the message lists those that are.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"expected a transformers model, got {type(model).__name__}")
+        raise PrunusTypeError(f"expected a transformers model, got {type(model).__name__}")
     known = families()
     top = unwrap(model)
     model_type = getattr(getattr(top, "config", None), "model_type", None)
     if model_type not in _FAMILIES:
-        raise ValueError(
+        raise PrunusError(
             f"unsupported model family {model_type or type(top).__name__!r}: prunus supports "
             + ", ".join(f"{name} ({cls.summary})" for name, cls in known.items())
         )

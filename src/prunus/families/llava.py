@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from prunus.errors import PrunusError
 from prunus.families.base import Family
 from prunus.families.tower import Tower
 from prunus.families.vit import ViT
@@ -27,7 +28,7 @@ class Llava(Family):
         super().__init__(top)
         tower = self.config.vision_config.model_type
         if tower not in _TOWERS:
-            raise ValueError(
+            raise PrunusError(
                 f"LLaVA with a {tower!r} vision tower is not supported: use one of "
                 f"{', '.join(_TOWERS)}"
             )
@@ -45,14 +46,14 @@ class Llava(Family):
     def encoder(self) -> Tower:
         depth, layer = len(self.core.vision_tower.encoder.layers), self.config.vision_feature_layer
         if not isinstance(layer, int):
-            raise ValueError(
+            raise PrunusError(
                 f"vision_feature_layer={layer!r} joins features of several blocks, which have "
                 "different numbers of tokens when a method merges inside the tower"
             )
         has_cls = self.config.vision_config.model_type == "clip_vision_model"
         full = self.config.vision_feature_select_strategy == "full"
         if not has_cls and not full:
-            raise ValueError(
+            raise PrunusError(
                 "vision_feature_select_strategy='default' takes the first token away, which is no "
                 "CLS token in this tower: set it to 'full'"
             )

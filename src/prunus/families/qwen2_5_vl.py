@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunus.errors import PrunusError
 from prunus.families.base import Family
 from prunus.families.tower import Tower
 from prunus.families.windows import Windows
@@ -66,7 +67,7 @@ class Qwen25VL(Family):
         merge, cell = vision.spatial_merge_size, vision.spatial_merge_size * vision.patch_size
         table = torch.as_tensor(sizes)
         if table.ndim != 2 or table.shape[1] != 3:
-            raise ValueError(
+            raise PrunusError(
                 f"{name} has shape {tuple(table.shape)}: give one row (frames, rows, columns) of "
                 "patches for each input, as the processor does"
             )

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from prunus.budget import Keep, check_keep, resolve_keep
+from prunus.errors import PrunusError
 from prunus.grid import Grid
 from prunus.method import Cut, Method
 from prunus.signals.change import mean_shift, residual_norm
@@ -69,21 +70,21 @@ class CLSE(Method):
     def __post_init__(self) -> None:
         check_keep(self.keep)
         if self.variant not in ("paper", "hybrid", "released"):
-            raise ValueError(f"variant={self.variant!r}: choose paper, hybrid or released")
+            raise PrunusError(f"variant={self.variant!r}: choose paper, hybrid or released")
         if self.score_type not in (None, *get_args(Score)):
             known = ", ".join(get_args(Score))
-            raise ValueError(f"score_type={self.score_type!r}: choose from {known}")
+            raise PrunusError(f"score_type={self.score_type!r}: choose from {known}")
         if self.invert and self.variant == "released":
-            raise ValueError("invert=True with variant='released': it is for paper and hybrid")
+            raise PrunusError("invert=True with variant='released': it is for paper and hybrid")
         if not 0.0 <= self.cutoff <= 1.0:
-            raise ValueError(f"cutoff={self.cutoff}: the share of the spectrum must be in [0, 1]")
+            raise PrunusError(f"cutoff={self.cutoff}: the share of the spectrum must be in [0, 1]")
         if not 0.0 < self.temperature < math.inf:
-            raise ValueError(f"temperature={self.temperature}: it must be positive and finite")
+            raise PrunusError(f"temperature={self.temperature}: it must be positive and finite")
         if self.layers is not None:
             given = (self.layers,) if isinstance(self.layers, int) else tuple(self.layers)
             wanted = len(_STAGE_LAYERS) if self.variant == "released" else 1
             if len(given) != wanted:
-                raise ValueError(f"layers={self.layers}: variant {self.variant} has {wanted}")
+                raise PrunusError(f"layers={self.layers}: variant {self.variant} has {wanted}")
             object.__setattr__(self, "layers", given)
 
     @property

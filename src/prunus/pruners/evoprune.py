@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from prunus.budget import Keep, check_keep, resolve_keep
+from prunus.errors import PrunusError, PrunusTypeError
 from prunus.grid import Grid
 from prunus.merging import Merging, TowerView
 from prunus.method import Cut, Method
@@ -88,22 +89,22 @@ class EvoPrune(Method):
             ("parity", ("tokens", "cls")),
         ):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r}: choose {' or '.join(choices)}")
+                raise PrunusError(f"{name}={getattr(self, name)!r}: choose {' or '.join(choices)}")
         for name, lowest in (("start", 0), ("neighbours", 1), ("some", 1)):
             value = getattr(self, name)
             if value is None and name == "some":
                 continue
             if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name}={value!r} is no integer")
+                raise PrunusTypeError(f"{name}={value!r} is no integer")
             if value < lowest:
-                raise ValueError(f"{name}={value}: it must be at least {lowest}")
+                raise PrunusError(f"{name}={value}: it must be at least {lowest}")
         if not 0.0 <= self.protect <= 1.0:
-            raise ValueError(f"protect={self.protect}: the protected share must be in [0, 1]")
+            raise PrunusError(f"protect={self.protect}: the protected share must be in [0, 1]")
         for name in ("diversity", "growth"):
             if not 0.0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)}: it must be finite, at least 0")
+                raise PrunusError(f"{name}={getattr(self, name)}: it must be finite, at least 0")
         if self.tau != "auto" and not (isinstance(self.tau, float | int) and self.tau > 0):
-            raise ValueError(f"tau={self.tau!r}: give 'auto' or a positive number")
+            raise PrunusError(f"tau={self.tau!r}: give 'auto' or a positive number")
 
     @property
     def acts_in_tower(self) -> bool:

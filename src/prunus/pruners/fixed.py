@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError, PrunusTypeError, shown
+from prunus.fields import fit
 from prunus.grid import Grid
 from prunus.merging import Merging, TowerView
 from prunus.method import Cut, Edit, Method, Selection
@@ -29,7 +32,7 @@ class Fixed(Method):
     methods that repeats it.
 
     Raises:
-        ValueError: indices that are negative, repeated, out of the grid, already gone, or of
+        PrunusError: indices that are negative, repeated, out of the grid, already gone, or of
             another number of samples or images than the prompt; raised before anything changes.
     """
 
@@ -55,16 +58,21 @@ class Fixed(Method):
     )
 
     def __post_init__(self) -> None:
+        if self.attention is not None:
+            _check_edits(self.attention)
+        if self.pairs is not None:
+            _check_pairs(self.pairs)
         if self.indices is None:
             return
-        nested = self.indices.tolist() if isinstance(self.indices, Tensor) else self.indices
-        if isinstance(nested, (str, bytes)) or not isinstance(nested, Sequence) or not len(nested):
-            raise ValueError("indices must be a non-empty list of token indices, flat or nested")
-        if not isinstance(nested[0], (Sequence, Tensor)):
+        nested = _rows(self.indices)
+        if not len(nested):
+            raise PrunusError("indices must be a non-empty list of token indices, flat or nested")
+        if isinstance(nested[0], (int, np.integer)):
             object.__setattr__(self, "indices", _checked(nested))
             return
+        samples = [_rows(sample) for sample in nested]
         object.__setattr__(
-            self, "indices", tuple(tuple(_checked(image) for image in sample) for sample in nested)
+            self, "indices", tuple(tuple(_checked(image) for image in one) for one in samples)
         )
 
     @staticmethod
@@ -94,7 +102,7 @@ class Fixed(Method):
         found: list[tuple[Tensor, Tensor]] = []
         for (image, frame), present in zip(view.members, view.present, strict=True):
             if image >= len(own):
-                raise ValueError(
+                raise PrunusError(
                     f"Fixed holds merges of {len(own)} inputs of kind {view.kind}, "
                     "the tower runs on more"
                 )
@@ -134,7 +142,7 @@ class Fixed(Method):
         wanted = self.indices
         if isinstance(wanted[0], tuple):
             if len(wanted) != view.samples or image >= len(wanted[sample]):
-                raise ValueError(
+                raise PrunusError(
                     f"Fixed holds indices for {len(wanted)} samples"
                     f" ({[len(one) for one in wanted]} images), but the prompt has {view.samples} "
                     f"samples and an image {image} in sample {sample}"
@@ -143,7 +151,7 @@ class Fixed(Method):
         chosen = torch.tensor(wanted, device=present.device, dtype=torch.long)
         found = torch.isin(chosen, present)
         if not bool(found.all()):
-            raise ValueError(
+            raise PrunusError(
                 f"Fixed wants tokens {chosen[~found].tolist()[:8]} of sample {sample}, "
                 f"image {image}, which are gone or outside its grid of {view.grid.size}"
             )
@@ -167,13 +175,51 @@ def _pairs(entry: TraceEntry) -> dict[str, list[tuple[Grid, Any]]]:
     return found
 
 
+def _rows(value: Any) -> Sequence[Any]:
+    """``value`` as a list, or PrunusError."""
+    try:
+        rows: Sequence[Any] = fit("indices", value, tuple[Any, ...])
+    except PrunusError as error:
+        raise PrunusError(
+            f"indices must be a non-empty list of token indices, flat or nested: {error}"
+        ) from error
+    return rows
+
+
+def _check_edits(edits: Any) -> None:
+    if not isinstance(edits, Mapping) or not all(
+        type(layer) is int and isinstance(edit, Edit) for layer, edit in edits.items()
+    ):
+        raise PrunusTypeError(
+            f"attention={shown(edits)}: give edits by layer, as a trace has them ({{0: Edit()}})"
+        )
+
+
+def _check_pairs(pairs: Any) -> None:
+    try:
+        fits = isinstance(pairs, Mapping) and all(
+            isinstance(grid, Grid)
+            and type(block) is int
+            and isinstance(gone, Tensor)
+            and isinstance(into, Tensor)
+            for own in pairs.values()
+            for grid, steps in own
+            for block, gone, into in steps
+        )
+    except (AttributeError, TypeError, ValueError):  # of another shape than that
+        fits = False
+    if not fits:
+        raise PrunusTypeError(
+            f"pairs={shown(pairs)}: give merges as a trace has them "
+            "({kind: [(grid, [(block, from, into)])]})"
+        )
+
+
 def _checked(indices: Any) -> tuple[int, ...]:
-    """Ascending unique non-negative ints, or ValueError; an empty list removes the whole image."""
-    values = indices.tolist() if isinstance(indices, Tensor) else list(indices)
-    if any(isinstance(value, bool) or not isinstance(value, int) for value in values):
-        raise ValueError(f"token indices must be a list of ints, got {values[:8]}")
+    """Ascending unique non-negative ints, or PrunusError; an empty list removes the whole image."""
+    values = fit("indices", indices, tuple[int, ...])
     if not values:
         return ()
     if values[0] < 0 or any(b <= a for a, b in itertools.pairwise(values)):
-        raise ValueError("token indices must be non-negative and strictly ascending")
+        raise PrunusError("token indices must be non-negative and strictly ascending")
     return tuple(values)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from prunus.errors import PrunusError
 from prunus.method import Cut, Edit, Method
 
 
@@ -40,16 +41,16 @@ class Knockout(Method):
     def __post_init__(self) -> None:
         layers = (self.layers,) if isinstance(self.layers, int) else tuple(self.layers)
         if len(set(layers)) != len(layers):
-            raise ValueError(f"layers={layers}: a layer is named twice")
+            raise PrunusError(f"layers={layers}: a layer is named twice")
         object.__setattr__(self, "layers", layers)
         if self.mask not in ("cross", "visual", "both", "none"):
-            raise ValueError(f"mask={self.mask!r}: choose cross, visual, both or none")
+            raise PrunusError(f"mask={self.mask!r}: choose cross, visual, both or none")
         if self.collapse and self.mask not in ("cross", "both"):
-            raise ValueError(
+            raise PrunusError(
                 f"collapse is for text that looks at images, which mask={self.mask} keeps"
             )
         if self.collapse and self.renormalise and self.mask == "cross":
-            raise ValueError(
+            raise PrunusError(
                 "collapse keeps the sum of the weights: renormalise means nothing there"
             )
 

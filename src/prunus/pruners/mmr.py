@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.budget import Keep, check_keep, resolve_keep
+from prunus.errors import PrunusError
 from prunus.features import OnFeatures
 from prunus.grid import Grid
 from prunus.method import Selection
@@ -37,7 +38,7 @@ class MMR(OnFeatures):
     def __post_init__(self) -> None:
         check_keep(self.keep)
         if not 0 <= self.weight <= 1:
-            raise ValueError(f"weight={self.weight}: give a number from 0 to 1")
+            raise PrunusError(f"weight={self.weight}: give a number from 0 to 1")
 
     @property
     def query_dependent(self) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from prunus.budget import Keep, check_keep, resolve_keep
+from prunus.errors import PrunusError
 from prunus.method import Selection
 from prunus.stepwise.config import Kind
 from prunus.stepwise.learned import Learned
@@ -53,20 +54,20 @@ class Stepwise(Learned):
             check_keep(self.keep)
         mode = self.mode or ("adaptive" if self.keep is None else "fixed")
         if mode not in ("adaptive", "fixed", "mean"):
-            raise ValueError(f"mode={mode!r}: choose adaptive, fixed or mean")
+            raise PrunusError(f"mode={mode!r}: choose adaptive, fixed or mean")
         if mode == "adaptive" and self.keep is not None:
-            raise ValueError(
+            raise PrunusError(
                 f"keep={self.keep}: in adaptive mode the selector finds its own count; leave keep "
                 "out, or choose mode='fixed' or mode='mean'"
             )
         if mode != "adaptive" and self.keep is None:
-            raise ValueError(f"mode={mode!r} needs keep: tokens per image, or a share of them")
+            raise PrunusError(f"mode={mode!r} needs keep: tokens per image, or a share of them")
         if self.bias and mode != "adaptive":
-            raise ValueError(f"bias={self.bias}: it is for adaptive mode, not for {mode!r}")
+            raise PrunusError(f"bias={self.bias}: it is for adaptive mode, not for {mode!r}")
         if not math.isfinite(self.bias):
-            raise ValueError(f"bias={self.bias}: give a finite number")
+            raise PrunusError(f"bias={self.bias}: give a finite number")
         if self.order not in ("original", "picked"):
-            raise ValueError(f"order={self.order!r}: choose original or picked")
+            raise PrunusError(f"order={self.order!r}: choose original or picked")
         object.__setattr__(self, "mode", mode)
 
     def select(self, stage: int, view: View) -> Selection:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prunus.budget import Keep, check_keep
+from prunus.errors import PrunusError
 from prunus.method import Cut, Method
 from prunus.signals.topk import first_best
 from prunus.view import View
@@ -45,7 +46,7 @@ class Uniform(Method):
     def __post_init__(self) -> None:
         check_keep(self.keep)
         if self.pattern not in PATTERNS:
-            raise ValueError(f"pattern={self.pattern!r}: expected {' or '.join(PATTERNS)}")
+            raise PrunusError(f"pattern={self.pattern!r}: expected {' or '.join(PATTERNS)}")
 
     def cuts(self, depth: int) -> Sequence[Cut]:
         return [Cut(self.layer)]

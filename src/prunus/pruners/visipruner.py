@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from prunus.calibration import Calibration
 from prunus.cost.shapes import DecoderShape
 from prunus.cost.visipruner import dense_flops, nominal_attention, nominal_flops
+from prunus.errors import PrunusError
 from prunus.grid import Grid
 from prunus.method import Cut, Edit, Method, Seen, Selection
 from prunus.signals.critical import Event, Progress, Rule, critical
@@ -96,13 +98,13 @@ class VisiPruner(Method):
     decode_without: tuple[int, ...] = field(
         default=(), metadata={"help": "layers whose cache loses visual tokens before decoding"}
     )
-    calibration: str | None = field(
+    calibration: str | Path | None = field(
         default=None, metadata={"help": "file from `prunus calibrate visipruner`"}
     )
 
     def __post_init__(self) -> None:
         if self.preset not in _PRESETS:
-            raise ValueError(f"preset={self.preset!r}: choose {' or '.join(_PRESETS)}")
+            raise PrunusError(f"preset={self.preset!r}: choose {' or '.join(_PRESETS)}")
         measured = None if self.calibration is None else Calibration.load(self.calibration)
         found = {} if measured is None else measured.params
         given = {"layer_threshold": found.get("layer_threshold"), **_PRESETS[self.preset]}
@@ -145,7 +147,7 @@ class VisiPruner(Method):
         first, late = self._first_seen(depth), self._late(depth)
         unedited = len(self.edits(depth)) <= first < depth - 1
         if not unedited or (self.force and not first <= late < depth - 1):
-            raise ValueError(
+            raise PrunusError(
                 f"visipruner would look at layers {first} to {depth - 2} of {depth} (late_layer "
                 f"{late}), which is impossible: choose another shallow_layers or late_layer"
             )
@@ -235,11 +237,11 @@ class VisiPruner(Method):
 
 
 def _check(method: VisiPruner) -> None:
-    """Raise ValueError for parameters out of their range."""
+    """Raise PrunusError for parameters out of their range."""
     stages = tuple(method.stages)
     object.__setattr__(method, "stages", stages)
     if not set(stages) <= set(STAGES) or len(set(stages)) != len(stages):
-        raise ValueError(f"stages={stages}: choose some of {', '.join(STAGES)}, each once")
+        raise PrunusError(f"stages={stages}: choose some of {', '.join(STAGES)}, each once")
     choices = {
         "first_layer": (None, "merge", "half", "cut"),
         "visual": ("keep", "cut"),
@@ -248,7 +250,7 @@ def _check(method: VisiPruner) -> None:
     for name, known in choices.items():
         if getattr(method, name) not in known:
             words = " or ".join(str(one) for one in known if one)
-            raise ValueError(f"{name}={getattr(method, name)!r}: choose {words}")
+            raise PrunusError(f"{name}={getattr(method, name)!r}: choose {words}")
     least = {
         "shallow_layers": 0,
         "late_layer": 0,
@@ -260,10 +262,10 @@ def _check(method: VisiPruner) -> None:
     for name, bound in least.items():
         value = getattr(method, name)
         if value is not None and not bound <= value < math.inf:
-            raise ValueError(f"{name}={value}: it must be at least {bound}")
+            raise PrunusError(f"{name}={value}: it must be at least {bound}")
     if method.relative is not None and method.tokens_threshold is not None:
-        raise ValueError("tokens_threshold and relative are two rules for the same: give one")
+        raise PrunusError("tokens_threshold and relative are two rules for the same: give one")
     for name in ("layer_threshold", "exit_threshold"):
         value = getattr(method, name)
         if value is not None and not -1 <= value <= 2:
-            raise ValueError(f"{name}={value}: a cosine lies between -1 and 1")
+            raise PrunusError(f"{name}={value}: a cosine lies between -1 and 1")

@@ -1,4 +1,4 @@
-"""One row, or the column means, of an attention map, without the map."""
+"""A few rows, or the column means, of an attention map, without the map."""
 
 from __future__ import annotations
 
@@ -6,23 +6,55 @@ import torch
 from torch import Tensor
 
 
-def last_row(query: Tensor, key: Tensor, visible: Tensor, scaling: float) -> Tensor:
-    """Post-softmax attention of one query token, averaged over heads.
+def row_weights(
+    query: Tensor,
+    key: Tensor,
+    visible: Tensor,
+    scaling: float,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Post-softmax attention of a few query tokens, head by head.
 
     Args:
-        query: ``[B, H, 1, d]`` after rotary embedding; key: ``[B, H_kv, S, d]`` likewise.
-        visible: bool ``[B, S]``, the keys that token may see (causal, no padding).
+        query: ``[B, H, R, d]`` after rotary embedding; key: ``[B, H_kv, S, d]`` likewise.
+        visible: what those tokens may see: bool ``[B, S]``, or float32 ``[B, 1|H, 1|R, S]`` that is
+            added to the logits.
         scaling: factor on the logits, usually ``d ** -0.5``.
+        softcap: bound that ``tanh`` keeps the scaled logits below (Gemma 2), if there is one.
+        sinks: ``[H]``, a logit per head that takes part in the softmax and is nobody's (gpt-oss).
 
     Returns:
-        float32 ``[B, S]``; the softmax runs in fp32 whatever the input.
+        float32 ``[B, H, R, S]``; the softmax runs in fp32 whatever the input.
     """
-    batch, heads, _, dim = query.shape
-    groups = heads // key.shape[1]
-    grouped = query.view(batch, key.shape[1], groups, dim)
-    logits = torch.matmul(grouped, key.transpose(-1, -2)).float() * scaling
-    logits = logits.masked_fill(~visible[:, None, None, :], float("-inf"))
-    return logits.softmax(dim=-1).flatten(1, 2).mean(dim=1)
+    batch, heads, rows, dim = query.shape
+    shared = key.shape[1]
+    grouped = query.reshape(batch, shared, heads // shared * rows, dim)
+    logits = torch.matmul(grouped, key.transpose(-1, -2)).float().view(batch, heads, rows, -1)
+    logits = logits * scaling
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
+    if visible.dtype == torch.bool:
+        logits = logits.masked_fill(~visible[:, None, None, :], float("-inf"))
+    else:
+        logits = logits + visible
+    if sinks is None:
+        return logits.softmax(dim=-1)
+    sink = sinks.float().view(1, -1, 1, 1).expand(batch, heads, rows, 1)
+    return torch.cat([logits, sink], dim=-1).softmax(dim=-1)[..., :-1]
+
+
+def last_row(
+    query: Tensor,
+    key: Tensor,
+    visible: Tensor,
+    scaling: float,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Post-softmax attention of one query token (``[B, H, 1, d]``), averaged over heads: float32
+    ``[B, S]``. Arguments as in :func:`row_weights`."""
+    return row_weights(query, key, visible, scaling, softcap, sinks)[:, :, 0].mean(dim=1)
 
 
 def column_mean(

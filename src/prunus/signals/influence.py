@@ -6,9 +6,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from prunus.signals.attention import row_weights
+
 
 def leave_one_out(
-    query: Tensor, key: Tensor, value: Tensor, visible: Tensor, scaling: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor,
+    scaling: float,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """How the attention output ``O`` of one query token changes when the weight of one key is set
     to zero after the softmax, without renormalising (VisiPruner, arXiv 2510.17205, Eqs. 5-7).
@@ -20,18 +28,14 @@ def leave_one_out(
 
     Args:
         query: ``[B, H, 1, d]`` after rotary embedding; key: ``[B, H_kv, S, d]`` likewise.
-        value: ``[B, H_kv, S, d]``.
-        visible: bool ``[B, S]``, the keys that token may see.
-        scaling: factor on the logits, usually ``d ** -0.5``.
+        value: ``[B, H_kv, S, d_v]``.
+        visible, scaling, softcap, sinks: as in :func:`prunus.signals.attention.row_weights`.
 
     Returns:
         float32, whatever the input: cosines ``[B, S]``, L2 changes ``[B, S]``, and ``|O|`` ``[B]``.
     """
-    batch, heads, _, dim = query.shape
-    grouped = query.view(batch, key.shape[1], heads // key.shape[1], dim)
-    logits = torch.matmul(grouped.float(), key.float().transpose(-1, -2)) * scaling
-    logits = logits.masked_fill(~visible[:, None, None, :], float("-inf"))
-    weights = logits.softmax(dim=-1)
+    weights = row_weights(query.float(), key.float(), visible, scaling, softcap, sinks)[:, :, 0]
+    weights = weights.unflatten(1, (key.shape[1], -1))
     value = value.float()
     output = torch.matmul(weights, value)
     norm = value.square().sum(-1)[:, :, None]

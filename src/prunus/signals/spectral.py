@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.grid import Grid
 
 
@@ -43,7 +44,7 @@ def high_frequency(states: Tensor, grid: Grid, cutoff: float, chunk: int = 512) 
     """
     groups, tokens, width = states.shape
     if tokens != grid.size:
-        raise ValueError(f"{tokens} tokens do not fill a grid of {grid.size}: it is not intact")
+        raise PrunusError(f"{tokens} tokens do not fill a grid of {grid.size}: it is not intact")
     total = states.new_zeros(groups, tokens, dtype=torch.float32)
     if cutoff > 0:
         sigma = sigma_of(grid.rows, grid.cols, cutoff)

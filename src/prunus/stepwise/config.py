@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from prunus.budget import check_keep
+from prunus.errors import PrunusError
+from prunus.fields import Ranges, check_fields, check_ranges, check_values
 
 Kind = Literal["stepwise", "one-shot"]
 Aggregate = Literal["full", "alive", "uniform", "last"]
@@ -49,21 +51,20 @@ class SelectorConfig:
     max_share: float = 0.5
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.kind not in get_args(Kind):
-            raise ValueError(f"kind={self.kind!r}: choose {' or '.join(get_args(Kind))}")
+            raise PrunusError(f"kind={self.kind!r}: choose {' or '.join(get_args(Kind))}")
         if self.pointer not in ("separate", "cross"):
-            raise ValueError(f"pointer={self.pointer!r}: choose separate or cross")
+            raise PrunusError(f"pointer={self.pointer!r}: choose separate or cross")
+        check_ranges(self, _SELECTOR_RANGES)
         if self.width % self.heads or self.width % 2:
-            raise ValueError(f"width={self.width} must be even and divide by heads={self.heads}")
+            raise PrunusError(f"width={self.width} must be even and divide by heads={self.heads}")
         if not self.temperature > 0:
-            raise ValueError(f"temperature={self.temperature}: it must be above 0")
+            raise PrunusError(f"temperature={self.temperature}: it must be above 0")
         if not 0 < self.max_share <= 1:
-            raise ValueError(f"max_share={self.max_share}: give a share in (0, 1]")
-        for name in ("encoder_layers", "decoder_layers", "min_steps", "clip"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)}: it cannot be negative")
+            raise PrunusError(f"max_share={self.max_share}: give a share in (0, 1]")
         if self.kind == "stepwise" and self.decoder_layers < 1:
-            raise ValueError("decoder_layers=0: a pointer decoder needs at least one layer")
+            raise PrunusError("decoder_layers=0: a pointer decoder needs at least one layer")
 
     def most(self, tokens: int) -> int:
         """T_max for an image of ``tokens`` visual tokens (at least one)."""
@@ -133,33 +134,34 @@ class TrainSettings:
     selector: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.arm not in get_args(Arm):
-            raise ValueError(f"arm={self.arm!r}: choose {' or '.join(get_args(Arm))}")
+            raise PrunusError(f"arm={self.arm!r}: choose {' or '.join(get_args(Arm))}")
         for name, value in _ARMS[self.arm].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         chosen = {**_SELECTOR[self.arm], **self.selector}
         known = {one.name for one in fields(SelectorConfig)} - {"visual_width", "text_width"}
-        if unknown := sorted(set(chosen) - known):
-            raise ValueError(
+        if unknown := sorted(map(str, set(chosen) - known)):
+            raise PrunusError(
                 f"a selector has no setting {', '.join(unknown)}: it has {', '.join(sorted(known))}"
             )
+        check_values(SelectorConfig, chosen, "selector.")
         object.__setattr__(self, "selector", chosen)
         if self.aggregate not in get_args(Aggregate):
             names = ", ".join(get_args(Aggregate))
-            raise ValueError(f"aggregate={self.aggregate!r}: choose one of {names}")
+            raise PrunusError(f"aggregate={self.aggregate!r}: choose one of {names}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name}={getattr(self, name)!r}: choose {' or '.join(choices)}")
+                raise PrunusError(f"{name}={getattr(self, name)!r}: choose {' or '.join(choices)}")
         if chosen.get("kind") == "one-shot" and self.keep is None:
-            raise ValueError("the one-shot control cannot stop by itself: give keep")
+            raise PrunusError("the one-shot control cannot stop by itself: give keep")
         if not 0 < self.beta <= 1:
-            raise ValueError(f"beta={self.beta}: give a number in (0, 1]")
-        if self.keep is not None:
-            check_keep(self.keep)
-        for name in ("steps", "batch", "max_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: give at least 1")
+            raise PrunusError(f"beta={self.beta}: give a number in (0, 1]")
+        for name in ("rate", "sharp_from", "sharp_to"):
+            if not getattr(self, name) > 0:
+                raise PrunusError(f"{name}={getattr(self, name)}: it must be above 0")
+        check_ranges(self, _TRAIN_RANGES)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -170,6 +172,32 @@ class TrainSettings:
         return replace(self, **settings)
 
 
+#: Least and largest values. The largest are far beyond what anybody trains, and keep a broken file
+#: from asking for all memory there is.
+_SELECTOR_RANGES: Ranges = {
+    "visual_width": (1, 2**17),
+    "text_width": (1, 2**17),
+    "width": (1, 2**17),
+    "heads": (1, 2**12),
+    "mlp_ratio": (1, 2**10),
+    "encoder_layers": (0, 2**10),
+    "decoder_layers": (0, 2**10),
+    "min_steps": (0, 2**31),
+    "clip": (0, math.inf),
+}
+_TRAIN_RANGES: Ranges = {
+    "steps": (1, math.inf),
+    "batch": (1, math.inf),
+    "max_steps": (1, math.inf),
+    "final_rate": (0, math.inf),
+    "weight_decay": (0, math.inf),
+    "clip": (0, math.inf),
+    "warmup": (0, 1),
+    "lengthen": (0, 1),
+    "text_gate": (0, 1),
+    "sharpen": (0, 1),
+    "seed": (0, math.inf),
+}
 _ARMS: dict[Arm, dict[str, str]] = {
     "stable": {"scores": "log", "count": "sample", "noise": "matched"},
     "literal": {"scores": "raw", "count": "mean", "noise": "unit"},

@@ -11,6 +11,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError, PrunusStateError
 from prunus.features import OnFeatures
 from prunus.method import Method, Selection
 from prunus.stepwise.config import Kind, SelectorConfig
@@ -51,7 +52,7 @@ class Learned(OnFeatures):
         else:
             selector, card = load_selector(self.selector, model)
         if selector.config.kind != self.kind_of_selector:
-            raise ValueError(
+            raise PrunusError(
                 f"{self.name} needs a {self.kind_of_selector} selector, but this one is "
                 f"{selector.config.kind}: use the method {selector.config.kind!r}"
             )
@@ -63,7 +64,7 @@ class Learned(OnFeatures):
         """What the selector picks of each image of ``view``, its configuration, and the words of
         the longest question."""
         if self.loaded is None:
-            raise RuntimeError("the method was not fitted to a model: use it in prunus.prune")
+            raise PrunusStateError("the method was not fitted to a model: use it in prunus.prune")
         selector, card = self.loaded
         text, valid = question_text(view.words(), card.marks)
         features = view.features

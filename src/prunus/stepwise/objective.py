@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from prunus.budget import resolve_keep
 from prunus.engine.prompt import Image, find_images
+from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.stepwise.config import TrainSettings
 from prunus.stepwise.gate import Denoiser, NoiseGate
@@ -69,7 +70,7 @@ class Objective(nn.Module):
         ids = batch.inputs["input_ids"]
         prompt = find_images(family, family.placeholders(ids, None), family.grids_of(batch.inputs))
         if not prompt.images:
-            raise ValueError("no example of this batch has an image: there is nothing to select")
+            raise PrunusError("no example of this batch has an image: there is nothing to select")
         embeds = model.get_input_embeddings()(ids).detach()  # type: ignore[operator]
         text, text_valid = compact_text(embeds, batch.question)
         rows = torch.tensor([image.row for image in prompt.images], device=ids.device)
@@ -195,7 +196,7 @@ class _rewritten:
         before, after = self._family.extra_tokens(self._images[0].grid)
         inner = states[:, before : states.shape[1] - after]
         if inner.shape[:2] != (len(self._images), self._images[0].grid.size):
-            raise ValueError(
+            raise PrunusError(
                 f"the projector was given {tuple(states.shape[:-1])} features for "
                 f"{len(self._images)} images of {self._images[0].grid.size} tokens"
             )

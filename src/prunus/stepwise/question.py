@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError
+from prunus.fields import fit
+
 #: What the chat template is tried with. First and last words differ, so that what prompts have in
 #: common is the template's; a tokenizer needs to know only some of them.
 _QUESTIONS = ("what is this ?", "is a b in", "where are the red stars", "5 and 7", "does it move")
@@ -33,7 +36,10 @@ class QuestionMarks:
 
     def __post_init__(self) -> None:
         for name in ("opening", "closing", "skip"):  # lists, where they come from JSON
-            object.__setattr__(self, name, tuple(int(one) for one in getattr(self, name)))
+            ids = fit(name, getattr(self, name), tuple[int, ...])
+            if any(one < 0 for one in ids):
+                raise PrunusError(f"{name} holds {min(ids)}: no token has such an id")
+            object.__setattr__(self, name, ids)
 
 
 def marks_of(processor: Any) -> QuestionMarks | None:
@@ -41,7 +47,7 @@ def marks_of(processor: Any) -> QuestionMarks | None:
     question alone; None where there is no template.
 
     Raises:
-        ValueError: prompts of the template do not begin and end the user's turn with tokens of
+        PrunusError: prompts of the template do not begin and end the user's turn with tokens of
             their own, so that no question can be found in them.
     """
     if not getattr(processor, "chat_template", None):
@@ -93,7 +99,7 @@ def question_mask(
         bool ``[B, L]`` on the device of ``ids``.
 
     Raises:
-        ValueError: a prompt is not in the form of the chat template that ``marks`` are from.
+        PrunusError: a prompt is not in the form of the chat template that ``marks`` are from.
     """
     rows, ends = ids.tolist(), (last + 1).tolist()
     seen, there = visual.tolist(), valid.tolist()
@@ -120,14 +126,14 @@ def _span(
     opening, closing = list(marks.opening), list(marks.closing)
     stop = end - len(closing)
     if stop < begin or list(row[stop:end]) != closing:
-        raise ValueError(
+        raise PrunusError(
             f"prompt {number} ends with the token ids {list(row[max(begin, stop) : end])}, and not "
             f"with {closing} as the processor's chat template ends it: make prompts with "
             "processor.apply_chat_template(..., add_generation_prompt=True)"
         )
     start = _last(row, opening, begin, stop)
     if start is None:
-        raise ValueError(
+        raise PrunusError(
             f"prompt {number} has no user turn: the token ids {opening}, with which the "
             "processor's chat template opens one, are missing. Make prompts with "
             "processor.apply_chat_template(..., add_generation_prompt=True)"
@@ -177,7 +183,7 @@ def _check(processor: Any, marks: QuestionMarks) -> None:
             begins, ends = len(_common_start([own, *alike])), len(own) - len(closing)
             start = _last(own, opening, 0, ends) if opening else None
             if own[ends:] != closing or start is None or start + len(opening) != begins:
-                raise ValueError(
+                raise PrunusError(
                     "the question cannot be found in prompts of this chat template: it should open "
                     f"every user turn with the token ids {opening} and close it with {closing}, "
                     f"but it makes {own} of a prompt that ends with {other!r}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from prunus.errors import PrunusError
 from prunus.stepwise.config import SelectorConfig
 from prunus.stepwise.encoder import Encoder
 from prunus.stepwise.pointer import Picks, Pointer, Unrolled
@@ -57,7 +58,7 @@ class Selector(nn.Module):
     def scores(self, encoded: Tensor) -> Tensor:
         """One-shot scores ``[B, N]`` of all tokens at once."""
         if self.scorer is None:
-            raise ValueError("a stepwise selector has no scores without steps: use unroll or pick")
+            raise PrunusError("a stepwise selector has no scores without steps: use unroll or pick")
         with torch.autocast(encoded.device.type, enabled=False):
             scores: Tensor = self.scorer(encoded)[..., 0]
         return scores
@@ -84,14 +85,14 @@ class Selector(nn.Module):
                 memory = self.pointer.memory(encoded, valid)
                 return self.pointer.pick(memory, most, keep, bias)
         if keep is None:
-            raise ValueError("the one-shot selector cannot stop by itself: give keep")
+            raise PrunusError("the one-shot selector cannot stop by itself: give keep")
         scores = self.scores(encoded).masked_fill(~valid, -torch.inf)
         order = scores.sort(dim=1, descending=True, stable=True).indices[:, : max(keep)]
         return Picks(order, torch.tensor(keep, device=encoded.device), scores)
 
     def _pointer(self) -> Pointer:
         if self.pointer is None:
-            raise ValueError("a one-shot selector has no steps to unroll: use scores")
+            raise PrunusError("a one-shot selector has no steps to unroll: use scores")
         return self.pointer
 
     def parameter_count(self) -> int:

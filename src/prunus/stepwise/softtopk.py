@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError
+
 _HALVINGS = 60  # of the bracket: the threshold is exact to rounding
 
 
@@ -58,12 +60,12 @@ def soft_topk(scores: Tensor, count: Tensor, temperature: float) -> Tensor:
         ``[B, N]`` of the same dtype; 0 where the score is -inf.
 
     Raises:
-        ValueError: half precision, in which the threshold cannot be found; a bad temperature.
+        PrunusError: half precision, in which the threshold cannot be found; a bad temperature.
     """
     if scores.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"soft_topk needs float32 or float64 scores, not {scores.dtype}")
+        raise PrunusError(f"soft_topk needs float32 or float64 scores, not {scores.dtype}")
     if not temperature > 0:
-        raise ValueError(f"temperature={temperature}: it must be above 0")
+        raise PrunusError(f"temperature={temperature}: it must be above 0")
     with torch.autocast(scores.device.type, enabled=False):
         alpha: Tensor = _SoftTopK.apply(scores, count.to(scores.dtype), temperature)
     return alpha

@@ -1,4 +1,4 @@
-"""Pictures of what was kept; drawing a figure needs the extra ``prunus[viz]``."""
+"""Pictures of what was kept."""
 
 from prunus.viz.figure import Panel, draw_panels
 from prunus.viz.overlay import dim_dropped, heat_map, outlined

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prunus.errors import PrunusError
 from prunus.events import in_order
 from prunus.grid import Grid
 from prunus.trace import TraceEntry
@@ -30,16 +31,16 @@ class Spot:
         """Where this image's tokens lie.
 
         Raises:
-            ValueError: the trace has no such image or frame.
+            PrunusError: the trace has no such image or frame.
         """
         grids = entry.grid[self.sample]
         if self.image >= len(grids):
-            raise ValueError(
+            raise PrunusError(
                 f"the trace knows {len(grids)} images, picture {self.image + 1} is one more"
             )
         grid = grids[self.image]
         if self.frame >= grid.frames:
-            raise ValueError(
+            raise PrunusError(
                 f"the trace knows {grid.frames} slices, picture {self.frame + 1} is one more"
             )
         return grid

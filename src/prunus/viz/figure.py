@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from prunus.errors import PrunusError
+from prunus.viz.png import write_figure
 from prunus.viz.seen import Picture
 from prunus.viz.strip import Strip, draw_strip
 
@@ -34,6 +36,7 @@ def draw_panels(
     title: str = "",
     size: float = 2.6,
     strip: Strip | None = None,
+    few_colours: bool = False,
 ) -> Path:
     """Write all panels as one PNG, ``rows`` below each other; missing folders are made.
 
@@ -43,21 +46,23 @@ def draw_panels(
         title: a line above everything.
         size: side of a panel in inches (at 150 dots per inch).
         strip: visual tokens per decoder layer, drawn below everything.
+        few_colours: write 256 colours, see :func:`prunus.viz.png.write_figure`.
 
     Raises:
-        ValueError: nothing to draw, a path that is no ``.png``, or matplotlib is not installed.
+        PrunusError: nothing to draw, a path that is no ``.png``, or matplotlib is not installed.
+        PrunusFileError: the file cannot be written; what was there before is unchanged.
     """
     if not rows or not any(rows):
-        raise ValueError("there are no panels to draw")
+        raise PrunusError("there are no panels to draw")
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise ValueError(f"cannot write {str(path)!r}: the picture is a PNG, give a name in .png")
+        raise PrunusError(f"cannot write {str(path)!r}: the picture is a PNG, give a name in .png")
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError(
-            "pictures need matplotlib: install it with `pip install 'prunus[viz]'`"
+        raise PrunusError(
+            "pictures need matplotlib: install it with `pip install matplotlib`"
         ) from error
 
     columns = max(len(row) for row in rows)
@@ -90,9 +95,7 @@ def draw_panels(
         draw_strip(figure.add_axes(box), strip, wide)
     if title:
         figure.text(0.5, 1 - 0.08 / height, title, fontsize=10, ha="center", va="top")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
-    return path
+    return write_figure(figure, path, few_colours)
 
 
 def _wrap(caption: str, size: float) -> str:

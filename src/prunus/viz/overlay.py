@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prunus.errors import PrunusError
 from prunus.grid import Grid
 from prunus.viz.seen import Picture
 
@@ -22,11 +23,11 @@ def kept_cells(kept: Any, grid: Grid) -> NDArray[np.bool_]:
     """``[frames, rows, cols]``: True where a token of ``kept`` (indices) lies.
 
     Raises:
-        ValueError: an index outside the grid.
+        PrunusError: an index outside the grid.
     """
     indices = np.asarray(kept, dtype=np.int64).reshape(-1)
     if indices.size and not (indices.min() >= 0 and indices.max() < grid.size):
-        raise ValueError(f"kept indices reach {indices.max()}, the grid has {grid.size} tokens")
+        raise PrunusError(f"kept indices reach {indices.max()}, the grid has {grid.size} tokens")
     cells = np.zeros(grid.size, dtype=np.bool_)
     cells[indices] = True
     return cells.reshape(grid.frames, grid.rows, grid.cols)
@@ -39,11 +40,11 @@ def score_cells(scores: Any, grid: Grid) -> NDArray[np.float32]:
     all others, and the ranks are what the selection goes by. Equal scores get equal ranks.
 
     Raises:
-        ValueError: not one score per token of the grid.
+        PrunusError: not one score per token of the grid.
     """
     values = np.asarray(scores, dtype=np.float64).reshape(-1)
     if values.size != grid.size:
-        raise ValueError(f"{values.size} scores for a grid of {grid.size} tokens")
+        raise PrunusError(f"{values.size} scores for a grid of {grid.size} tokens")
     ranks = np.full(values.size, np.nan)
     there = ~np.isnan(values)
     _, place, counts = np.unique(values[there], return_inverse=True, return_counts=True)
@@ -67,11 +68,11 @@ def value_cells(scores: Any, grid: Grid, most: float) -> NDArray[np.float32]:
     dwarf all others.
 
     Raises:
-        ValueError: not one score per token of the grid.
+        PrunusError: not one score per token of the grid.
     """
     values = np.asarray(scores, dtype=np.float64).reshape(-1)
     if values.size != grid.size:
-        raise ValueError(f"{values.size} scores for a grid of {grid.size} tokens")
+        raise PrunusError(f"{values.size} scores for a grid of {grid.size} tokens")
     shares = (
         np.sqrt(np.clip(values / most, 0.0, 1.0))
         if most > 0
@@ -119,7 +120,7 @@ def _spread(
     spread = np.repeat(np.repeat(cells, height, axis=0), width, axis=1)
     rows, cols = picture.shape[:2]
     if spread.shape[0] > rows or spread.shape[1] > cols:
-        raise ValueError(
+        raise PrunusError(
             f"a grid of {spread.shape[0]}x{spread.shape[1]} pixels does not fit a picture of "
             f"{rows}x{cols}: give the image as the model saw it"
         )

@@ -34,7 +34,7 @@ def trace_panels(
         sample: which sample of the batch.
 
     Raises:
-        ValueError: the number of images or frames does not fit the trace.
+        PrunusError: the number of images or frames does not fit the trace.
     """
     done = [entry for entry in in_order(trace) if label_of(entry, sample) != ""]
     idle = all(entry.place == "attention" for entry in done)

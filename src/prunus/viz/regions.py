@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from prunus.errors import PrunusError
 from prunus.grid import Grid
 from prunus.viz.seen import Picture
 
@@ -17,13 +18,13 @@ def region_cells(merged_into: Any, grid: Grid) -> NDArray[np.int64]:
     """``[frames, rows, cols]``: original index of the token that each cell is part of.
 
     Raises:
-        ValueError: not one index per cell, or indices outside the grid.
+        PrunusError: not one index per cell, or indices outside the grid.
     """
     owners = np.asarray(merged_into, dtype=np.int64).reshape(-1)
     if owners.size != grid.size:
-        raise ValueError(f"{owners.size} tokens are merged, the grid has {grid.size}")
+        raise PrunusError(f"{owners.size} tokens are merged, the grid has {grid.size}")
     if owners.size and not (owners.min() >= 0 and owners.max() < grid.size):
-        raise ValueError(f"merged_into reaches {owners.max()}, the grid has {grid.size} tokens")
+        raise PrunusError(f"merged_into reaches {owners.max()}, the grid has {grid.size} tokens")
     return owners.reshape(grid.frames, grid.rows, grid.cols)
 
 
@@ -38,13 +39,13 @@ def merged_regions(picture: Picture, merged_into: Any, grid: Grid, frame: int = 
     """``picture`` with each region in its mean colour, and borders between different regions.
 
     Raises:
-        ValueError: ``merged_into`` does not fit the grid, or the grid not the picture.
+        PrunusError: ``merged_into`` does not fit the grid, or the grid not the picture.
     """
     owners = region_cells(merged_into, grid)[frame]
     height, width = grid.cell
     rows, cols = grid.rows * height, grid.cols * width
     if rows > picture.shape[0] or cols > picture.shape[1]:
-        raise ValueError(
+        raise PrunusError(
             f"a grid of {rows}x{cols} pixels does not fit a picture of "
             f"{picture.shape[0]}x{picture.shape[1]}: give the image as the model saw it"
         )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from prunus.errors import PrunusError
 from prunus.grid import Grid
 
 Picture = NDArray[np.float32]
@@ -24,13 +25,13 @@ def seen_images(pixel_values: Any, image_processor: Any) -> list[Picture]:
         image_processor: its ``image_mean`` and ``image_std`` are undone if ``do_normalize`` is set.
 
     Raises:
-        ValueError: another shape (some processors flatten patches; use :func:`resized_image`).
+        PrunusError: another shape (some processors flatten patches; use :func:`resized_image`).
     """
     if hasattr(pixel_values, "detach"):
         pixel_values = pixel_values.detach().float().cpu().numpy()
     values = np.asarray(pixel_values, dtype=np.float32)
     if values.ndim != 4 or values.shape[1] != 3:
-        raise ValueError(
+        raise PrunusError(
             f"pixel_values of shape {values.shape} are no pictures: expected [images, 3, h, w]"
         )
     mean, std = _UNIT
@@ -52,13 +53,13 @@ def as_picture(image: Image.Image | NDArray[Any]) -> Picture:
     """A PIL image, or an array ``[h, w, 3]`` of bytes or of floats in [0, 1], as a picture.
 
     Raises:
-        ValueError: an array of another shape.
+        PrunusError: an array of another shape.
     """
     if isinstance(image, Image.Image):
         return np.asarray(image.convert("RGB"), dtype=np.float32) / 255.0
     array = np.asarray(image)
     if array.ndim != 3 or array.shape[2] != 3:
-        raise ValueError(f"an array of shape {array.shape} is no picture: expected [h, w, 3]")
+        raise PrunusError(f"an array of shape {array.shape} is no picture: expected [h, w, 3]")
     scale = 255.0 if array.dtype == np.uint8 else 1.0
     picture: Picture = np.clip(array.astype(np.float32) / scale, 0.0, 1.0)
     return picture

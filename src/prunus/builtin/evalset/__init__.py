@@ -15,6 +15,7 @@ import numpy as np
 
 from prunus.builtin.questions import TYPES, Question, ask
 from prunus.builtin.scenes import Scene, make_scene
+from prunus.files import write_text
 
 T = TypeVar("T")
 
@@ -101,4 +102,4 @@ def main() -> None:
     }
     for name, items in sets.items():
         text = "".join(item.to_json() + "\n" for item in items)
-        (args.output / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        write_text(args.output / f"{name}.jsonl", text)

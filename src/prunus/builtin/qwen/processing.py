@@ -8,6 +8,7 @@ from transformers import Qwen2_5_VLProcessor
 
 from prunus.builtin.qwen.model import QwenShape
 from prunus.builtin.qwen.words import CHAT_TEMPLATE, build_tokenizer
+from prunus.errors import PrunusError
 from prunus.processor import NO_VIDEOS
 
 #: Least and most pixels of an image or frame; what is smaller or larger is resized.
@@ -18,13 +19,13 @@ def build_processor(shape: QwenShape | None = None) -> Qwen2_5_VLProcessor:
     """The processor: sides that are multiples of a token's stay as they are.
 
     Raises:
-        ValueError: torchvision, which the video part needs, is not installed.
+        PrunusError: torchvision, which the video part needs, is not installed.
     """
     from transformers import Qwen2VLImageProcessor, Qwen2VLVideoProcessor
     from transformers.utils import is_torchvision_available
 
     if not is_torchvision_available():
-        raise ValueError(NO_VIDEOS)
+        raise PrunusError(NO_VIDEOS)
     shape = shape or QwenShape()
     settings: dict[str, Any] = {
         "patch_size": shape.patch,

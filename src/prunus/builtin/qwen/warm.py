@@ -7,6 +7,7 @@ from transformers import LlavaForConditionalGeneration, Qwen2_5_VLForConditional
 
 from prunus.builtin import words as llava
 from prunus.builtin.qwen.words import SAME, vocabulary
+from prunus.errors import PrunusError
 
 _SIZES = (
     "hidden_size",
@@ -27,13 +28,13 @@ def start_from(
     teacher does not know keep their random rows.
 
     Raises:
-        ValueError: the two language models differ in shape.
+        PrunusError: the two language models differ in shape.
     """
     own, other = model.model.language_model, teacher.model.language_model
     for name in _SIZES:
         mine, theirs = getattr(own.config, name), getattr(other.config, name)
         if mine != theirs:
-            raise ValueError(f"a warm start needs equal shapes: {name} is {mine} and {theirs}")
+            raise PrunusError(f"a warm start needs equal shapes: {name} is {mine} and {theirs}")
     weights = other.layers.state_dict()
     for name, weight in own.layers.state_dict().items():
         weight.copy_(weights[name]) if name in weights else weight.zero_()

@@ -2,122 +2,118 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from prunus.evaluate.data import EvalSet, Query, opener
+from prunus.errors import PrunusError
+from prunus.evaluate.data import EvalSet, Query, find_image, opener
+from prunus.evaluate.faults import Faults
+from prunus.jsons import lines, parse, read_bytes
 
 _PLACE = "<image>"
+_WHAT = "the data in"
 
 
 def is_conversations(path: Path) -> bool:
-    """Whether a file of records is in this format: a JSON list, or lines whose first has
-    ``conversations``.
+    """Whether a file of records is in this format: a JSON list, or lines of which the first that is
+    an object has ``conversations``.
 
     Raises:
-        ValueError: the file cannot be read.
+        PrunusFileError: the file cannot be read.
     """
     if path.suffix.lower() == ".json":
         return True
-    with _reading(path), path.open(encoding="utf-8") as lines:
-        first = next((line for line in lines if line.strip()), "")
-    try:
-        record = json.loads(first)
-    except json.JSONDecodeError:
-        return False  # whoever reads the file says so, with the number of the line
-    return isinstance(record, dict) and "conversations" in record
+    for place, line in lines(path, _WHAT):
+        try:
+            record = parse(line, place)
+        except PrunusError:
+            continue  # whoever reads the file says so, with the number of the line
+        if isinstance(record, dict):
+            return "conversations" in record
+    return False
 
 
-def load_conversations(path: Path) -> tuple[EvalSet, Counter[str]]:
+def load_conversations(path: Path, faults: Faults | None = None) -> tuple[EvalSet, Counter[str]]:
     """Every question and the answer that follows it, as an example of its own: without the turns
     before. Images are paths relative to the file.
+
+    Args:
+        path: the file.
+        faults: what becomes of records that cannot be used; default: the first one is raised.
 
     Returns:
         The questions, and what was left out: how many of which kind.
 
     Raises:
-        ValueError: an unreadable file, a record in another form, a missing image, or nothing left.
+        PrunusError: an unreadable file, a record in another form, a missing image, or nothing left.
     """
+    faults = faults or Faults()
     numbers: dict[Path, int] = {}
+    places: list[str] = []
     queries: list[Query] = []
     left_out: Counter[str] = Counter()
-    for place, record in _records(path):
-        turns = _turns(record, place)
-        image = record.get("image")
-        if image is None:
-            left_out["records without an image"] += 1
+    for place, content in _records(path):
+        try:
+            record = _record(content, place)
+            pairs = _pairs(record, place)
+            image = record.get("image")
+            if image is None or (isinstance(image, list) and len(image) > 1):
+                left_out[
+                    f"records with{'out an image' if image is None else ' several images'}"
+                ] += 1
+                continue
+            [name] = image if isinstance(image, list) and image else [image]
+            file = find_image(path.parent, name, place)
+        except PrunusError as error:
+            faults.take(error)
             continue
-        if isinstance(image, list) and len(image) > 1:
-            left_out["records with several images"] += 1
-            continue
-        [name] = image if isinstance(image, list) and image else [image]
-        if not isinstance(name, str) or not (path.parent / name).is_file():
-            raise ValueError(f"{place}: no such image file: {name!r} (beside {path.name})")
-        number = numbers.setdefault(path.parent / name, len(numbers))
-        pairs = [
-            Query(number, question, answer, "all")
-            for (asks, question), (answers, answer) in pairwise(turns)
-            if (asks, answers) == ("human", "gpt") and question and answer
-        ]
+        if file not in numbers:
+            numbers[file] = len(numbers)
+            places.append(place)
         if not pairs:
             left_out["records without a question and its answer"] += 1
-        queries += pairs
+        queries += [Query(numbers[file], *pair, "all", place=place) for pair in pairs]
     if not queries:
         told = ", ".join(f"{count} {kind}" for kind, count in left_out.items()) or "it is empty"
-        raise ValueError(f"{str(path)!r} holds no question about an image ({told})")
-    images = tuple(opener(image) for image in numbers)
+        told = faults.found[0] if faults.found else told
+        raise PrunusError(f"{str(path)!r} holds no question about an image ({told})")
+    images = tuple(opener(*both) for both in zip(numbers, places, strict=True))
     scenes = (None,) * len(images)
     return EvalSet(path.stem, tuple(queries), images, scenes, {}), left_out
 
 
-def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each record of the file, and its place in words."""
-    with _reading(path):
-        text = path.read_text(encoding="utf-8")
-    if path.suffix.lower() == ".json":
-        rows = _parse(text, path.name)
-        if not isinstance(rows, list):
-            raise ValueError(f"{path.name}: expected a list of records, as LLaVA's data have it")
-        found = [(f"{path.name}, record {at}", row) for at, row in enumerate(rows, start=1)]
-    else:
-        found = [
-            (place, _parse(line, place))
-            for at, line in enumerate(text.splitlines(), start=1)
-            if line.strip()
-            for place in [f"{path.name}, line {at}"]
-        ]
-    for place, row in found:
-        if not isinstance(row, dict) or not isinstance(row.get("conversations"), list):
-            raise ValueError(f'{place}: expected an object with "conversations", and an "image"')
-        yield place, row
+def _records(path: Path) -> Iterator[tuple[str, Any]]:
+    """Each record of the file, parsed or (of a file of lines) not yet, and its place in words."""
+    if path.suffix.lower() != ".json":
+        yield from lines(path, _WHAT)
+        return
+    rows = parse(read_bytes(path, _WHAT), path.name)
+    if not isinstance(rows, list):
+        raise PrunusError(f"{path.name}: expected a list of records, as LLaVA's data have it")
+    for at, row in enumerate(rows, start=1):
+        yield f"{path.name}, record {at}", row
 
 
-def _parse(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place} is no JSON: {error}") from error
+def _record(content: Any, place: str) -> dict[str, Any]:
+    row = parse(content, place) if isinstance(content, bytes) else content
+    if not isinstance(row, dict) or not isinstance(row.get("conversations"), list):
+        raise PrunusError(f'{place}: expected an object with "conversations", and an "image"')
+    return row
 
 
-def _turns(record: dict[str, Any], place: str) -> list[tuple[str, str]]:
-    """Who speaks, and what they say without the placeholder of the image."""
+def _pairs(record: dict[str, Any], place: str) -> list[tuple[str, str]]:
+    """Questions and the answers that follow them, without the placeholder of the image."""
     turns = []
     for turn in record["conversations"]:
         said = turn.get("value") if isinstance(turn, dict) else None
         if not isinstance(said, str) or not isinstance(turn.get("from"), str):
-            raise ValueError(f'{place}: a turn must have the texts "from" and "value"')
+            raise PrunusError(f'{place}: a turn must have the texts "from" and "value"')
         turns.append((turn["from"], said.replace(_PLACE, "").strip()))
-    return turns
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the data in {str(path)!r}: {error}") from error
+    return [
+        (question, answer)
+        for (asks, question), (answers, answer) in pairwise(turns)
+        if (asks, answers) == ("human", "gpt") and question and answer
+    ]

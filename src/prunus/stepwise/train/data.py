@@ -10,6 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from prunus.errors import PrunusError
+from prunus.evaluate.batches import check_text
+from prunus.evaluate.faults import at, processing
 from prunus.stepwise.question import marks_of, question_mask, visual_ids
 
 _IGNORE = -100
@@ -18,24 +21,26 @@ _IGNORE = -100
 @dataclass(frozen=True)
 class Example:
     """A question about images (in front of it, in this order) that are opened when they are
-    needed, and its answer. ``type`` is only reported.
+    needed, and its answer. ``type`` is only reported; ``place`` is where a file has it.
 
     Raises:
-        ValueError: no image, or an empty question or answer.
+        PrunusError: no image, or an empty question or answer.
     """
 
     images: tuple[Callable[[], Image.Image], ...]
     question: str
     answer: str
     type: str = "all"
+    place: str = ""
 
     def __post_init__(self) -> None:
-        if not self.images:
-            raise ValueError(f"no image belongs to the question {self.question!r}: give one")
-        if not self.question.strip() or not self.answer.strip():
-            raise ValueError(
-                f"question {self.question!r} with answer {self.answer!r}: neither may be empty"
-            )
+        with at(self.place):
+            if not self.images:
+                raise PrunusError(f"no image belongs to the question {self.question!r}: give one")
+            if not self.question.strip() or not self.answer.strip():
+                raise PrunusError(
+                    f"question {self.question!r} with answer {self.answer!r}: neither may be empty"
+                )
 
 
 @dataclass(frozen=True)
@@ -47,19 +52,22 @@ class Batch:
             and what else the processor gives (pixels, grids, modality of each token).
         labels: int64 ``[B, L]``, -100 outside the answers.
         question: bool ``[B, L]``, see :func:`prunus.stepwise.question.question_mask`.
+        left_out: why examples were replaced by others, see :func:`.loader.batches`.
     """
 
     inputs: dict[str, Tensor]
     labels: Tensor
     question: Tensor
+    left_out: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
-        """The same on ``device``, floating-point inputs in ``dtype``."""
+        """The same on ``device``, pixels in ``dtype`` (not the times of frames, which half
+        precision would move)."""
         inputs = {
-            name: value.to(device, dtype if value.is_floating_point() else None)
+            name: value.to(device, dtype if name.startswith("pixel_values") else None)
             for name, value in self.inputs.items()
         }
-        return Batch(inputs, self.labels.to(device), self.question.to(device))
+        return Batch(inputs, self.labels.to(device), self.question.to(device), self.left_out)
 
 
 def collate(processor: Any, examples: Sequence[Example]) -> Batch:
@@ -68,11 +76,15 @@ def collate(processor: Any, examples: Sequence[Example]) -> Batch:
     end-of-sequence token, which is added where the template writes none.
 
     Raises:
-        ValueError: a text that holds a placeholder of images, a tokenizer without a token that
+        PrunusError: a text that holds a placeholder of images, a tokenizer without a token that
             ends a sequence, or a template in which no question can be found.
     """
+    return joined(processor, [encode(processor, example) for example in examples])
+
+
+def joined(processor: Any, rows: Sequence[Row]) -> Batch:
+    """Encoded examples as one batch."""
     marks = marks_of(processor)
-    rows = [_encode(processor, example) for example in examples]
     tokenizer = getattr(processor, "tokenizer", processor)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     prompts = [len(row.prompt) for row in rows]
@@ -80,13 +92,14 @@ def collate(processor: Any, examples: Sequence[Example]) -> Batch:
     ids = torch.full((len(rows), max(lengths)), pad, dtype=torch.int64)
     labels = torch.full_like(ids, _IGNORE)
     inputs = {"input_ids": ids, "attention_mask": torch.zeros_like(ids)}
-    for at, row in enumerate(rows):
-        ids[at, : prompts[at]], ids[at, prompts[at] : lengths[at]] = row.prompt, row.answer
-        labels[at, prompts[at] : lengths[at]] = row.answer
-        inputs["attention_mask"][at, : lengths[at]] = 1
+    for number, row in enumerate(rows):
+        start, end = prompts[number], lengths[number]
+        ids[number, :start], ids[number, start:end] = row.prompt, row.answer
+        labels[number, start:end] = row.answer
+        inputs["attention_mask"][number, :end] = 1
         for name, values in row.per_token.items():
             table = inputs.setdefault(name, torch.zeros(ids.shape, dtype=values.dtype))
-            table[at, : prompts[at]] = values
+            table[number, :start] = values
     question = question_mask(
         ids,
         torch.tensor(prompts) - 1,
@@ -100,7 +113,7 @@ def collate(processor: Any, examples: Sequence[Example]) -> Batch:
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """Ids of prompt and answer ``[t]``, and what else the processor says, by name: of each token of
     the prompt ``[t]``, and of its images, one behind the other."""
 
@@ -110,20 +123,24 @@ class _Row:
     per_image: dict[str, Tensor]
 
 
-def _encode(processor: Any, example: Example) -> _Row:
-    for token in (getattr(processor, f"{kind}_token", None) for kind in ("image", "video")):
-        if token and token in example.question + example.answer:
-            raise ValueError(
-                f"the text {example.question!r} with answer {example.answer!r} holds the "
-                f"placeholder {token}: take it out, images are put in front by themselves"
-            )
-    text = _render(processor, example, answered=False)
-    images = [open_image() for open_image in example.images]
-    given = dict(processor(images=images, text=text, return_tensors="pt"))
-    prompt = given.pop("input_ids")[0]
-    given.pop("attention_mask", None)
-    per_token = {name: given.pop(name)[0] for name in list(given) if name.endswith("_type_ids")}
-    return _Row(prompt, _answer(processor, example, text), per_token, given)
+def encode(processor: Any, example: Example) -> Row:
+    """One example in the form of the processor's chat template.
+
+    Raises:
+        PrunusError: as of :func:`collate`, or an image that cannot be read; where the example has a
+            place in a file, the message starts with it.
+    """
+    with at(example.place):
+        for said in (example.question, example.answer):
+            check_text(processor, said)
+        images = [open_image() for open_image in example.images]
+        text = _render(processor, example, answered=False)
+        with processing():
+            given = dict(processor(images=images, text=text, return_tensors="pt"))
+        prompt = given.pop("input_ids")[0]
+        given.pop("attention_mask", None)
+        per_token = {name: given.pop(name)[0] for name in list(given) if name.endswith("_type_ids")}
+        return Row(prompt, _answer(processor, example, text), per_token, given)
 
 
 def _answer(processor: Any, example: Example, prompt: str) -> Tensor:
@@ -131,7 +148,7 @@ def _answer(processor: Any, example: Example, prompt: str) -> Tensor:
     tokenizer = getattr(processor, "tokenizer", processor)
     end = tokenizer.eos_token_id
     if end is None:
-        raise ValueError("the tokenizer has no end-of-sequence token, so no answer would ever end")
+        raise PrunusError("the tokenizer has no end-of-sequence token, so no answer would ever end")
     begun = tokenizer(prompt)["input_ids"]
     ids = tokenizer(_render(processor, example, answered=True).rstrip())["input_ids"]
     if ids[: len(begun)] == begun:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from prunus.stepwise.train.data import Batch, collate
+from prunus.errors import PrunusError
+from prunus.evaluate.faults import Faults, OnError
+from prunus.fields import check_fields
+from prunus.stepwise.train.data import Batch, Row, encode, joined
 from prunus.stepwise.train.order import index_at
 from prunus.stepwise.train.sources import Source
 
@@ -21,7 +24,7 @@ class Part:
     """Which share of a step's ``batch`` examples one process takes, in ``accumulate`` pieces.
 
     Raises:
-        ValueError: the batch cannot be split evenly.
+        PrunusError: the batch cannot be split evenly.
     """
 
     batch: int
@@ -30,10 +33,11 @@ class Part:
     process: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.accumulate < 1:
-            raise ValueError(f"accumulate={self.accumulate}: give at least 1")
+            raise PrunusError(f"accumulate={self.accumulate}: give at least 1")
         if self.batch % (self.accumulate * self.processes):
-            raise ValueError(
+            raise PrunusError(
                 f"batch={self.batch} cannot be split evenly over {self.processes} "
                 f"process{'es' * (self.processes > 1)} times {self.accumulate} accumulated pieces: "
                 "choose a multiple"
@@ -51,23 +55,68 @@ class Part:
 
 
 def batches(
-    source: Source, processor: Any, part: Part, seed: int, start: int, workers: int = 0
+    source: Source,
+    processor: Any,
+    part: Part,
+    seed: int,
+    start: int,
+    workers: int = 0,
+    on_error: OnError = "stop",
 ) -> Iterator[Batch]:
     """The pieces of all steps from ``start`` on, one after the other and without end.
 
     What comes is a function of ``seed`` and the step: nothing is replayed to go on, and ``workers``
     (processes that open images and encode; 0: this one) change nothing. The global random state
     is neither read nor changed.
+
+    With ``on_error="skip"`` the next example takes the place of one that cannot be used, and the
+    batch says why (:attr:`Batch.left_out`).
+
+    Raises:
+        PrunusError: an example that cannot be used, or with "skip" only such examples.
     """
     loader: DataLoader[Any] = DataLoader(
-        source,  # type: ignore[arg-type]  # anything with __getitem__ will do
+        _Numbers(),
         batch_sampler=_Indices(source.size, part, seed, start),  # type: ignore[arg-type]
-        collate_fn=partial(collate, processor),
+        collate_fn=partial(_batch, source, processor, on_error),
         num_workers=workers,
         worker_init_fn=_leave_signals,
         generator=torch.Generator(),
     )
-    return iter(loader)
+    for one in loader:
+        if isinstance(one, PrunusError):
+            raise one
+        yield one
+
+
+class _Numbers(Dataset[int]):
+    """Every number is its own item: examples are made where batches are."""
+
+    def __getitem__(self, number: int) -> int:
+        return number
+
+
+def _batch(
+    source: Source, processor: Any, on_error: OnError, numbers: Sequence[int]
+) -> Batch | PrunusError:
+    """The examples ``numbers`` as a batch. An error is handed over as a value: raised in a worker,
+    it would reach the main process with the worker's traceback as its message."""
+    faults = Faults(on_error)
+    try:
+        rows = [_row(source, processor, faults, number) for number in numbers]
+        return replace(joined(processor, rows), left_out=tuple(faults.found))
+    except PrunusError as error:
+        return error
+
+
+def _row(source: Source, processor: Any, faults: Faults, number: int) -> Row:
+    """Example ``number``, or the first one behind it that can be used."""
+    for beyond in range(source.size or 1):
+        try:
+            return encode(processor, source[(number + beyond) % (source.size or number + 1)])
+        except PrunusError as error:
+            faults.take(error)
+    raise PrunusError(f"none of the examples can be used: {faults.found[0]}")
 
 
 def _leave_signals(worker: int) -> None:

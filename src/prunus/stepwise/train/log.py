@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from prunus.errors import PrunusError
+from prunus.files import append_line, make_folder, write_bytes
+
 NAME = "log.jsonl"
 
 
@@ -20,15 +23,15 @@ class Log:
         tensorboard: write TensorBoard's event files beside it, too.
 
     Raises:
-        ValueError: TensorBoard is wanted and not installed.
+        PrunusError: TensorBoard is wanted and not installed.
     """
 
     def __init__(self, folder: Path, step: int = 0, tensorboard: bool = False) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._path = folder / NAME
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        lines = self._path.read_bytes().splitlines() if self._path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
-        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        write_bytes(self._path, b"".join(line + b"\n" for line in kept))
         self._board: Any = _board(folder, step) if tensorboard else None
 
     def write(self, step: int, figures: Mapping[str, float | None], group: str = "") -> None:
@@ -38,8 +41,7 @@ class Log:
             name: None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
             for name, value in figures.items()
         }
-        with self._path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps({"step": step, **({group: short} if group else short)}) + "\n")
+        append_line(self._path, json.dumps({"step": step, **({group: short} if group else short)}))
         if self._board is not None:
             for name, value in short.items():
                 if value is not None:
@@ -52,20 +54,21 @@ class Log:
             self._board.close()
 
 
-def _step_of(line: str) -> float:
-    """The step of a line; endless for one that a crash has cut off."""
+def _step_of(line: bytes) -> float:
+    """The step of a line; endless for one that a crash has cut off or that is none of ours."""
     try:
-        return float(json.loads(line)["step"])
-    except json.JSONDecodeError:
+        step = json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError, RecursionError):
         return math.inf
+    return step if type(step) is int else math.inf
 
 
 def check_tensorboard() -> None:
-    """Raise ValueError if TensorBoard's files cannot be written."""
+    """Raise PrunusError if TensorBoard's files cannot be written."""
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
-        raise ValueError(
+        raise PrunusError(
             "TensorBoard is not installed: pip install 'prunus[tensorboard]', or leave it out "
             f"({NAME} holds the same numbers)"
         ) from error

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from prunus.errors import PrunusError
 from prunus.evaluate.cells import Cell
 from prunus.evaluate.data import EvalSet
-from prunus.evaluate.runner import evaluate
+from prunus.evaluate.faults import Faults
+from prunus.evaluate.runner import Evaluation
 from prunus.method import Method
 
 _BATCH = 16
@@ -29,6 +31,7 @@ def measure(
     method: Method,
     dense: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    faults: Faults | None = None,
 ) -> dict[str, float]:
     """Ask ``data``'s questions, shared out over all processes.
 
@@ -39,11 +42,12 @@ def measure(
 
     Raises:
         Stopped: in all processes, once ``stop`` says so in any of them.
+        PrunusError: a question that cannot be asked, unless ``faults`` skip it.
     """
     queries = data.queries[accelerator.process_index :: accelerator.num_processes]
     own = replace(data, queries=queries)
     cells = [Cell(method.name, method=method), *[Cell("dense")] * dense]
-    right, kept, gave_up = [0.0] * len(cells), 0.0, False
+    right, kept, asked, gave_up = [0.0] * len(cells), 0.0, 0, False
 
     def look(count: int) -> None:
         if stop():
@@ -51,16 +55,21 @@ def measure(
 
     try:
         if queries:
-            found = evaluate(model, processor, own, cells, batch=_BATCH, step=look)
-            right = [float(one.right.sum()) for one in found]
-            kept = found[0].figures["kept"] * len(queries)
+            evaluation = Evaluation(model, processor, own, cells, faults)
+            evaluation.run(batch=_BATCH, step=look)
+            answered, found = evaluation.so_far()
+            if found:
+                asked = len(answered.queries)
+                right = [float(one.right.sum()) for one in found]
+                kept = found[0].figures["kept"] * asked
     except Stopped:
         gave_up = True  # the others hear of it where all processes meet
-    sums = torch.tensor([float(gave_up), kept, *right], device=accelerator.device)
-    stopped, kept, *right = accelerator.reduce(sums, "sum").tolist()
+    sums = torch.tensor([float(gave_up), asked, kept, *right], device=accelerator.device)
+    stopped, count, kept, *right = accelerator.reduce(sums, "sum").tolist()
     if stopped:
         raise Stopped
-    count = len(data.queries)
+    if not count:
+        raise PrunusError("none of the held-out questions can be asked")
     names = ("accuracy", "dense")
     shares = {name: value / count for name, value in zip(names, right, strict=False)}
-    return {"questions": float(count), "kept": kept / count, **shares}
+    return {"questions": count, "kept": kept / count, **shares}

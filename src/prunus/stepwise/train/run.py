@@ -15,6 +15,8 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 
+from prunus.errors import PrunusError
+from prunus.evaluate.faults import Faults, told
 from prunus.families import family_of
 from prunus.method import Method
 from prunus.pruners.one_shot import OneShot
@@ -85,6 +87,7 @@ class Training:
         self.step, self.seconds = 0, 0.0
         self.figures: dict[str, float] = {}
         self.held_out: dict[str, float] = {}
+        self.left_out: dict[str, None] = {}
 
     def run(self, resume: bool) -> Result:
         """Train from the start or the checkpoint to the end, or until something stops it."""
@@ -101,6 +104,10 @@ class Training:
         finally:
             if log is not None:
                 log.close()
+        if self.left_out:
+            self.watch.note(f"skipped: {len(self.left_out)}")
+            for line in told(list(self.left_out)):
+                self.watch.note(line)
         self.accelerator.wait_for_everyone()  # launchers end all processes when one has ended
         return Result(
             self.step,
@@ -111,6 +118,7 @@ class Training:
             self.selector.parameter_count(),
             self.selector.config,
             main,
+            tuple(self.left_out),
         )
 
     def _train(self, log: Log | None, interrupt: Interrupt) -> Stop | None:
@@ -123,6 +131,7 @@ class Training:
             settings.seed,
             self.step,
             options.workers,
+            options.on_error,
         )
         began = saved = time.monotonic()
         before = self.seconds
@@ -167,7 +176,8 @@ class Training:
         torch.manual_seed(int(sequence.generate_state(1)[0]))
         found = []
         for piece in range(count):
-            batch = next(pieces).to(accelerator.device, self.model.dtype)
+            batch = self._next(pieces).to(accelerator.device, self.model.dtype)
+            self.left_out |= dict.fromkeys(batch.left_out)
             last = piece == count - 1
             with nullcontext() if last else accelerator.no_sync(self.parallel):
                 loss, figures = self.parallel(batch, state)
@@ -182,6 +192,15 @@ class Training:
         self.optimizer.zero_grad()
         means = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
         return {**means, "norm": norm}
+
+    def _next(self, pieces: Iterator[Batch]) -> Batch:
+        """The next piece; where it cannot be made, what was learned so far is written first."""
+        try:
+            return next(pieces)
+        except PrunusError:
+            if self.step:
+                self._save()
+            raise
 
     def _report(self, log: Log | None, seen: list[dict[str, Tensor]]) -> None:
         """Means over the steps ``seen`` and all processes."""
@@ -200,7 +219,7 @@ class Training:
 
     def _check(self, value: float) -> None:
         if not math.isfinite(value):
-            raise ValueError(
+            raise PrunusError(
                 f"the loss or its gradient is no number any more at step {self.step}: choose a "
                 "smaller rate, or another precision. The last checkpoint is from before"
             )
@@ -209,6 +228,7 @@ class Training:
         """Ask the held-out questions; what stops the run meanwhile stops this, too."""
         if self.split.held_out is None:
             return None
+        faults = Faults(self.options.on_error)
         try:
             found = measure(
                 self.accelerator,
@@ -218,10 +238,12 @@ class Training:
                 self._method(),
                 dense,
                 lambda: interrupt.hit,
+                faults,
             )
         except Stopped:
             return "interrupt"
         self.held_out = found
+        self.left_out |= dict.fromkeys(faults.found)
         if log is not None:
             log.write(self.step, found, "held_out")
         beside = f" (unpruned: {found['dense']:.1%})" if dense else ""
@@ -279,7 +301,7 @@ def _accelerator(options: Options) -> Accelerator:
     )
     kind = accelerator.distributed_type.value
     if kind not in _PARALLEL:
-        raise ValueError(
+        raise PrunusError(
             f"a selector cannot be trained with {kind}: launch one process per GPU, without "
             "sharding (accelerate launch --multi_gpu)"
         )

@@ -15,7 +15,9 @@ from prunus.builtin.evalset import Item
 from prunus.builtin.questions import ask_many
 from prunus.builtin.qwen.pictures import draw_size, picture
 from prunus.builtin.scenes import Scene, make_scene, render
+from prunus.errors import PrunusError
 from prunus.evaluate.data import EvalSet, load_file, scene_set
+from prunus.evaluate.faults import Faults, OnError, told
 from prunus.stepwise.train.conversations import is_conversations, load_conversations
 from prunus.stepwise.train.data import Example
 
@@ -73,7 +75,8 @@ class Questions:
 
     def __getitem__(self, index: int) -> Example:
         query = self.data.queries[index]
-        return Example((self.data.images[query.image],), query.text, query.answer, query.type)
+        images = (self.data.images[query.image],)
+        return Example(images, query.text, query.answer, query.type, query.place)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,13 @@ class Split:
     notes: Sequence[str] = ()
 
 
-def open_source(data: str | Path, held_out: int, seed: int = 0, sizes: bool = False) -> Split:
+def open_source(
+    data: str | Path,
+    held_out: int,
+    seed: int = 0,
+    sizes: bool = False,
+    on_error: OnError = "stop",
+) -> Split:
     """Training and held-out examples.
 
     Args:
@@ -104,27 +113,46 @@ def open_source(data: str | Path, held_out: int, seed: int = 0, sizes: bool = Fa
             the validation split are the same for every seed.
         seed: of the training scenes, and of the choice of held-out images.
         sizes: draw scenes at many sizes, for a model that takes them.
+        on_error: "stop" raises the first line that cannot be used, "skip" leaves them out, and
+            says so in the notes.
 
     Raises:
-        ValueError: an unreadable file, or too few images to hold some out.
+        PrunusError: an unreadable file, a line that cannot be used, or too few images to hold
+            some out.
     """
     if held_out < 0:
-        raise ValueError(f"held_out={held_out}: give a number of questions, or 0 for none")
+        raise PrunusError(f"held_out={held_out}: give a number of questions, or 0 for none")
     if str(data) == BUILTIN:
         name = "training scenes at many sizes" if sizes else "training scenes"
         measured = held_out_scenes(held_out, sizes) if held_out else None
         return Split(name, Scenes(seed, sizes), measured)
     path = Path(data)
     notes: list[str] = []
+    faults = Faults(on_error)
     if is_conversations(path):
-        whole, left_out = load_conversations(path)
+        whole, left_out = load_conversations(path, faults)
         notes = [f"left out: {count} {kind}" for kind, count in sorted(left_out.items())]
     else:
-        whole = load_file(path)
+        whole = _with_answers(load_file(path, faults), faults)
+    if faults.found:
+        notes += [f"skipped: {len(faults.found)}", *told(faults.found)]
     if not held_out:
         return Split(whole.name, Questions(whole), None, notes)
     train, measured = _by_image(whole, held_out, seed)
     return Split(whole.name, Questions(train), measured, notes)
+
+
+def _with_answers(data: EvalSet, faults: Faults) -> EvalSet:
+    """The questions that something can be learned from."""
+    kept = []
+    for query in data.queries:
+        if query.text.strip() and query.answer.strip():
+            kept.append(query)
+        else:
+            faults.take(PrunusError(f"{query.place}: question or answer is empty"))
+    if not kept:
+        raise PrunusError(f"{data.name!r} holds no question with an answer")
+    return replace(data, queries=tuple(kept))
 
 
 def _stretched(scene: Scene, seed: int) -> Image.Image:
@@ -155,7 +183,7 @@ def _by_image(whole: EvalSet, count: int, seed: int) -> tuple[EvalSet, EvalSet]:
     enough = int(np.searchsorted(asked[order].cumsum(), count)) + 1
     left = int(asked[order[enough:]].sum())
     if left < max(1, len(whole.queries) // 2):
-        raise ValueError(
+        raise PrunusError(
             f"{count} held-out questions leave {left} of the {len(whole.queries)} questions in "
             f"{whole.name!r} for training, because no image may be in both: hold fewer out, or "
             "none (0)"

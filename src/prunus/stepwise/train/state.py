@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prunus.builtin import checkpoint
+from prunus.errors import PrunusError, PrunusFileError
 
 NAME = "checkpoint.pt"
 
@@ -40,14 +41,21 @@ class State:
 
     @classmethod
     def load(cls, folder: Path) -> State:
-        """Read what :meth:`save` wrote."""
-        return cls(**checkpoint.load(folder / NAME))
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            PrunusFileError: it cannot be read, or is a checkpoint of something else.
+        """
+        values = checkpoint.load(folder / NAME)
+        if set(values) != {field.name for field in fields(cls)}:
+            raise PrunusFileError(f"{str(folder / NAME)!r} is no checkpoint of a selector's run")
+        return cls(**values)
 
     def check(self, run: Mapping[str, Any]) -> None:
         """Refuse to go on with another ``run``.
 
         Raises:
-            ValueError: model, data or a setting differs; the message names all that do.
+            PrunusError: model, data or a setting differs; the message names all that do.
         """
         before, now = _flat(self.run), _flat(run)
         changed = [
@@ -56,7 +64,7 @@ class State:
             if before.get(name) != now.get(name)
         ]
         if changed:
-            raise ValueError(
+            raise PrunusError(
                 f"the run to go on with is another one: {', '.join(changed)}. Give what it was "
                 "started with, or train into another folder"
             )
@@ -66,15 +74,15 @@ def check_folder(folder: Path, resume: bool) -> None:
     """Refuse to write over a run, or to go on where there is none.
 
     Raises:
-        ValueError: so.
+        PrunusError: so.
     """
     exists = (folder / NAME).is_file()
     if exists and not resume:
-        raise ValueError(
+        raise PrunusError(
             f"{str(folder)!r} holds a run already: go on with it (resume), or choose another folder"
         )
     if resume and not exists:
-        raise ValueError(
+        raise PrunusError(
             f"there is no run in {str(folder)!r} to go on with (no {NAME}): leave out resume to "
             "start one"
         )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from prunus.claim import claim
+from prunus.errors import PrunusError
+from prunus.evaluate.batches import check_text
+from prunus.evaluate.faults import OnError, at
 from prunus.families import Family
+from prunus.fields import check_choices, check_fields
 from prunus.stepwise.config import SelectorConfig, TrainSettings
 from prunus.stepwise.train.log import check_tensorboard
-from prunus.stepwise.train.sources import Split
+from prunus.stepwise.train.sources import Questions, Split
 from prunus.stepwise.train.state import check_folder
 from prunus.stepwise.train.watch import Watch
 
@@ -32,9 +38,11 @@ class Options:
         save_every: seconds between two checkpoints.
         workers: processes that prepare data; 0: the one that trains.
         tensorboard: write TensorBoard's files, too.
+        on_error: what becomes of examples that cannot be used (broken images, placeholders in a
+            text): "stop" ends the run, "skip" takes others for them and counts them.
 
     Raises:
-        ValueError: a number out of range.
+        PrunusError: a number out of range.
     """
 
     minutes: float | None = None
@@ -44,13 +52,16 @@ class Options:
     save_every: float = 300.0
     workers: int = 0
     tensorboard: bool = False
+    on_error: OnError = "stop"
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        check_choices(self)
         if self.minutes is not None and not self.minutes > 0:
-            raise ValueError(f"minutes={self.minutes:g}: give a number above 0")
+            raise PrunusError(f"minutes={self.minutes:g}: give a number above 0")
         for name, least in (("accumulate", 1), ("every", 1), ("save_every", 0), ("workers", 0)):
             if not getattr(self, name) >= least:
-                raise ValueError(f"{name}={getattr(self, name)}: give at least {least}")
+                raise PrunusError(f"{name}={getattr(self, name)}: give at least {least}")
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class Result:
         parameters: number of weights of the selector.
         config: its shape.
         main: whether this is the process that speaks for all.
+        left_out: why examples were left out, each reason once.
     """
 
     step: int
@@ -78,6 +90,7 @@ class Result:
     parameters: int
     config: SelectorConfig
     main: bool
+    left_out: tuple[str, ...] = ()
 
 
 def selector_config(family: Family, settings: TrainSettings) -> SelectorConfig:
@@ -118,24 +131,39 @@ def train(
         watch: is told of progress, in the main process.
 
     Raises:
-        ValueError: accelerate (or TensorBoard) is missing, ``output`` holds a run (or, to resume,
+        PrunusError: accelerate (or TensorBoard) is missing, ``output`` holds a run (or, to resume,
             none or another one), a batch that cannot be split, an unsupported kind of parallel
             training, a loss that is no number.
+        PrunusStateError: another run trains into ``output``.
     """
     options = options or Options()
     check_accelerate()
     if options.tensorboard:
         check_tensorboard()
-    check_folder(output, resume)
-    from prunus.stepwise.train.run import Training
+    from accelerate import PartialState
 
-    training = Training(model, processor, name, split, settings, output, options, watch)
-    return training.run(resume)
+    if isinstance(split.train, Questions) and options.on_error == "stop":
+        _check_texts(processor, split.train)  # now, not after hours
+
+    # One process speaks for all that share the work.
+    with claim(output) if PartialState().is_main_process else nullcontext():
+        check_folder(output, resume)
+        from prunus.stepwise.train.run import Training
+
+        training = Training(model, processor, name, split, settings, output, options, watch)
+        return training.run(resume)
+
+
+def _check_texts(processor: Any, questions: Questions) -> None:
+    for query in questions.data.queries:
+        with at(query.place):
+            check_text(processor, query.text)
+            check_text(processor, query.answer)
 
 
 def check_accelerate() -> None:
-    """Raise ValueError if accelerate, which is an extra, is not installed."""
+    """Raise PrunusError if accelerate, which is an extra, is not installed."""
     try:
         import accelerate  # noqa: F401
     except ImportError as error:
-        raise ValueError("training needs accelerate: pip install 'prunus[train]'") from error
+        raise PrunusError("training needs accelerate: pip install 'prunus[train]'") from error

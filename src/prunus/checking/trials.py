@@ -1,0 +1,113 @@
+"""At which settings each method is tried: between them they use everything the engine does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prunus.errors import PrunusError
+from prunus.families import Family
+from prunus.method import Method, methods
+
+_KEEP = 0.3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One method at one setting.
+
+    Attributes:
+        name: of the method; setting: in words.
+        make: gives the method; raises where that is refused.
+        forced: what to try instead where the method finds nothing to do.
+    """
+
+    name: str
+    setting: str
+    make: Callable[[], Method]
+    forced: Callable[[], Method] | None = None
+
+
+def trials(chosen: Sequence[str | Method] | None, family: Family, least: int) -> list[Trial]:
+    """Trials of the ``chosen`` methods, by name or as they are given; None for all that there are.
+    ``least`` is the number of visual tokens of the smallest image.
+
+    Raises:
+        PrunusError: an unknown name; the message lists what exists.
+    """
+    known, found = methods(), []
+    for one in known if chosen is None else chosen:
+        if isinstance(one, Method):
+            found.append(Trial(one.name, "as given", lambda method=one: method))  # type: ignore[misc]
+        elif one not in known:
+            raise PrunusError(f"unknown method {one!r}: choose from {', '.join(known)}")
+        else:
+            found += _of(one, known[one], family, least)
+    return found
+
+
+def _of(name: str, cls: type[Method], family: Family, least: int) -> list[Trial]:
+    depth = len(family.layers)
+    forced = _forced(name, depth, least)
+    has_keep = "keep" in {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    default: list[dict[str, Any]] = [{"keep": _KEEP}] if has_keep else [{}]
+    found = []
+    for params in _settings(depth, least).get(name, default):
+        other = None if forced is None else _maker(cls, {**params, **forced}, family)
+        found.append(Trial(name, _words(params), _maker(cls, params, family), other))
+    if name == "visipruner" and forced is not None:  # whatever its thresholds find: all stages
+        params = {**forced, "preset": "paper"}
+        found.append(Trial(name, "preset=paper, made to act", _maker(cls, params, family)))
+    return found
+
+
+def _settings(depth: int, least: int) -> Mapping[str, Sequence[dict[str, Any]]]:
+    """Parameters of the trials of the methods that are known here."""
+    middle = depth // 2
+    some = list(range(0, least, 3))
+    return {
+        "clse": [{"keep": _KEEP}, {"keep": _KEEP, "variant": "released"}],
+        "evoprune": [{"keep": 0.5}],
+        "fixed": [{"indices": some, "layer": middle, "trim_cache": True}],
+        "knockout": [
+            {"layers": (0, middle)},
+            {"layers": (middle,), "mask": "both", "renormalise": True, "forget": True},
+        ],
+        "random": [{"keep": _KEEP}, {"keep": _KEEP, "layer": None}],
+        "stepwise": [{}],
+        "visipruner": [{}],
+    }
+
+
+def _forced(name: str, depth: int, least: int) -> dict[str, Any] | None:
+    """Parameters at which a method that decides by itself acts, whatever the prompt."""
+    if name == "stepwise":
+        return {"keep": _KEEP}
+    if name != "visipruner":
+        return None
+    return {
+        "layer_threshold": 2,  # every layer may filter
+        "relative": 1.0,
+        "min_tokens": max(1, least // 4),
+        "exit_threshold": -1,  # and every layer counts towards the exit
+        "exit_count": max(1, depth // 4),
+    }
+
+
+def _maker(cls: type[Method], params: dict[str, Any], family: Family) -> Callable[[], Method]:
+    def make() -> Method:
+        named = getattr(cls, "families", None)
+        if named is not None and family.name not in named:
+            raise PrunusError(f"{cls.name} is for {', '.join(named)}, not for {family.name}")
+        return cls(**params)
+
+    return make
+
+
+def _words(params: Mapping[str, Any]) -> str:
+    def value(given: Any) -> str:
+        return f"{len(given)} tokens" if isinstance(given, list) else str(given)
+
+    return ", ".join(f"{name}={value(given)}" for name, given in params.items()) or "defaults"

@@ -1,0 +1,137 @@
+"""Attention modules get a configuration on loan, so that transformers looks us up when it looks for
+the model's attention function.
+
+transformers finds that function by a name in the module's configuration. A lent configuration says
+the true name in an instance of a class of its own: equal to the true name wherever a module
+compares or prints it, but with another hash, under which our function stands in the registry. The
+model's own configuration, which masks are made by, is never touched; what is changed in it while
+the loan lasts (``set_attn_implementation``) is followed.
+
+Every attention module gets a lent configuration, also where nothing is looked at: a model that was
+compiled before notices it and looks for hooks again.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import nn
+from transformers import AttentionInterface
+
+
+class _Name(str):
+    """Equal to a name of transformers, but another key."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(("prunus", str(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not str.__eq__(self, other)
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
+
+
+_NAMES: dict[str, _Name] = {}
+
+
+class Loan:
+    """What a lent configuration carries.
+
+    Args:
+        owner: the engine.
+        original: the module's own configuration.
+        attend: stands in for the model's attention function; None where nobody looks.
+    """
+
+    def __init__(self, owner: object, original: Any, attend: Callable[..., Any] | None) -> None:
+        self.owner, self.original, self.attend = owner, original, attend
+
+
+def lend(
+    owner: object, module: Any, attend: Callable[..., Any] | None, made: dict[Any, Any]
+) -> None:
+    """Give ``module`` its configuration on loan; ``made`` are the loans of the same engine, which
+    modules share that share a configuration."""
+    key = (id(module.config), attend is None)
+    if key not in made:
+        made[key] = _borrowed(Loan(owner, module.config, attend))
+    module.config = made[key]
+
+
+def give_back(model: nn.Module, owner: object) -> None:
+    """Give every module of ``model`` that holds a configuration lent by ``owner`` its own back."""
+    for module, loan in _loans(model):
+        if loan.owner is owner:
+            module.config = loan.original
+
+
+def loan_of(config: Any) -> Loan | None:
+    """The loan behind a lent configuration; None for any other."""
+    return getattr(type(config), "_prunus_loan", None)
+
+
+def _loans(model: nn.Module) -> Iterator[tuple[Any, Loan]]:
+    for module in model.modules():
+        loan = loan_of(module.__dict__.get("config"))
+        if loan is not None:
+            yield module, loan
+
+
+def _borrowed(loan: Loan) -> Any:
+    original = loan.original
+
+    def implementation(self: Any) -> Any:
+        name = original._attn_implementation
+        return name if loan.attend is None or name is None else _registered(str(name))
+
+    def set_implementation(self: Any, value: Any) -> None:
+        original._attn_implementation = value
+
+    def deepcopy(self: Any, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(original, memo)
+
+    def reduce(self: Any, protocol: Any) -> Any:  # to the configuration itself, without us
+        return operator.getitem, ((original,), 0)
+
+    own = type(original)
+    # A class for every loan: code that was compiled while another engine lent is not used again.
+    kind: Any = type(
+        own.__name__,
+        (own,),
+        {
+            "_attn_implementation": property(implementation, set_implementation),
+            "_prunus_loan": loan,
+            "__deepcopy__": deepcopy,
+            "__reduce_ex__": reduce,
+            "__module__": own.__module__,
+            "__qualname__": own.__qualname__,
+        },
+    )
+    config = object.__new__(kind)
+    object.__setattr__(config, "__dict__", original.__dict__)  # one dictionary: nothing goes stale
+    return config
+
+
+def _registered(name: str) -> _Name:
+    """``name`` as the key under which transformers finds us."""
+    if name not in _NAMES:
+        ours = _Name(name)
+        AttentionInterface.register(ours, _attend)
+        _NAMES[name] = ours
+    return _NAMES[name]
+
+
+def _attend(module: Any, *args: Any, **kwargs: Any) -> Any:
+    """What transformers calls instead of the model's attention function."""
+    loan = loan_of(module.config)
+    assert loan is not None and loan.attend is not None  # only lent names lead here
+    return loan.attend(module, *args, **kwargs)

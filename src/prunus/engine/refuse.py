@@ -1,0 +1,154 @@
+"""What cannot be right is refused by what it is, before a layer ran."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from prunus.engine.masks import FLASH, check_backend
+from prunus.engine.plan import Plan
+from prunus.errors import PrunusError
+from prunus.families import Family
+
+_GATHERED = {"attention_mask", "position_embeddings", "position_ids"}
+# One number for every token of a static cache; no decoder that is supported reads it.
+_IGNORED = {"cache_position"}
+
+
+class PromptEndWarning(UserWarning):
+    """Nobody said where a prompt ends, and a method looks at its last token."""
+
+
+def check_call(family: Family, plan: Plan, call: Mapping[str, Any], backend: str) -> None:
+    """Raise PrunusError for a call of the language model that pruning cannot follow."""
+    wanted = call.get("output_attentions")
+    if wanted or (wanted is None and getattr(family.text_config, "output_attentions", False)):
+        raise PrunusError(
+            "output_attentions is not supported while pruning: maps of pruned layers have other "
+            "shapes; run.trace holds the attention rows that scores were made of"
+        )
+    check_backend(backend)
+    if len(family.layers) != plan.depth:
+        raise PrunusError(
+            f"the model runs {len(family.layers)} decoder layers now, but had {plan.depth} when "
+            "prune() was called: change the number of layers before (early exit is not supported)"
+        )
+    if backend in FLASH and plan.removes:
+        for number in range(plan.depth):
+            if any(getattr(a, "sliding_window", None) for a in family.attention(number)):
+                raise PrunusError(
+                    f"decoder layer {number} attends in a sliding window, which FlashAttention "
+                    "counts in tokens that are there, not in positions of the prompt: call "
+                    "model.set_attn_implementation('sdpa') to prune"
+                )
+
+
+def check_layer_call(call: Mapping[str, Any], states: str, length: int) -> None:
+    """Raise PrunusError if a decoder layer is given something by token that is not gathered."""
+    for name, value in call.items():
+        known = name == states or name in _GATHERED or name in _IGNORED
+        if not known and isinstance(value, Tensor) and length in value.shape[:3]:
+            raise PrunusError(
+                f"the decoder layers are given {name!r} of shape {tuple(value.shape)}, one entry "
+                "for every token of the prompt: prunus does not know how to prune that"
+            )
+
+
+def check_packing(
+    core: Mapping[str, Any],
+    call: Mapping[str, Any],
+    holders: Mapping[str, Tensor],
+    valid: Tensor,
+) -> None:
+    """Raise PrunusError where several prompts stand in one row: positions that start anew in the
+    text. The last token belongs to one of them only."""
+    ids = core.get("position_ids")
+    if ids is None:
+        ids = call.get("position_ids")
+    if ids is None:
+        return
+    while ids.ndim > 2:
+        ids = ids[0]
+    text = valid & ~torch.stack([places.to(valid.device) for places in holders.values()]).any(0)
+    ids = ids.to(valid.device).expand_as(text)
+    highest = torch.where(text, ids, -1).cummax(1).values
+    before = torch.nn.functional.pad(highest[:, :-1], (1, 0), value=-1)
+    if bool((text & (ids < before)).any()):
+        raise PrunusError(
+            "position_ids start anew within a row: several prompts are packed there, and only one "
+            "of them ends with the row's last token, which this method looks at. Give one prompt "
+            "per row, or choose a query-independent method"
+        )
+
+
+def check_replay(family: Family, edits: bool) -> None:
+    """Raise PrunusError where hooks would run again in backward. Before 5.23, transformers
+    checkpointed a layer's ``__call__``: its hooks would run a second time during backward, when
+    the prompt they belong to is over. Its attention's still do."""
+    layer = family.layers[0]
+    on = getattr(layer, "gradient_checkpointing", False) and layer.training
+    checkpointing = on and torch.is_grad_enabled()
+    if checkpointing and edits:
+        raise PrunusError(
+            "gradient checkpointing is not supported while attention is edited, which its second "
+            "pass would not repeat: call model.gradient_checkpointing_disable()"
+        )
+    if checkpointing and "__call__" in GradientCheckpointingLayer.__dict__:
+        raise PrunusError(
+            "gradient checkpointing while pruning needs transformers 5.23 or newer: upgrade, or "
+            "call model.gradient_checkpointing_disable()"
+        )
+
+
+def check_candidates(logits_to_keep: Any) -> None:
+    """Raise PrunusError for what assisted decoding does: it appends its guesses to the prompt and
+    asks for several logits."""
+    if isinstance(logits_to_keep, int) and logits_to_keep > 1:
+        raise PrunusError(
+            f"logits_to_keep={logits_to_keep} on a new prompt means candidate tokens stand behind "
+            "it (assisted decoding): a method that looks at the last prompt token refuses that; "
+            "use logits_to_keep=0 or 1, give labels, tell run.prompt_ends(...), or choose a "
+            "query-independent method"
+        )
+
+
+def check_end(top: nn.Module, plan: Plan, said: bool) -> bool:
+    """A method is about to look at the last prompt token, and nobody told where the prompt ends.
+
+    Args:
+        said: a warning was given before.
+
+    Returns:
+        True: it was given now, or before.
+
+    Raises:
+        PrunusError: in training, where an answer stands behind the prompt.
+    """
+    if top.training and torch.is_grad_enabled():
+        raise PrunusError(
+            f"{plan.name} looks at the last prompt token, but in training an answer stands behind "
+            "the prompt, and nobody said where it begins: pass labels to the model, or call "
+            "run.prompt_ends(labels=...) before it where the labels are taken away (label "
+            "smoothing, losses of your own)"
+        )
+    if not said:
+        warnings.warn(
+            f"prunus: {plan.name} looks at the last prompt token, and takes the last token of each "
+            "row for it. If an answer stands there, pass labels or call run.prompt_ends(...) "
+            "before; run.prompt_ends() says that nothing does",
+            PromptEndWarning,
+            stacklevel=2,
+        )
+    return True
+
+
+def hooks_not_seen() -> bool:
+    """Whether an attention function that is reached without the language model's hook can only
+    mean that the hook was skipped (and not that backward runs a layer again)."""
+    in_backward: bool = torch._C._current_graph_task_id() != -1
+    return not in_backward

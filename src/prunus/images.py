@@ -1,0 +1,98 @@
+"""Image files as models want them: upright, in RGB, or refused with the reason."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from prunus.errors import PrunusError, PrunusFileError, brief, shown
+
+#: Modes with 16 bits for each grey value, whose white is 65535.
+_SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
+#: Modes with transparency of their own; others may say which colour is transparent.
+_CLEAR = ("LA", "La", "PA", "RGBA", "RGBa")
+
+
+def open_image(path: str | Path, place: str = "") -> Image.Image:
+    """Read an image file: turned as its EXIF says, and converted by :func:`to_rgb`.
+
+    Args:
+        path: the file.
+        place: where it is named ("questions.jsonl, line 3"); starts every message.
+
+    Raises:
+        PrunusFileError: it is missing, a folder, empty, broken, larger than Pillow takes
+            (``PIL.Image.MAX_IMAGE_PIXELS``), or of a kind that has no one meaning in RGB.
+    """
+    name, start = shown(str(path)), f"{place}: " if place else ""
+    if not os.path.exists(path):
+        raise PrunusFileError(f"{start}no such image file: {name}")
+    if os.path.isdir(path):
+        raise PrunusFileError(f"{start}{name} is a folder: name image files")
+    if os.path.isfile(path) and not os.path.getsize(path):
+        raise PrunusFileError(f"{start}the image {name} is empty (0 bytes)")
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return to_rgb(ImageOps.exif_transpose(image), image.format)
+    except UnidentifiedImageError as error:
+        raise PrunusFileError(
+            f"{start}{name} is no image that Pillow can read (PNG, JPEG ...)"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise PrunusFileError(
+            f"{start}the image {name} is too large ({brief(error)}): make it smaller"
+        ) from error
+    except PrunusError as error:
+        raise PrunusFileError(f"{start}cannot use the image {name}: {error}") from error
+    except MemoryError:
+        raise
+    # Broken files end in almost any exception of Pillow's readers (struct.error, SyntaxError ...).
+    except Exception as error:
+        raise PrunusFileError(f"{start}cannot read the image {name}: {brief(error)}") from error
+
+
+def to_rgb(image: Image.Image, kind: str | None = None) -> Image.Image:
+    """``image`` in RGB, 8 bits per channel.
+
+    What is transparent shows white. Of 16 bits the upper ones are kept (Pillow's own conversion
+    cuts off at 255). Whole numbers of 32 bits and floating point have to be from 0 to 255, as
+    Pillow makes them: nothing says what is white in others.
+
+    Args:
+        image: in any mode.
+        kind: the file's format, if it comes from one.
+
+    Raises:
+        PrunusError: values without an agreed meaning, or a mode that Pillow cannot convert.
+    """
+    if image.mode in _SIXTEEN or (image.mode == "I" and kind == "PNG"):
+        return _grey(np.asarray(image).astype(np.float64) / 257)
+    if image.mode in ("I", "F"):
+        return _grey(_checked(np.asarray(image).astype(np.float64), image.mode))
+    if image.mode in _CLEAR or "transparency" in image.info:
+        clear = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, clear).convert("RGB")
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise PrunusError(f"its mode {image.mode} cannot be converted to RGB") from error
+
+
+def _checked(values: np.ndarray, mode: str) -> np.ndarray:
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 255) or (mode == "F" and 0 < high <= 1):  # NaN is neither
+        raise PrunusError(
+            f"its values go from {low:g} to {high:g} and nothing says which of them is white: "
+            "save it with 8 bits per channel"
+        )
+    return values
+
+
+def _grey(values: np.ndarray) -> Image.Image:
+    """``values`` from 0 to 255, in RGB."""
+    return Image.fromarray(np.rint(values).astype(np.uint8)).convert("RGB")
