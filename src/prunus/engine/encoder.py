@@ -125,7 +125,7 @@ class TowerPass:
         """The MLP's ``output`` for every token that entered the block."""
         running, self._running = self._running, None
         if running is None:
-            raise RuntimeError(f"the MLP of tower block {block} ran without its norm")
+            raise PrunusStateError(f"the MLP of tower block {block} ran without its norm")
         self._pending = running
         return running.spread(output)
 
@@ -281,6 +281,16 @@ class EncoderStage:
         """The model is called with these arguments. They are looked at when the tower runs, so
         that a decode step costs nothing."""
         self._here.coming = call
+
+    def check_unused(self) -> None:
+        """Raise PrunusStateError if the tower merged for a call that was not seen as a whole."""
+        done, self._here.done = self._here.done, {}
+        if any(run.merges for run in done.values()):
+            raise PrunusStateError(
+                f"{self._method.name} merged tokens in the vision tower for a call of the model "
+                "that began before the `with` block did (in another thread), or that goes around "
+                "the multimodal model: call the model as a whole, inside the block"
+            )
 
     def skip(self) -> None:
         """The tower's next call is nobody's: pruning ends."""

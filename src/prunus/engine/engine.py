@@ -78,29 +78,32 @@ class Engine:
     # -- coming and going ----------------------------------------------------------------------
 
     def attach(self, model: nn.Module) -> None:
-        """Register all hooks; ``model`` is what the user calls (maybe a PEFT wrapper)."""
+        """Register all hooks; ``model`` is what the user calls (maybe a PEFT wrapper).
+
+        From the inside out: a call whose beginning was seen finds all the others in their places.
+        """
         family, plan = self.family, self.plan
         self._lease, self._closing = Lease(), False
-        for outer in {id(module): module for module in (model, family.top)}.values():
-            before(self, outer, self._on_top)
-        before(self, family.core, self._on_core)
-        after(self, family.core, self._off_core, always=True)
-        if self._encoder is not None:
-            self._encoder.attach(self)
-        if self._tap is not None:
-            self._tap.attach(self)
-        before(self, family.language_model, self._before)
         loans: dict[Any, Any] = {}
-        if self._encoder is not None or self._tap is not None:
-            for attention in attention_modules(family.tower):
-                lend(self, attention, None, loans)
+        after(self, family.language_model, self._after)
         for number, layer in enumerate(family.layers):
             before(self, layer, self._layer_hook(number))
             wanted = number in plan.looked or number in plan.edits
             for attention in family.attention(number):
                 self._numbers[id(attention)] = number
                 lend(self, attention, self._attend if wanted else None, loans)
-        after(self, family.language_model, self._after)
+        before(self, family.language_model, self._before)
+        if self._encoder is not None or self._tap is not None:
+            for attention in attention_modules(family.tower):
+                lend(self, attention, None, loans)
+        if self._encoder is not None:
+            self._encoder.attach(self)
+        if self._tap is not None:
+            self._tap.attach(self)
+        after(self, family.core, self._off_core, always=True)
+        before(self, family.core, self._on_core)
+        for outer in {id(module): module for module in (model, family.top)}.values():
+            before(self, outer, self._on_top)
 
     def detach(self, model: nn.Module) -> None:
         """Let calls in other threads come to their end, and remove everything."""
@@ -208,6 +211,8 @@ class Engine:
             self._encoder.expect({})  # the tower had its turn; nothing of the call is held on to
         call = by_name(module, args, kwargs)
         if outer.core.get("input_ids") is None and outer.core.get("inputs_embeds") is None:
+            if self._encoder is not None:
+                self._encoder.check_unused()
             return None  # the language model by itself, not through the multimodal core
         cache, backend = cache_of(call), self._backend
         check_cache(cache)
@@ -364,11 +369,17 @@ class Engine:
         return before_layer
 
     def _attend(
-        self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **rest: Any
+        self,
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **rest: Any,
     ) -> Any:
         """Stands in for the attention function of layers that are looked at or edited."""
         backend = str(module.config._attn_implementation)
-        given = Given(module, query, key, value, mask, rest, backend)
+        given = Given(module, query, key, value, attention_mask, rest, backend)
         running, number = self._here.running, self._numbers[id(module)]
         if not isinstance(running, Prefill):
             if query.shape[2] > 1 and not self._here.in_model and hooks_not_seen():
@@ -382,7 +393,7 @@ class Engine:
             running.edited.add(number)
             last = None if is_proved(given) else running.last_slots()
             job = running.job(edit, backend)
-            return job.attend(module, query, key, value, mask, rest, last), None
+            return job.attend(module, query, key, value, attention_mask, rest, last), None
         output, weights = given.run()
         if number in self.plan.looked:
             with torch.no_grad():  # a layer that backward runs again must save the same tensors

@@ -159,6 +159,11 @@ def last_prompt_token(valid: Tensor, labels: Tensor | None) -> Tensor:
     steps = torch.arange(length, device=valid.device)
     prompt = valid
     if labels is not None:
+        if labels.shape != valid.shape:
+            raise PrunusError(
+                f"labels of shape {tuple(labels.shape)} for a prompt of {tuple(valid.shape)}: give "
+                " one label for each token, -100 for the prompt and for padding"
+            )
         labelled = labels.to(valid.device) != -100
         first = torch.where(labelled, steps, length).amin(dim=1, keepdim=True)
         prompt = valid & (steps < first)
@@ -172,14 +177,16 @@ def last_prompt_token(valid: Tensor, labels: Tensor | None) -> Tensor:
 
 
 def check_last(told: Tensor, valid: Tensor) -> Tensor:
-    """``told``, int64 ``[B]``, positions of last prompt tokens, one for each row of ``valid``
-    (bool ``[B, L]``).
+    """``told``, int64 ``[B]`` or one for all, positions of last prompt tokens, for each row of
+    ``valid`` (bool ``[B, L]``).
 
     Raises:
         PrunusError: another number of rows, or a position that is none of a token.
     """
     batch, length = valid.shape
     told = told.to(valid.device).long()
+    if told.ndim == 0:
+        told = told.expand(batch)
     if told.shape != (batch,):
         raise PrunusError(
             f"run.prompt_ends was told {len(told)} positions, but the call has {batch} rows: give "
