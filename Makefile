@@ -9,7 +9,7 @@ LOWEST_VENV := .venv-lowest
 LOWEST_READY := $(LOWEST_VENV)/.ready
 LATEST_VENV := .venv-latest
 
-.PHONY: help demo test lint format test-lowest test-latest test-wheel clean
+.PHONY: help demo test lint format test-lowest test-latest test-wheel mutants clean
 
 help:
 	@echo "make demo         built-in model on its sample image; picture in out/demo.png"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-lowest  the tests with the lowest supported versions"
 	@echo "make test-latest  the tests with the newest transformers that there is"
 	@echo "make test-wheel   the wheel in an empty environment, as \`pip install\` gives it"
+	@echo "make mutants      small wrong changes to the code, each of which a test must notice"
 	@echo "make clean        remove environments, caches and outputs"
 
 # torch comes first and alone, so that a CPU build that is already at hand is not replaced; then
@@ -72,6 +73,9 @@ test-latest:
 
 test-wheel: $(READY)
 	$(BIN)/python tools/try_wheel.py
+
+mutants: $(READY)
+	$(BIN)/python tools/mutants.py
 
 clean:
 	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) out build dist .pytest_cache .mypy_cache .ruff_cache

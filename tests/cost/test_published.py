@@ -70,6 +70,15 @@ def test_grouped_query_attention_needs_less_cache_and_smaller_projections() -> N
     assert saved == 32 * 2 * 10 * 4096 * (4096 - 1024)
 
 
+def test_heads_need_not_divide_the_width() -> None:
+    config = llava_7b()
+    config.text_config.head_dim = 64
+    shape = read_shape(config).decoder
+    assert kv_bytes(shape, [626] * 32, 2) == 313 * MIB // 2
+    saved = decoder_macs(read_shape(llava_7b()).decoder, [10] * 32) - decoder_macs(shape, [10] * 32)
+    assert saved == 32 * (4 * 10 * 4096 * 2048 + 2 * 100 * 2048)
+
+
 def test_components_add_up_and_each_image_costs_one_tower_pass() -> None:
     one = prefill_flops(llava_7b(), [626] * 32, 1, method_macs=1e9)
     two = prefill_flops(llava_7b(), [626] * 32, 2, method_macs=1e9)

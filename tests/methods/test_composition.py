@@ -93,7 +93,7 @@ def test_the_order_of_the_list_is_that_of_the_data(case: Case) -> None:
 
 def test_a_composition_replays(case: Case) -> None:
     inputs = case.prompts.rows(2, 1)
-    with prunus.prune(case.model, [EvoPrune(keep=10), CLSE(keep=4)]) as run:
+    with prunus.prune(case.model, [EvoPrune(keep=0.5), CLSE(keep=4)]) as run:
         expected = plain(case.model, inputs)
     with prunus.prune(case.model, prunus.Fixed.replay(run.trace)) as again:
         found = plain(case.model, inputs)

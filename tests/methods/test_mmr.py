@@ -91,10 +91,42 @@ def test_equals_a_literal_loop(case: Case, weight: float) -> None:
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
 def test_a_weight_out_of_range_is_refused(weight: float) -> None:
-    with pytest.raises(ValueError, match="from 0 to 1"):
+    with pytest.raises(ValueError, match=f"weight={weight}: .*(from 0 to 1|a finite number)"):
         MMR(weight=weight)
 
 
 def test_only_relevance_looks_at_the_question() -> None:
     assert MMR(weight=0.5).query_dependent
     assert not MMR(weight=0.0).query_dependent
+
+
+def test_relevance_is_that_of_each_image_and_its_own_question(case: Case) -> None:
+    """Questions of different length, and images whose cosines lie in other ranges: scores of a
+    batch are those of its rows."""
+    inputs = case.prompts.rows(2, 1, text=2, seed=4)
+    with prunus.prune(case.model, MMR(keep=5)) as run, torch.no_grad():
+        case.model(**inputs)
+    for row in range(2):
+        alone = case.prompts.one(inputs, row, trim=True)
+        with prunus.prune(case.model, MMR(keep=5)) as single, torch.no_grad():
+            case.model(**alone)
+        for image, scores in enumerate(run.trace[0].scores[row]):
+            assert float(scores.min()) == 0.0 and float(scores.max()) == 1.0
+            assert torch.allclose(scores, single.trace[0].scores[0][image], atol=1e-5)
+            assert torch.equal(run.trace[0].kept[row][image], single.trace[0].kept[0][image])
+
+
+def test_padding_behind_a_short_question_is_no_word(llava: Case) -> None:
+    """The padded words of the shorter question are made very similar to one visual token."""
+    inputs = llava.prompts.rows(1, 1, text=3)
+    ids = inputs["input_ids"]
+    features = llava.model.get_image_features(inputs["pixel_values"]).pooler_output
+    with torch.no_grad():  # words that stand in front of the image are never part of a question
+        for token in {int(one) for row in ids for one in row[:4]} | {100}:
+            llava.model.get_input_embeddings().weight[token] = next(iter(features))[7]
+    with prunus.prune(llava.model, MMR(keep=5)) as run, torch.no_grad():
+        llava.model(**inputs)
+        alone = llava.prompts.one(inputs, 0, trim=True)
+    with prunus.prune(llava.model, MMR(keep=5)) as single, torch.no_grad():
+        llava.model(**alone)
+    assert torch.allclose(run.trace[0].scores[0][0], single.trace[0].scores[0][0], atol=1e-5)

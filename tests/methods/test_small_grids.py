@@ -23,6 +23,7 @@ SIZES: dict[str, tuple[Size, ...]] = {  # in patches, two by two of which are a 
     "token": ((1, 2, 2),),
     "row": ((1, 2, 18),),
     "column": ((1, 18, 2),),
+    "row-and-token": ((1, 2, 14), (1, 2, 2)),
     "two-tokens": ((1, 2, 4),),
 }
 MORE: dict[str, Method] = {

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import prunus
 from prunus import CLSE, EvoPrune, Fixed, OneShot, Random, Stepwise
 from prunus.families import family_of
+from prunus.stepwise.cost import selector_macs
 from prunus.stepwise.learned import Learned
 from prunus.stepwise.store import Card, save_selector
 from tests.conftest import Case
@@ -256,6 +257,16 @@ def test_the_report_counts_the_selector(llava: Case, method: Any, config: dict[s
     assert report["flops"]["dense"]["method"] == 0
     assert report["tokens"]["nominal"] == method.nominal(16)
     assert steps == {"stepwise": method.keep or 8, "one-shot": 0}[method.name]
+
+
+def test_the_step_that_stops_is_counted(llava: Case) -> None:
+    inputs, method = llava.prompts.rows(1), fitted(llava, Stepwise(bias=50.0))
+    with prunus.prune(llava.model, method) as run:
+        plain(llava.model, inputs)
+    least = method.loaded[0].config.min_steps
+    assert run.report()["tokens"]["kept"] == least < 8
+    steps = selector_macs(method.loaded[0].config, 16, 6, least + 1)
+    assert run.report()["flops"]["pruned"]["method"] == 2 * steps
 
 
 def test_a_longer_selection_costs_more(llava: Case) -> None:

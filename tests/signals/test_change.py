@@ -31,6 +31,8 @@ def test_both_are_the_literal_sums_in_single_precision(dtype: torch.dtype) -> No
             norm, shift = literal(now, then)
             assert float(norms[image, token]) == pytest.approx(norm, rel=1e-6)
             assert float(shifts[image, token]) == pytest.approx(shift, abs=1e-5)
+    assert torch.equal(mean_shift(reference, current), shifts)  # whichever way it goes
+    assert torch.equal(residual_norm(reference, current, chunk=16), norms)
 
 
 def test_channels_that_move_against_each_other_have_a_norm_but_no_shift() -> None:

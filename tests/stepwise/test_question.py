@@ -150,6 +150,7 @@ def test_without_a_template_all_text_behind_the_image_counts() -> None:
     mask = found(processor, ids["input_ids"], None, left=2)
     whole = words_of(processor, ids["input_ids"], mask)
     assert whole == "what is it? ASSISTANT:"
+    assert not bool(mask[ids["input_ids"].shape[1] :].any())  # the answer is no part of it
 
 
 def test_what_the_model_sees_as_an_image_is_no_word(processors: dict[str, Any]) -> None:
