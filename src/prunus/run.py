@@ -24,6 +24,7 @@ from prunus.errors import PrunusError, PrunusStateError, PrunusTypeError
 from prunus.families import family_of
 from prunus.method import Method, make_method
 from prunus.trace import Report, TraceEntry
+from prunus.versions import check_transformers
 
 _attaching = threading.Lock()
 
@@ -199,6 +200,7 @@ def prune(
     Inside, logits keep the full length of the prompt; rows at removed positions repeat those of the
     nearest survivor before them and mean nothing else.
     """
+    check_transformers()
     several = isinstance(method, Sequence) and not isinstance(method, str)
     if several and params:
         raise PrunusTypeError(

@@ -22,7 +22,7 @@ from prunus.checking.oracle import Features, captured, masked
 from prunus.checking.probe import Probe
 from prunus.checking.report import COLUMNS, Cell, Row
 from prunus.checking.trials import Trial
-from prunus.cli.errors import is_refusal, one_line
+from prunus.cli.errors import one_line
 from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.pruners.fixed import Fixed
@@ -90,7 +90,7 @@ def _raised(error: Exception) -> Cell:
         return Cell("skipped", note=str(error))
     if isinstance(error, Wrong):
         return Cell("failed", note=str(error))
-    if isinstance(error, PrunusError) or is_refusal(error):
+    if isinstance(error, PrunusError):
         return Cell("refused", note=one_line(error))
     return Cell("failed", note=f"raised {type(error).__name__}: {one_line(error)[:200]}")
 
