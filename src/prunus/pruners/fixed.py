@@ -217,7 +217,13 @@ def _check_pairs(pairs: Any) -> None:
 
 def _checked(indices: Any) -> tuple[int, ...]:
     """Ascending unique non-negative ints, or PrunusError; an empty list removes the whole image."""
-    values = fit("indices", indices, tuple[int, ...])
+    try:
+        values = fit("indices", indices, tuple[int, ...])
+    except PrunusError as error:
+        raise PrunusError(
+            f"token indices must be a list of ints, flat or one list for each image of each sample:"
+            f" {error}"
+        ) from error
     if not values:
         return ()
     if values[0] < 0 or any(b <= a for a, b in itertools.pairwise(values)):
