@@ -181,7 +181,8 @@ def _rows(value: Any) -> Sequence[Any]:
         rows: Sequence[Any] = fit("indices", value, tuple[Any, ...])
     except PrunusError as error:
         raise PrunusError(
-            f"indices must be a non-empty list of token indices, flat or nested: {error}"
+            f"indices must be a non-empty list of ints, or one such list for each image of each "
+            f"sample, got {shown(value)}"
         ) from error
     return rows
 
