@@ -29,6 +29,7 @@ from prunus.engine.refuse import (
     check_candidates,
     check_end,
     check_layer_call,
+    check_layers,
     check_packing,
     check_replay,
     hooks_not_seen,
@@ -53,6 +54,7 @@ class Engine:
         self.prefill: Prefill | None = None
         self.prompts = self.calls = 0
         self._positions = positions
+        self._text_config = family.text_config
         self._here = Here()
         self._lease = Lease()
         self._told = False  # that nobody said where the prompt ends
@@ -69,7 +71,7 @@ class Engine:
     @property
     def _backend(self) -> str:
         """The attention implementation in use (it may be switched between calls)."""
-        return str(self.family.text_config._attn_implementation)
+        return str(self._text_config._attn_implementation)
 
     def latest(self) -> Prefill | None:
         """The prompt that ran last in this thread, or else in any."""
@@ -191,7 +193,7 @@ class Engine:
             return None  # the language model by itself, not through the multimodal core
         cache, backend = cache_of(call), self._backend
         check_cache(cache)
-        check_call(self.family, self.plan, call, backend)
+        check_call(self._text_config, call, backend)
         past = length_of(cache)
         if past:
             # A decode step reads no value from the device. Placeholders without what fills them
@@ -220,6 +222,7 @@ class Engine:
     def _start(self, outer: Outer, call: Mapping[str, Any]) -> Prefill:
         """The prompt of a call that has no cache yet."""
         family, plan, here, core = self.family, self.plan, self._here, outer.core
+        check_layers(family, plan, self._backend)
         embeds: Tensor = call["inputs_embeds"]
         ends, here.ends = here.ends, None
         holders = family.placeholders(core.get("input_ids"), core.get("inputs_embeds"))
@@ -306,7 +309,7 @@ class Engine:
             running = here.running
             if running is None:
                 return None
-            if isinstance(running, Resume) and not running.touches(number):
+            if isinstance(running, Resume) and running.is_plain(number, args, kwargs):
                 return None
             named = by_name(module, args, kwargs)
             name = next(iter(named)) if args else "hidden_states"
@@ -314,7 +317,7 @@ class Engine:
             causal = is_causal(attention, named)
             if isinstance(running, Resume):
                 changed = running.layer(number, named, causal, states)
-                return None if changed is None else _call(args, changed, name, states)
+                return _call(args, changed, name, states)
             if running.cache is None:  # made inside the language model
                 running.cache = cache_of(named)
                 check_cache(running.cache)

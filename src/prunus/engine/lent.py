@@ -89,9 +89,11 @@ def _loans(model: nn.Module) -> Iterator[tuple[Any, Loan]]:
 def _borrowed(loan: Loan) -> Any:
     original = loan.original
 
+    own = type(original)
+
     def implementation(self: Any) -> Any:
-        name = original._attn_implementation
-        return name if loan.attend is None or name is None else _registered(str(name))
+        name = own._attn_implementation.fget(self)
+        return None if name is None else _NAMES.get(name) or _registered(str(name))
 
     def set_implementation(self: Any, value: Any) -> None:
         original._attn_implementation = value
@@ -102,13 +104,14 @@ def _borrowed(loan: Loan) -> Any:
     def reduce(self: Any, protocol: Any) -> Any:  # to the configuration itself, without us
         return operator.getitem, ((original,), 0)
 
-    own = type(original)
+    # Where nobody looks there is nothing to say.
+    looking = {"_attn_implementation": property(implementation, set_implementation)}
     # A class for every loan: code that was compiled while another engine lent is not used again.
     kind: Any = type(
         own.__name__,
         (own,),
         {
-            "_attn_implementation": property(implementation, set_implementation),
+            **(looking if loan.attend is not None else {}),
             "_prunus_loan": loan,
             "__deepcopy__": deepcopy,
             "__reduce_ex__": reduce,

@@ -24,15 +24,20 @@ class PromptEndWarning(UserWarning):
     """Nobody said where a prompt ends, and a method looks at its last token."""
 
 
-def check_call(family: Family, plan: Plan, call: Mapping[str, Any], backend: str) -> None:
-    """Raise PrunusError for a call of the language model that pruning cannot follow."""
+def check_call(config: Any, call: Mapping[str, Any], backend: str) -> None:
+    """Raise PrunusError for a call of the language model (with ``config``) that pruning cannot
+    follow."""
     wanted = call.get("output_attentions")
-    if wanted or (wanted is None and getattr(family.text_config, "output_attentions", False)):
+    if wanted or (wanted is None and getattr(config, "output_attentions", False)):
         raise PrunusError(
             "output_attentions is not supported while pruning: maps of pruned layers have other "
             "shapes; run.trace holds the attention rows that scores were made of"
         )
     check_backend(backend)
+
+
+def check_layers(family: Family, plan: Plan, backend: str) -> None:
+    """Raise PrunusError if a prompt cannot run through the decoder layers as they are now."""
     if len(family.layers) != plan.depth:
         raise PrunusError(
             f"the model runs {len(family.layers)} decoder layers now, but had {plan.depth} when "

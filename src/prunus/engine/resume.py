@@ -26,6 +26,7 @@ class Resume:
         self.cache, self.backend, self.lease = cache, backend, lease
         self.queries = embeds.shape[1]
         self.past = cache.get_seq_length()
+        self._one = self.queries == 1 and backend not in FLASH
         flat = isinstance(mask, Tensor) and mask.ndim == 2
         if flat and mask.shape[1] != self.past + self.queries:
             raise PrunusError(
@@ -47,28 +48,32 @@ class Resume:
             ids = self.past + torch.arange(self.queries, device=shift.device)[None]
         return ids - shift.to(ids.device)[:, None]
 
-    def touches(self, number: int) -> bool:
-        """Whether decoder layer ``number`` has a cache of ours. Lengths that such caches report are
-        logical, so that the model's masks are right for the others."""
-        return isinstance(self.cache.layers[number], PrunedLayer)
+    def is_plain(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the arguments of decoder layer ``number`` are right as they are. Lengths that
+        caches of ours report are logical, so that the model's masks are right for the others."""
+        layer = self.cache.layers[number]
+        if not isinstance(layer, PrunedLayer):
+            return True
+        layer.lease = self.lease
+        return (
+            self._one
+            and layer.prompt.valid is None
+            and len(args) < 2
+            and kwargs.get("attention_mask") is None
+            and not (isinstance(layer, PrunedWindowLayer) and self.past > layer.sliding_window - 2)
+        )
 
     def layer(self, number: int, kwargs: dict[str, Any], causal: bool, states: Tensor) -> Any:
-        """``kwargs`` of decoder layer ``number``, which this :meth:`touches`, with the mask for
-        what its cache really holds, or None where they are right as they are."""
+        """``kwargs`` of decoder layer ``number``, which are not plain, with the mask for what its
+        cache really holds."""
         layer: PrunedLayer = self.cache.layers[number]
-        layer.lease = self.lease
-        mask, valid = kwargs.get("attention_mask"), layer.prompt.valid
-        window = isinstance(layer, PrunedWindowLayer) and self.past + 1 > layer.sliding_window - 1
-        if mask is None and valid is None and self.queries == 1 and not window:
-            if self.backend not in FLASH:
-                return None
-            return {**kwargs, "position_ids": None}  # FlashAttention reads gaps as packed sequences
+        mask = kwargs.get("attention_mask")
         key = (id(mask), id(layer.prompt.place), layer.physical)
         if key not in self._made:
             made = self._mask(mask, layer, causal, states)
             self._made[key] = (mask, layer.prompt, made)
         changed = {**kwargs, "attention_mask": self._made[key][-1]}
-        if self.backend in FLASH:
+        if self.backend in FLASH:  # it reads ids with gaps as packed sequences
             changed["position_ids"] = None
         return changed
 
