@@ -69,7 +69,7 @@ def test_files_that_are_something_else(tmp_path: Path, content: bytes) -> None:
         ({"depth": -3}, "depth=-3"),
         ({"depth": 12.0}, "depth must be a whole number"),
         ({"params": {"tokens_threshold": float("nan")}}, "tokens_threshold=nan must be a number"),
-        ({"params": {"tokens_threshold": 10**400}}, "tokens_threshold=a number of .* bits"),
+        ({"params": {"tokens_threshold": 10**400}}, "tokens_threshold=inf"),
         ({"params": {"tokens_threshold": None}}, "tokens_threshold=None must be a number"),
         ({"params": {"tokens_threshold": 1, "shallow_layers": 2.0}}, "shallow_layers=2.0 is no"),
         ({"params": {"tokens_threshold": 1, "shallow_layers": 10**30}}, "64 bits"),

@@ -30,7 +30,7 @@ def test_the_ten_lines_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_other_python_blocks_compile() -> None:
-    for page in ("README.md", "docs/check.md", "docs/families.md"):
+    for page in ("README.md", "docs/check.md", "docs/families.md", "docs/training.md"):
         for code in blocks(page):
             compile(code, page, "exec")
 

@@ -49,11 +49,12 @@ _NAMES = {
 }
 
 
-def check_fields(instance: Any) -> None:
+def check_fields(instance: Any, finite: bool = True) -> None:
     """Check the type of every field of a dataclass instance against its annotation, and the range
     of numbers; put plain Python values in the place of numpy's, and tuples in that of lists.
 
-    Texts may still be none of their choices: see :func:`check_choices`.
+    Texts may still be none of their choices, and without ``finite`` numbers NaN or infinite: see
+    :func:`check_rest`.
 
     Raises:
         PrunusTypeError: a value of a wrong type.
@@ -61,7 +62,7 @@ def check_fields(instance: Any) -> None:
     """
     for name, hint in _hints(instance.__class__).items():
         value = getattr(instance, name)
-        fitted = fit(name, value, hint)
+        fitted = fit(name, value, hint, finite)
         if fitted is not value:
             object.__setattr__(instance, name, fitted)
 
@@ -87,17 +88,21 @@ def check_ranges(instance: Any, ranges: Ranges) -> None:
         raise PrunusError(f"{name}={shown(value)}: {what}")
 
 
-def check_choices(instance: Any) -> None:
-    """Check the fields that are to be one of a few texts, after the class had its say.
+def check_rest(instance: Any) -> None:
+    """Check for texts that are none of their choices and numbers that are not finite, after the
+    class had its say, which may be clearer.
 
     Raises:
-        PrunusError: another text.
+        PrunusError: so.
     """
     for name, hint in _hints(instance.__class__).items():
-        _choose(name, getattr(instance, name), hint)
+        value = getattr(instance, name)
+        _choose(name, value, hint)
+        if isinstance(value, float):
+            _finite(name, value)
 
 
-def fit(name: str, value: Any, hint: Any) -> Any:
+def fit(name: str, value: Any, hint: Any, finite: bool = True) -> Any:
     """``value`` as ``hint`` wants it; errors as of :func:`check_fields`."""
     options = _options(hint)
     if not all(_known(option) for option in options):
@@ -106,7 +111,7 @@ def fit(name: str, value: Any, hint: Any) -> Any:
         return check_keep(value)
     for option in options:
         if _is(value, option):
-            return _as(name, value, option)
+            return _as(name, value, option, finite)
     raise PrunusTypeError(
         f"{name}={shown(value)} is no {_joined(map(_name, options))}: "
         f"give {_joined(map(_word, options))}"
@@ -169,7 +174,7 @@ def _is(value: Any, option: Any) -> bool:
     return isinstance(value, origin or option)
 
 
-def _as(name: str, value: Any, option: Any) -> Any:
+def _as(name: str, value: Any, option: Any, finite: bool) -> Any:
     """``value``, which is of type ``option``, as plain Python has it."""
     if option is bool:
         return bool(value)
@@ -179,17 +184,21 @@ def _as(name: str, value: Any, option: Any) -> Any:
             raise PrunusError(f"{name}={shown(whole)}: it must fit into 64 bits")
         return whole
     if option is float:
-        return _finite(name, value)
+        return _finite(name, value) if finite else _number(value)
     if get_origin(option) is tuple:
-        return _listed(name, value, get_args(option)[0])
+        return _listed(name, value, get_args(option)[0], finite)
     return value
 
 
-def _finite(name: str, value: Real) -> float:
+def _number(value: Any) -> float:
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
-        number = math.inf
+        return math.inf
+
+
+def _finite(name: str, value: Any) -> float:
+    number = _number(value)
     if not abs(number) <= _LARGEST_FLOAT:  # also true of NaN
         raise PrunusError(
             f"{name}={shown(value)}: it must be a finite number, at most {_LARGEST_FLOAT:.3g}"
@@ -197,12 +206,12 @@ def _finite(name: str, value: Real) -> float:
     return number
 
 
-def _listed(name: str, values: Any, inner: Any) -> tuple[Any, ...]:
+def _listed(name: str, values: Any, inner: Any, finite: bool) -> tuple[Any, ...]:
     try:
         count = len(values)
         entries = values.tolist() if hasattr(values, "tolist") else values
         if count <= _LONGEST and isinstance(entries, Collection):
-            return tuple(fit(name, entry, inner) for entry in entries)
+            return tuple(fit(name, entry, inner, finite) for entry in entries)
     except (OverflowError, TypeError) as error:  # range(10**30) has no len(), nor has a 0-d array
         if isinstance(error, PrunusError):
             raise

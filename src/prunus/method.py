@@ -20,7 +20,7 @@ from torch import Tensor
 
 from prunus.budget import Keep, resolve_keep
 from prunus.errors import PrunusError, PrunusTypeError, shown
-from prunus.fields import check_choices, check_fields
+from prunus.fields import check_fields, check_rest
 from prunus.grid import Grid
 from prunus.merging import Merging, TowerView
 from prunus.signals.topk import stable_topk
@@ -124,7 +124,7 @@ class Method:
     def __post_init__(self) -> None:
         """Fields are checked against their annotations, also where a subclass defines this."""
         check_fields(self)
-        check_choices(self)
+        check_rest(self)
 
     def cuts(self, depth: int) -> Sequence[Cut]:
         """The stages of this method on a decoder of ``depth`` layers, in running order."""
@@ -260,9 +260,9 @@ def _with_checks(own: Callable[[Any], None]) -> Callable[[Any], None]:
 
     @functools.wraps(own)
     def post_init(self: Any) -> None:
-        check_fields(self)
+        check_fields(self, finite=False)
         own(self)
-        check_choices(self)
+        check_rest(self)
 
     return post_init
 

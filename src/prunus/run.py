@@ -24,6 +24,7 @@ from prunus.errors import PrunusError, PrunusStateError, PrunusTypeError
 from prunus.families import family_of
 from prunus.method import Method, make_method
 from prunus.trace import Report, TraceEntry
+from prunus.versions import check_transformers
 
 _attaching = threading.Lock()
 
@@ -33,9 +34,16 @@ class Run:
     that keep a model pruned. Several threads may use the model; trace and report speak of the
     caller's own last prompt. A run that nobody holds any more lets go of its model."""
 
-    def __init__(self, model: nn.Module, methods: Sequence[Method], positions: str) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        methods: Sequence[Method],
+        positions: str = "original",
+        untested: bool = False,
+    ) -> None:
         self._model = model
         self._family = family_of(model)
+        self._family.check_decoder(untested)
         self._plan = make_plan(methods, self._family, positions)
         self._engine = Engine(self._family, self._plan, positions)
         self._finalizer: weakref.finalize[..., Run] | None = None
@@ -169,6 +177,7 @@ def prune(
     method: Method | str | Sequence[Method | str],
     *,
     positions: str = "original",
+    untested: bool = False,
     **params: Any,
 ) -> Run:
     """Prune visual tokens of ``model``.
@@ -179,6 +188,8 @@ def prune(
             which data meets them.
         positions: "original" keeps the position ids of the full prompt, with gaps; "compact"
             closes the gaps and is only for tokens removed before the language model.
+        untested: take a language model, too, that pruning was never tried on (:func:`prunus.check`
+            tells whether it is right there).
 
     Returns:
         A :class:`Run`, to be used as ``with prune(...) as run``.
@@ -189,10 +200,11 @@ def prune(
     Inside, logits keep the full length of the prompt; rows at removed positions repeat those of the
     nearest survivor before them and mean nothing else.
     """
+    check_transformers()
     several = isinstance(method, Sequence) and not isinstance(method, str)
     if several and params:
         raise PrunusTypeError(
             f"parameters {sorted(params)} beside a list: set them on the instances"
         )
     chosen = list(method) if several else [method]  # type: ignore[arg-type]
-    return Run(model, [make_method(one, params) for one in chosen], positions)  # type: ignore[arg-type]
+    return Run(model, [make_method(one, params) for one in chosen], positions, untested)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from prunus.builtin import checkpoint, load_builtin
 from prunus.builtin.export import export_checkpoint
@@ -111,18 +112,12 @@ def test_the_decoder_of_training_is_that_of_the_model(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
                     mm_token_type_ids=(ids == placeholder).int() * (2 if videos else 1),
-                    mm_encoder_outputs={kind: _Output([features[row]])},
+                    mm_encoder_outputs={
+                        kind: BaseModelOutputWithPooling(pooler_output=[features[row]])
+                    },
                     **given,
                 ).logits[0, HEAD + visual + 1 :]
                 torch.testing.assert_close(ours[row, own], theirs, atol=2e-5, rtol=0)
-
-
-class _Output(dict):
-    """Features as the model's own tower would hand them on."""
-
-    def __init__(self, features: list[torch.Tensor]) -> None:
-        super().__init__(pooler_output=features)
-        self.pooler_output = features
 
 
 def test_an_interrupted_run_is_bit_identical_and_can_be_exported(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from prunus.stepwise.train.order import index_at
+from prunus.stepwise.train.state import State
 from tests.cli.conftest import Cli, Result
 from tests.test_images import png
 
@@ -264,3 +266,14 @@ def test_files_of_conversations_that_are_none(
     (tmp_path / "mix.json").write_bytes(content)
     arguments = ("--data", tmp_path / "mix.json", "--output", tmp_path / "s")
     refused(cli(*TRAIN, *arguments), "mix.json", words)
+
+
+def test_what_was_learned_before_a_bad_image_is_kept(cli: Cli, data: Path) -> None:
+    third = index_at(2, LINES, seed=0)
+    (data.parent / f"{third}.png").write_bytes(b"")
+    output = data.parent / "s"
+    arguments = (*TRAIN, "--batch", "1", "--steps", "4", "--data", data, "--output", output)
+    refused(cli(*arguments), f"q.jsonl, line {third + 1}: the image")
+    assert State.load(output).step == 2 and (output / "selector.json").is_file()
+    resumed = cli(*arguments, "--resume", "--on-error", "skip", "--json")
+    assert resumed.code == 0 and resumed.json["step"] == 4

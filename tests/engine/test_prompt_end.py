@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 import prunus
 from prunus import CLSE, Uniform, VisiPruner
 from prunus.engine.refuse import PromptEndWarning
 from tests.conftest import Case
 from tests.engine.test_invariants import gap, plain
+from tests.test_docs import blocks
 
 SEEING = CLSE(keep=5, variant="hybrid")
 TAIL = 2  # tokens of the answer
@@ -130,21 +131,14 @@ def test_what_is_told_must_fit(llava: Case, arguments: dict[str, Any], words: st
             call()
 
 
-class Smoothed(Trainer):
-    """The recipe of docs/training.md: labels are taken away before the model is called."""
-
-    run: prunus.Run
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        self.run.prompt_ends(labels=inputs["labels"])
-        return super().compute_loss(model, inputs, *args, **kwargs)
-
-
 def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def test_a_trainer_with_label_smoothing(llava: Case, tmp_path: Path) -> None:
+    """The recipe as it is printed: labels are taken away before the model is called."""
+    names: dict[str, Any] = {"__name__": __name__}
+    exec(compile(blocks("docs/training.md")[0], "docs/training.md", "exec"), names)
     one = llava.prompts.rows(1)
     rows = []
     for answer in ((40, 41), (50, 51)):
@@ -171,7 +165,9 @@ def test_a_trainer_with_label_smoothing(llava: Case, tmp_path: Path) -> None:
         use_cpu=True,
         disable_tqdm=True,
     )
-    trainer = Smoothed(llava.model, arguments, data_collator=collate, train_dataset=rows)
+    trainer = names["PrunedTrainer"](
+        llava.model, arguments, data_collator=collate, train_dataset=rows
+    )
     before = llava.model.lm_head.weight.detach().clone()
     with prunus.prune(llava.model, SEEING) as run:
         trainer.run = run

@@ -123,7 +123,7 @@ def test_every_setting_of_training(owner: Any) -> None:
         ("random", {"seed": 10**400}, PrunusError, "seed=a number of 1329 bits"),
         ("random", {"layer": 10**30}, PrunusError, "layer=1000000000.*64 bits"),
         ("random", {"seed": "1"}, PrunusTypeError, "seed='1' is no integer"),
-        ("evoprune", {"growth": math.inf}, PrunusError, "growth=inf: it must be a finite number"),
+        ("evoprune", {"growth": math.inf}, PrunusError, "growth=inf: it must be"),
         ("evoprune", {"tau": math.nan}, PrunusError, "tau=nan"),
         ("visipruner", {"sink": "0"}, PrunusTypeError, "sink='0' is no integer"),
         ("visipruner", {"stages": "deep"}, PrunusTypeError, "stages='deep' is no list"),

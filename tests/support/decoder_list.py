@@ -225,9 +225,9 @@ REFUSED = {
         {**_LLAMA4, "attn_temperature_tuning": True, "floor_scale": 4, "attn_scale": 0.5},
         name="llama4-tuned",
     ): "position|temperature",
-    Decoder("beam", "queries scaled token by token"): "attention_scaling",
-    Decoder("biogpt", "learned positions"): "rotary",
-    Decoder("xglm", "positions from a table, its own attention", {}, ("eager",)): "rotary",
+    Decoder("beam", "queries scaled token by token"): "Beam",
+    Decoder("biogpt", "learned positions"): "BioGpt",
+    Decoder("xglm", "positions from a table, its own attention", {}, ("eager",)): "XGLM",
     Decoder("hrm_text", "layers that run several times"): "Hrm",
     Decoder(
         "longcat_flash", "two attentions in each layer", {**_MLA, "num_layers": DEPTH}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import prunus
 from prunus.checking.dense import Dense, run_dense
+from prunus.checking.footprint import footprint
 from prunus.checking.measure import Bench, try_out
 from prunus.checking.probe import from_processor, from_rows
 from prunus.checking.report import COLUMNS, Cell, CheckReport, Row
@@ -65,7 +66,6 @@ def check(
     if isinstance(methods, str) or steps < 1:
         raise PrunusError(f"methods={methods!r}, steps={steps}: a list of methods, at least 1 step")
     family, start = family_of(model), time.monotonic()
-    _refuse_pruned(model)
     with _evaluating(model):
         probe = (
             from_processor(family, processor, steps)
@@ -75,11 +75,13 @@ def check(
         dense = run_dense(model, family, probe)
         bench = Bench(model, family, probe, dense)
         todo = trials(methods, family, probe.least)
-        rows = []
+        rows, before = [], footprint(model)
+        _refuse_pruned(model)
         for trial in todo:
             if started is not None:
                 started(trial.name, len(todo))
-            rows.append(try_out(bench, trial))
+            rows.append(try_out(bench, trial, before))
+            before = footprint(model)  # what one leaves is not held against the next
     return CheckReport(
         rows,
         _environment(model, family),
@@ -93,7 +95,7 @@ def check(
 def _refuse_pruned(model: nn.Module) -> None:
     """What a model gives while it is being pruned is nothing to compare with."""
     try:
-        prune(model, Fixed()).attach().detach()
+        prune(model, Fixed(), untested=True).attach().detach()
     except RuntimeError as error:
         raise PrunusStateError(f"before the check: {error}") from error
     except ValueError:

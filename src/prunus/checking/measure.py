@@ -15,14 +15,14 @@ from torch import Tensor
 from prunus.checking.answer import generate
 from prunus.checking.choices import acted, compare
 from prunus.checking.dense import Dense, cache_of, largest, lengths, run
-from prunus.checking.footprint import difference, footprint
+from prunus.checking.footprint import Footprint, difference, footprint
 from prunus.checking.hidden import Hidden
 from prunus.checking.no_oracle import NoOracle
 from prunus.checking.oracle import Features, captured, masked
 from prunus.checking.probe import Probe
 from prunus.checking.report import COLUMNS, Cell, Row
 from prunus.checking.trials import Trial
-from prunus.cli.errors import is_refusal, one_line
+from prunus.cli.errors import one_line
 from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.pruners.fixed import Fixed
@@ -50,9 +50,9 @@ class Bench:
         return Cell("ok" if share <= self.dense.tolerance else "failed", share, note)
 
 
-def try_out(bench: Bench, trial: Trial) -> Row:
-    """All checks of one trial. What is left on the model is looked at last, whatever happened."""
-    before = footprint(bench.model)
+def try_out(bench: Bench, trial: Trial, before: Footprint) -> Row:
+    """All checks of one trial. What is left on the model, which was as ``before`` tells, is looked
+    at last, whatever happened."""
     cells: dict[str, Cell] = {}
     setting = trial.setting
     with warnings.catch_warnings():  # the table says what prunus would warn about
@@ -90,12 +90,12 @@ def _raised(error: Exception) -> Cell:
         return Cell("skipped", note=str(error))
     if isinstance(error, Wrong):
         return Cell("failed", note=str(error))
-    if isinstance(error, PrunusError) or is_refusal(error):
+    if isinstance(error, PrunusError):
         return Cell("refused", note=one_line(error))
     return Cell("failed", note=f"raised {type(error).__name__}: {one_line(error)[:200]}")
 
 
-def _left(bench: Bench, before: Any) -> Cell:
+def _left(bench: Bench, before: Footprint) -> Cell:
     found = difference(before, footprint(bench.model))
     if found:
         more = f" and {len(found) - 3} more" * (len(found) > 3)
@@ -135,7 +135,7 @@ class _Session:
 
     def _together(self) -> tuple[Tensor, Sequence[TraceEntry], bool]:
         """Logits and trace of the batch, and whether the method had nothing to do."""
-        with prune(self._bench.model, self._method) as pruned:
+        with prune(self._bench.model, self._method, untested=True) as pruned:
             logits = run(self._bench.model, self._probe.batch).logits
         if not pruned.prompts:
             raise Wrong("the model ran unpruned: none of its prompts was seen")
@@ -155,7 +155,7 @@ class _Session:
     def _alone(self) -> list[_Alone]:
         found = []
         for inputs in self._probe.rows:
-            with prune(self._bench.model, self._method) as pruned:
+            with prune(self._bench.model, self._method, untested=True) as pruned:
                 output = run(self._bench.model, inputs, use_cache=True)
             held = lengths(cache_of(output), self._bench.depth)
             found.append(_Alone(output.logits[0], pruned.trace, held))
@@ -165,7 +165,7 @@ class _Session:
 
     def neutral(self) -> Cell:
         """The setting that changes nothing, against the unmodified model."""
-        with prune(self._bench.model, self._method.neutral()):
+        with prune(self._bench.model, self._method.neutral(), untested=True):
             logits = run(self._bench.model, self._probe.batch).logits
         valid = self._probe.valid
         return self._bench.verdict(largest(logits[valid], self._bench.dense.logits[valid]))
@@ -192,7 +192,9 @@ class _Session:
 
     def _replayed(self, trace: Sequence[TraceEntry], inputs: dict[str, Tensor]) -> Tensor:
         """``[L, V]`` of one row alone under a selection that was made elsewhere."""
-        with prune(self._bench.model, Fixed.replay(trace)) if trace else nullcontext():
+        with (
+            prune(self._bench.model, Fixed.replay(trace), untested=True) if trace else nullcontext()
+        ):
             logits: Tensor = run(self._bench.model, inputs).logits[0]
         return logits
 
@@ -200,7 +202,7 @@ class _Session:
         """The prompt, against the unmodified model that does not see what went."""
         bench, features = self._bench, None
         if self._merges:
-            with prune(bench.model, self._method), captured(bench.family) as seen:
+            with prune(bench.model, self._method, untested=True), captured(bench.family) as seen:
                 run(bench.model, self._probe.batch)
             features = Features(seen[0], self._probe.visual)
         with masked(bench.family, self._hidden(self._trace), features):
@@ -211,7 +213,7 @@ class _Session:
     def decode(self) -> Cell:
         """The tokens of an answer, against the same."""
         bench = self._bench
-        with prune(bench.model, self._method) as pruned:
+        with prune(bench.model, self._method, untested=True) as pruned:
             with captured(bench.family) as seen:
                 got = generate(bench.model, self._probe)
         features = Features(seen[0], self._probe.visual) if self._merges else None

@@ -9,7 +9,7 @@ import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
 from prunus.cli.errors import BadInput, option, unknown
-from prunus.cli.options import AsJson, Device, DType, Model
+from prunus.cli.options import MOST, AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,7 +33,10 @@ def analyse(
         Path, typer.Option(metavar="DIR", help="Where tables, pictures and index.md go.")
     ] = Path("out/analysis"),
     limit: Annotated[
-        int, typer.Option(min=1, help="At most so many questions, spread over types and images.")
+        int,
+        typer.Option(
+            min=1, max=MOST, help="At most so many questions, spread over types and images."
+        ),
     ] = _DEFAULT_LIMIT,
     data: Annotated[
         Path | None,
@@ -50,8 +53,10 @@ def analyse(
         list[str] | None,
         typer.Option(help="Asked of every --image; repeat for several."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Prompts at a time.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Which questions, and random choices.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, max=MOST, help="Prompts at a time.")] = 8,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST, help="Which questions, and random choices.")
+    ] = 0,
     as_json: AsJson = False,
     dtype: DType = "auto",
     device: Device = "auto",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunus.cli.errors import BadInput
+from prunus.cli.options import MOST
 
 if TYPE_CHECKING:
     from prunus.evaluate.data import EvalSet
@@ -27,8 +28,8 @@ Pictures = Annotated[
 Prompts = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="What to ask about each image; repeatable.")
 ]
-Limit = Annotated[int, typer.Option(min=1, help="At most so many prompts.")]
-Batch = Annotated[int, typer.Option(min=1, help="Prompts at a time.")]
+Limit = Annotated[int, typer.Option(min=1, max=MOST, help="At most so many prompts.")]
+Batch = Annotated[int, typer.Option(min=1, max=MOST, help="Prompts at a time.")]
 
 
 def asked(

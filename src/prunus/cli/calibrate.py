@@ -12,7 +12,7 @@ from prunus.cli import calibrate_stepwise
 from prunus.cli.asked import Batch, Data, Limit, Pictures, Prompts, asked
 from prunus.cli.console import busy, out, print_json, progress, quiet_transformers
 from prunus.cli.errors import BadInput, option
-from prunus.cli.options import AsJson, Device, DType, Model
+from prunus.cli.options import MOST, AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +44,7 @@ def visipruner(
     ] = 0.995,
     shallow_layers: Annotated[
         int | None,
-        typer.Option(min=0, metavar="S", help="Shallow layers; default: 0.19 of all."),
+        typer.Option(min=0, max=MOST, metavar="S", help="Shallow layers; default: 0.19 of all."),
     ] = None,
     find_shallow: Annotated[
         bool, typer.Option("--find-shallow", help="Find the shallow layers, too.")

@@ -10,7 +10,7 @@ import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
 from prunus.cli.errors import BadInput, option, unknown
-from prunus.cli.options import AsJson, Device, DType, Model, OnErrorOption
+from prunus.cli.options import MOST, AsJson, Device, DType, Model, OnErrorOption
 from prunus.errors import PrunusError
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def evaluate(
             help="Budgets: counts or shares of the visual tokens; default 33.3, 22.2, 11.1 %.",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds of random methods.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=10_000, help="How many seeds of random methods.")
+    ] = 3,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -53,16 +55,18 @@ def evaluate(
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first so many questions.")
+        int | None, typer.Option(min=1, max=MOST, help="Only the first so many questions.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Questions at a time.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, max=MOST, help="Questions at a time.")] = 32,
     output: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write accuracy.json, accuracy.md and answers.jsonl."),
     ] = None,
     pictures: Annotated[
         int,
-        typer.Option(min=0, help="Draw what is kept at the last budget for so many questions."),
+        typer.Option(
+            min=0, max=MOST, help="Draw what is kept at the last budget for so many questions."
+        ),
     ] = 0,
     on_error: OnErrorOption = "stop",
     as_json: AsJson = False,

@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+#: Largest whole number that an option takes: what is beyond it is a slip.
+MOST = 10**9
+
 Model = Annotated[str, typer.Option(help="Built-in name, local folder or Hugging Face id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 DType = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]

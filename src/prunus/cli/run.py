@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from prunus.cli.console import out, print_json, progress, quiet_transformers
 from prunus.cli.errors import BadInput
-from prunus.cli.options import AsJson, Device, DType, Model
+from prunus.cli.options import MOST, AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,10 +40,13 @@ def run(
         ),
     ] = None,
     fps: Annotated[
-        float, typer.Option(min=0.01, help="Frames per second to take from a video.")
+        float, typer.Option(min=0.01, max=1e4, help="Frames per second to take from a video.")
     ] = 2.0,
     max_frames: Annotated[
-        int, typer.Option(min=1, help="Most frames of a video file; longer ones get fewer per s.")
+        int,
+        typer.Option(
+            min=1, max=MOST, help="Most frames of a video file; longer ones get fewer per s."
+        ),
     ] = 64,
     model: Model = "tiny-llava",
     method: Annotated[
@@ -64,7 +68,9 @@ def run(
             help="A parameter of the method (of several: clse.cutoff=0.2); repeatable.",
         ),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length of the answer.")] = 32,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Length of the answer.")
+    ] = 32,
     save_overlay: Annotated[
         Path | None,
         typer.Option(metavar="FILE.png", help="Draw what was important and what was kept."),
@@ -80,6 +86,8 @@ def run(
     from prunus.cli.params import build_methods
     from prunus.cli.videos import open_videos
 
+    if not math.isfinite(fps):
+        raise BadInput(f"--fps {fps}: give a number of frames for each second")
     if not images and not video:
         raise BadInput("nothing to look at: name IMAGE files, or give a video with --video")
     pictures = open_images(images or [])

@@ -10,7 +10,7 @@ import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
 from prunus.cli.errors import BadInput, option, unknown
-from prunus.cli.options import AsJson, DType, Model, OnErrorOption
+from prunus.cli.options import MOST, AsJson, DType, Model, OnErrorOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,15 +54,16 @@ def stepwise(
             "and answer; or LLaVA's conversations (.json, .jsonl).",
         ),
     ] = "builtin",
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=MOST, help="Optimiser steps.")] = None,
     minutes: Annotated[
         float | None, typer.Option(help="Stop after so many minutes, at a checkpoint.")
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Examples per step, of all processes and pieces.")
+        int | None,
+        typer.Option(min=1, max=MOST, help="Examples per step, of all processes and pieces."),
     ] = None,
     accumulate: Annotated[
-        int, typer.Option(min=1, help="Pieces of a batch: the more, the less memory.")
+        int, typer.Option(min=1, max=MOST, help="Pieces of a batch: the more, the less memory.")
     ] = 1,
     rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     length: Annotated[
@@ -74,7 +75,7 @@ def stepwise(
         typer.Option(help="Train for exactly so many tokens (64) or this share (0.111): no STOP."),
     ] = None,
     max_steps: Annotated[
-        int | None, typer.Option(min=1, help="Most tokens picked in training, for speed.")
+        int | None, typer.Option(min=1, max=MOST, help="Most tokens picked in training, for speed.")
     ] = None,
     arm: Annotated[
         str | None, typer.Option(metavar="stable|literal", help="literal: the paper as printed.")
@@ -102,15 +103,21 @@ def stepwise(
     on_error: OnErrorOption = "stop",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
     held_out: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Questions to measure accuracy on.")
+        int, typer.Option(min=0, max=MOST, metavar="N", help="Questions to measure accuracy on.")
     ] = 210,
-    every: Annotated[int, typer.Option(min=1, help="Steps between two measurements.")] = 500,
+    every: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Steps between two measurements.")
+    ] = 500,
     save_every: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Between two checkpoints.")
     ] = 300.0,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of weights, order and noise.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare data.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MOST, help="Of weights, order and noise.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=10_000, help="CPU threads.")] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Processes that prepare data.")
+    ] = 0,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard's files, too.")
     ] = False,

@@ -220,8 +220,9 @@ def check_cache(cache: object) -> None:
         kinds = sorted({type(layer).__name__ for layer in layers})
         raise PrunusError(
             f"prunus supports the plain DynamicCache only, not {type(cache).__name__} with layers "
-            f"{', '.join(kinds) or 'unknown'} (static, quantised and offloaded caches, and those "
-            "of linear attention, keep lengths of their own): pass DynamicCache() or nothing"
+            f"{', '.join(kinds) or 'unknown'}: static, quantised and offloaded caches keep lengths "
+            "of their own (pass DynamicCache(), or nothing), and models that make such a cache "
+            "themselves cannot be pruned"
         )
     if any(getattr(layer, "record_past", False) for layer in layers):
         raise PrunusError(

@@ -35,6 +35,7 @@ from prunus.engine.refuse import (
 )
 from prunus.engine.resume import Resume
 from prunus.engine.tap import Tap
+from prunus.engine.traffic import Traffic
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family, attention_modules
 
@@ -55,9 +56,8 @@ class Engine:
         self._here = Here()
         self._lease = Lease()
         self._told = False  # that nobody said where the prompt ends
-        self._closing = False
-        self._busy: set[int] = set()  # threads inside a call of the model
-        self._idle = threading.Condition()
+        self._traffic = Traffic()
+        self._counting = threading.Lock()
         self._numbers: dict[int, int] = {}  # decoder layer, by identity of its attention
         self._encoder: EncoderStage | None = None
         self._tap: Tap | None = None
@@ -83,7 +83,7 @@ class Engine:
         From the inside out: a call whose beginning was seen finds all the others in their places.
         """
         family, plan = self.family, self.plan
-        self._lease, self._closing = Lease(), False
+        self._lease, self._traffic = Lease(), Traffic()
         loans: dict[Any, Any] = {}
         after(self, family.language_model, self._after)
         for number, layer in enumerate(family.layers):
@@ -107,9 +107,8 @@ class Engine:
 
     def detach(self, model: nn.Module) -> None:
         """Let calls in other threads come to their end, and remove everything."""
-        self._closing = True
         try:
-            self._wait()
+            self._traffic.close()
         finally:
             self._lease.runs = False
             give_back(model, self)
@@ -119,30 +118,6 @@ class Engine:
                 self._encoder.forget()
             if self._tap is not None:
                 self._tap.forget()
-
-    def _wait(self, seconds: float = 60.0) -> None:
-        """Until no other thread that lives is inside the model."""
-        own = threading.get_ident()
-
-        def others() -> set[int]:
-            living = {thread.ident for thread in threading.enumerate()}
-            return {number for number in self._busy if number != own and number in living}
-
-        with self._idle:
-            self._idle.wait_for(lambda: not others(), seconds)
-
-    def _enter(self) -> bool:
-        """Note that this thread is inside the model; False where pruning ends: it starts too late
-        to be pruned."""
-        with self._idle:
-            if not self._closing:
-                self._busy.add(threading.get_ident())
-            return not self._closing
-
-    def _leave(self) -> None:
-        with self._idle:
-            self._busy.discard(threading.get_ident())
-            self._idle.notify_all()
 
     # -- around the language model -------------------------------------------------------------
 
@@ -156,20 +131,20 @@ class Engine:
             self._encoder.expect(call)
         if self._tap is not None:
             self._tap.forget()
-        self._enter()
+        self._traffic.enter()
         try:
             yield
         finally:
             here.generation = outer
             if outer is None:
-                self._leave()
+                self._traffic.leave()
 
     def told(self, ends: Any) -> None:
         """Where this thread's next prompt ends."""
         self._here.ends = ends
 
     def _on_top(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._closing:
+        if self._traffic.closing:
             self._refuse_late()
         self.calls += 1
         bound = by_name(module, args, kwargs)
@@ -184,7 +159,7 @@ class Engine:
 
     def _on_core(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         here = self._here
-        if not self._enter():
+        if not self._traffic.enter():
             here.outer = Outer()
             if self._encoder is not None:
                 self._encoder.skip()
@@ -200,7 +175,7 @@ class Engine:
         here = self._here
         here.running, here.in_model = None, False
         if here.generation is None:
-            self._leave()
+            self._traffic.leave()
 
     def _before(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -275,7 +250,7 @@ class Engine:
         """This prompt is the one that trace and report speak of; a prompt without images beside
         one with images in the same ``generate`` (guidance) is not."""
         generation = self._here.generation
-        with self._idle:
+        with self._counting:
             self.prompts += 1
         if generation is not None and generation.saw_images and not running.images:
             return
@@ -354,9 +329,7 @@ class Engine:
             check_layer_call(named, name, length)
             changed = {
                 **named,
-                "attention_mask": running.mask(
-                    named.get("attention_mask"), running.backend, causal, states
-                ),
+                "attention_mask": running.mask(named.get("attention_mask"), causal, states),
                 "position_embeddings": running.rope(named.get("position_embeddings")),
             }
             ids = named.get("position_ids")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from prunus.engine.edit import Job, Places
+from prunus.engine.gathered import Gathered
 from prunus.engine.groups import Reduced
 from prunus.engine.layout import Layout
 from prunus.engine.looks import Looks
-from prunus.engine.masks import Slots, gather_mask
 from prunus.engine.plan import Plan
 from prunus.engine.prompt import Prompt
 from prunus.engine.spread import per_survivor, spread_view
@@ -93,7 +93,7 @@ class Prefill:
         self._text_only: Layout | None = None
         self._places: tuple[Layout, Places] | None = None
         self._jobs: dict[tuple[Layout, Edit, str], Job] = {}
-        self._made: dict[tuple[Layout, int, object], tuple[Any, Any]] = {}
+        self._gathered = Gathered(self.entry)
 
     def visual(self) -> list[int]:
         """Visual tokens present now, per row."""
@@ -102,57 +102,18 @@ class Prefill:
             counts[image.row] += image.present.shape[0]
         return counts
 
-    def mask(self, given: Any, backend: str, causal: bool, states: Tensor) -> Any:
+    def mask(self, given: Any, causal: bool, states: Tensor) -> Any:
         """The mask ``given`` for the whole prompt, for the present tokens."""
-        return self._once(given, causal, lambda: self._mask(given, backend, causal, states))
-
-    def _mask(self, given: Any, backend: str, causal: bool, states: Tensor) -> Any:
-        layout = self.layout
-        slots = Slots(layout.place, layout.place, layout.valid, square=True)
-        found = gather_mask(given, slots, backend, causal, states)
-        if layout.valid is None and isinstance(found, Tensor) and found.dtype == torch.bool:
-            size = layout.size  # padding is gone: often this is what the kernel does by itself
-            plain = torch.ones(size, size, dtype=torch.bool, device=found.device).tril()
-            if causal and torch.equal(found, plain.expand_as(found)):
-                return None
-        return found
+        return self._gathered.mask(given, self.layout, self.backend, causal, states)
 
     def rope(self, given: Any) -> Any:
-        """Rotary tables of the whole prompt, for the present tokens.
-
-        Raises:
-            PrunusError: none are given, or they are of a form that is not known.
-        """
-        return self._once(given, None, lambda: self._rope(given))
-
-    def _rope(self, given: Any) -> Any:
-        tables = given if isinstance(given, tuple) else (given,)
-        length = self.entry.size
-        if not all(isinstance(t, Tensor) and t.ndim > 2 and t.shape[-2] == length for t in tables):
-            raise PrunusError(
-                "the decoder layers are not given rotary tables with a row for every token, so "
-                "their positions cannot be kept when tokens go: this language model is not "
-                "supported"
-            )
+        """Rotary tables of the whole prompt, for the present tokens."""
         # Compacted positions belong to the place, not to the token that was moved there.
-        picked = tuple(self.entry.rows(one, self.layout, -2, self.compact) for one in tables)
-        return picked if isinstance(given, tuple) else picked[0]
+        return self._gathered.rope(given, self.layout, self.compact)
 
     def positions(self, ids: Tensor) -> Tensor:
         """Position ids ``[..., B|1, L]`` of the whole prompt, for the present tokens."""
-        found: Tensor = self._once(
-            ids, None, lambda: self.entry.rows(ids, self.layout, -1, self.compact)
-        )
-        return found
-
-    def _once(self, given: Any, kind: object, make: Callable[[], Any]) -> Any:
-        """What ``make`` gathers of ``given`` for the present layout, made once: models have masks
-        and rotary tables of several kinds, and hand each to many layers."""
-        key = (self.layout, id(given), kind)
-        if key not in self._made:
-            self._made = {own: made for own, made in self._made.items() if own[0] is self.layout}
-            self._made[key] = (given, make())  # given, so that its id stays taken
-        return self._made[key][1]
+        return self._gathered.positions(ids, self.layout, self.compact)
 
     def start(self, layer: int, states: Tensor) -> None:
         """Note that ``layer`` now runs on the present layout."""
@@ -391,7 +352,7 @@ class Prefill:
 
     def release(self) -> None:
         """Let go of everything that only the running forward pass needed."""
-        self._made.clear()
+        self._gathered.forget()
         self.cache = None
         self.looks.release()
         self._memos.clear()

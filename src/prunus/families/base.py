@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.errors import PrunusError, PrunusTypeError
+from prunus.families.decoders import check_decoder
 from prunus.families.tower import Tower
 from prunus.grid import Grid
 
@@ -82,6 +83,11 @@ class Family(ABC):
             )
         count = getattr(model.config, "num_hidden_layers", len(found))
         return found if count >= len(found) else found[:count]
+
+    def check_decoder(self, untested: bool = False) -> None:
+        """Raise PrunusError unless pruning is proved right on this language model, or it was never
+        tried and that is all right (``untested``)."""
+        check_decoder(self.language_model, self.text_config, self.layers, untested)
 
     def attention(self, number: int) -> list[Any]:
         """The modules in decoder layer ``number`` that look up an attention function by their

@@ -181,7 +181,8 @@ def _rows(value: Any) -> Sequence[Any]:
         rows: Sequence[Any] = fit("indices", value, tuple[Any, ...])
     except PrunusError as error:
         raise PrunusError(
-            f"indices must be a non-empty list of token indices, flat or nested: {error}"
+            f"indices must be a non-empty list of ints, or one such list for each image of each "
+            f"sample, got {shown(value)}"
         ) from error
     return rows
 
@@ -217,7 +218,13 @@ def _check_pairs(pairs: Any) -> None:
 
 def _checked(indices: Any) -> tuple[int, ...]:
     """Ascending unique non-negative ints, or PrunusError; an empty list removes the whole image."""
-    values = fit("indices", indices, tuple[int, ...])
+    try:
+        values = fit("indices", indices, tuple[int, ...])
+    except PrunusError as error:
+        raise PrunusError(
+            f"token indices must be a list of ints, flat or one list for each image of each sample:"
+            f" {error}"
+        ) from error
     if not values:
         return ()
     if values[0] < 0 or any(b <= a for a, b in itertools.pairwise(values)):

@@ -12,7 +12,7 @@ from prunus.errors import PrunusError
 from prunus.evaluate.batches import check_text
 from prunus.evaluate.faults import OnError, at
 from prunus.families import Family
-from prunus.fields import check_choices, check_fields
+from prunus.fields import check_fields, check_rest
 from prunus.stepwise.config import SelectorConfig, TrainSettings
 from prunus.stepwise.train.log import check_tensorboard
 from prunus.stepwise.train.sources import Questions, Split
@@ -56,7 +56,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_choices(self)
+        check_rest(self)
         if self.minutes is not None and not self.minutes > 0:
             raise PrunusError(f"minutes={self.minutes:g}: give a number above 0")
         for name, least in (("accumulate", 1), ("every", 1), ("save_every", 0), ("workers", 0)):

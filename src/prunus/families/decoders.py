@@ -1,0 +1,139 @@
+"""Which language models pruning is proved right on, and what makes others impossible.
+
+Dropping a token must be the same as hiding it from attention: every layer may look at other tokens
+through its attention only, under masks and positions that the model hands to it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from prunus.errors import PrunusError
+
+#: Layer types whose masks and caches are gathered.
+LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
+
+#: ``model_type`` of the decoders in tests/support/decoder_list.py (table in docs/engine.md).
+PROVED = frozenset(
+    {
+        "afmoe",
+        "apertus",
+        "arcee",
+        "bitnet",
+        "codegen",
+        "cohere",
+        "cohere2",
+        "cwm",
+        "deepseek_v2",
+        "deepseek_v3",
+        "diffllama",
+        "doge",
+        "ernie4_5",
+        "ernie4_5_moe",
+        "exaone4",
+        "flint",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "gemma4_unified_text",
+        "glm",
+        "glm4",
+        "glm4_moe",
+        "gpt_neox",
+        "gpt_oss",
+        "gptj",
+        "granite",
+        "granite_swa",
+        "granitemoe",
+        "helium",
+        "hunyuan_v1_dense",
+        "jetmoe",
+        "kolibri1",
+        "laguna",
+        "llama",
+        "llama4_text",
+        "mimo_v2_flash",
+        "minicpm3",
+        "ministral",
+        "ministral3",
+        "mistral",
+        "mistral4",
+        "mixtral",
+        "nanochat",
+        "nemotron",
+        "olmo",
+        "olmo2",
+        "olmo3",
+        "olmoe",
+        "persimmon",
+        "phi",
+        "phi3",
+        "phimoe",
+        "qwen2",
+        "qwen2_5_vl_text",
+        "qwen2_moe",
+        "qwen3",
+        "qwen3_moe",
+        "seed_oss",
+        "smollm3",
+        "stablelm",
+        "starcoder2",
+        "vaultgemma",
+    }
+)
+
+
+def check_decoder(model: nn.Module, config: Any, layers: Any, untested: bool) -> None:
+    """Raise PrunusError for a language model that cannot be pruned, or, unless ``untested``, one
+    that was never tried.
+
+    Args:
+        model: the language model, whose own configuration is ``config``; layers: its decoder
+            layers.
+    """
+    reason = _impossible(config, layers)
+    if reason is not None:
+        raise PrunusError(
+            f"the language model {type(model).__name__} cannot be pruned: {reason}, so that a "
+            "token that is dropped there is more than a token that nobody attends to"
+        )
+    if config.model_type not in PROVED and not untested:
+        raise PrunusError(
+            f"the language model {type(model).__name__} ({config.model_type!r}, with "
+            f"{_parts(layers)} in its layers) is not among those that pruning is proved right on: "
+            "`prunus check --model ...` tries it, and prune(..., untested=True) takes it all the "
+            "same"
+        )
+
+
+def _impossible(config: Any, layers: Any) -> str | None:
+    """Why tokens cannot be dropped, by what the configuration says of the layers."""
+    kinds = set(getattr(config, "layer_types", None) or ()) - LAYER_TYPES
+    if kinds:
+        names = ", ".join(sorted(map(str, kinds)))
+        return f"it has layers of type {names} (made of {_parts(layers)})"
+    if getattr(config, "num_kv_shared_layers", 0):
+        return "later layers share keys and values of earlier ones"
+    if getattr(config, "index_topk", None) is not None:
+        return "an index over all tokens chooses the keys of each"
+    if getattr(config, "attn_temperature_tuning", False) and not all(
+        getattr(config, "no_rope_layers", None) or (1,)
+    ):
+        return (
+            "layers without rotary embedding scale their queries by a temperature that they count "
+            "from the tokens that are there (attn_temperature_tuning), not from positions"
+        )
+    return None
+
+
+def _parts(layers: Any) -> str:
+    """Names of the modules that make up decoder layers, other than norms and MLPs."""
+    names = {
+        name
+        for layer in layers
+        for name, _ in layer.named_children()
+        if not any(word in name.lower() for word in ("norm", "mlp", "dropout", "feed_forward"))
+    }
+    return ", ".join(sorted(names)) or "nothing that has a name"
