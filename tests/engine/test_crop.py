@@ -171,3 +171,18 @@ def test_cropping_nothing_and_the_wrong_way(chat: Continued) -> None:
         assert lengths(cache) == before
         with pytest.raises(ValueError, match="negative"):
             cache.crop(3)
+
+
+def test_a_refusal_comes_before_any_layer_has_changed(llava: Case) -> None:
+    """Also where the first layers hold the whole prompt."""
+    inputs = llava.prompts.rows(1)
+    length = inputs["input_ids"].shape[1]
+    with prunus.prune(llava.model, Uniform(keep=5, layer=3)), torch.no_grad():
+        cache = llava.model(**inputs, use_cache=True).past_key_values
+    lengths = [layer.keys.shape[-2] for layer in cache.layers]
+    with pytest.raises(prunus.PrunusError, match="pruned part"):
+        cache.crop(-(length - 1))
+    with pytest.raises(prunus.PrunusStateError, match="inside `with prunus"), torch.no_grad():
+        llava.model(input_ids=torch.tensor([[5]]), past_key_values=cache)
+    assert [layer.keys.shape[-2] for layer in cache.layers] == lengths
+    assert {layer.get_seq_length() for layer in cache.layers} == {length}

@@ -38,8 +38,9 @@ def _full(running: Prefill, layer: int, number: int, states: Tensor, output: Any
 
 
 def resident_cache(running: Prefill, cache: Cache | None) -> None:
-    """Trim the cache as the cuts ask for, and mark every layer that holds less than the prompt."""
-    if cache is None:
+    """Trim the cache as the cuts ask for, and mark every layer that holds less than the prompt; the
+    first one, too, so that what a marked layer refuses is refused before any layer has changed."""
+    if cache is None or all(running.resident(n)[0].whole for n in range(running.depth)):
         return
     tail, shift = _tail(running), _shift(running)
     places: dict[int, Resident] = {}
@@ -47,7 +48,7 @@ def resident_cache(running: Prefill, cache: Cache | None) -> None:
         own = running.layouts[number]
         layout, _ = running.resident(number)
         layer = cache.layers[number] if number < len(cache.layers) else None
-        if layout.whole or layer is None or layer.keys is None:
+        if (number and layout.whole) or layer is None or layer.keys is None:
             continue
         keys, values = layer.keys, layer.values
         logical = layout.slot.shape[1]
