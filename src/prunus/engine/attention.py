@@ -143,12 +143,20 @@ def check(given: Given, at: Tensor, output: Tensor) -> None:
     """
     if given.rest.get("dropout", 0.0) > 0:
         return  # nothing to compare with; the first prompt without dropout will tell
-    weights = given.weights(at.to(given.query.device)[:, None])[:, :, 0]  # [B, H, S]
-    grouped = weights.unflatten(1, (given.value.shape[1], -1))
-    found = torch.matmul(grouped, given.value.float()).flatten(1, 2)
+    with torch.autocast(given.query.device.type, enabled=False):
+        weights = given.weights(at.to(given.query.device)[:, None])[:, :, 0]  # [B, H, S]
+        grouped = weights.unflatten(1, (given.value.shape[1], -1))
+        found = torch.matmul(grouped, given.value.float()).flatten(1, 2)
     batch = torch.arange(len(at), device=output.device)
     wanted = output[batch, at.to(output.device)].float()
-    tolerance = _TOLERANCE.get(given.query.dtype, 5e-2)
+    if not bool(wanted.isfinite().all()):
+        raise PrunusError(
+            f"{type(given.module).__name__} gave NaN or infinity at the last prompt token, so there "
+            "is nothing to choose by: look for what makes the model overflow (float16? a mask in "
+            "which a token sees nothing?)"
+        )
+    # Under autocast only some of them are of half precision.
+    tolerance = max(_TOLERANCE.get(one.dtype, 5e-2) for one in (given.query, given.value, output))
     if found.shape != wanted.shape or not bool(
         (found - wanted).norm() <= tolerance * wanted.norm() + 1e-12
     ):

@@ -99,7 +99,7 @@ class TowerPass:
     def merge(self, block: int, states: Tensor) -> Tensor:
         """Let the method choose, and merge ``states``, what the attention of ``block`` left."""
         before = self.present
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(states.device.type, enabled=False):
             chosen = []
             for number, group in enumerate(self.groups):
                 if group.removals[block]:

@@ -275,15 +275,21 @@ class Engine:
             running.reorder()
         if self._positions != "compact":
             return call
-        ids = call.get("position_ids")
+        ids, mask = call.get("position_ids"), call.get("attention_mask")
         if ids is not None and ids.ndim != 2:
             raise PrunusError("positions='compact' needs 1-D rotary positions: use 'original'")
+        if ids is None:
+            ids = torch.arange(running.entry.size, device=running.valid.device)[None]
+        elif mask is None and bool((ids.diff() != 1).any()):
+            raise PrunusError(
+                "without a mask, position_ids with jumps mean several prompts in one row, which "
+                "positions='compact' cannot tell apart any more: give a 4-D mask, or use 'original'"
+            )
         running.compact = True
-        mask = call.get("attention_mask")
         if mask is None:  # without one, equal ids would be read as packed sequences
             mask = running.valid.long()
-        present = running.layout.present
-        ids = (present.long().cumsum(1) - 1).clamp(min=0)
+        gone = running.entry.present & ~running.layout.present
+        ids = ids - gone.long().cumsum(1).to(ids.device)
         return {**call, "position_ids": ids, "attention_mask": mask}
 
     def _resume(

@@ -164,7 +164,8 @@ class Prefill:
         for number, image in enumerate(self.images):
             groups.setdefault((image.grid, image.present.shape[0]), []).append(number)
         memo = self._memos.setdefault(id(method), {})
-        with torch.no_grad():
+        # Scores are made in the precision that a method asks for, also where the model's is mixed.
+        with torch.no_grad(), torch.autocast(states.device.type, enabled=False):
             views = [
                 self.looks.view(
                     [self.images[n] for n in members], grid, states, self.layout, self.samples, memo
