@@ -91,6 +91,8 @@ def test_nobody_says_it(llava: Case) -> None:
             llava.model.generate(**first, max_new_tokens=2)
             run.prompt_ends()
             plain(llava.model, first)
+        with prunus.prune(llava.model, SEEING), torch.no_grad():
+            llava.model(**first, logits_to_keep=1)
         with prunus.prune(llava.model, Uniform(keep=5)):
             plain(llava.model, first)
 

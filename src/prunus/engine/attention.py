@@ -151,7 +151,7 @@ def check(given: Given, at: Tensor, output: Tensor) -> None:
     wanted = output[batch, at.to(output.device)].float()
     if not bool(wanted.isfinite().all()):
         raise PrunusError(
-            f"{type(given.module).__name__} gave NaN or infinity at the last prompt token, so there "
+            f"{type(given.module).__name__} gave NaN or infinity at the last prompt token: there "
             "is nothing to choose by: look for what makes the model overflow (float16? a mask in "
             "which a token sees nothing?)"
         )

@@ -238,7 +238,9 @@ class Engine:
             check_packing(core, call, holders, valid)
             if ends is None and labels is None:
                 check_candidates(outer.logits_to_keep)
-                if here.generation is None:
+                kept = outer.logits_to_keep
+                only_next = isinstance(kept, int) and kept == 1  # nobody scores an answer
+                if here.generation is None and not only_next:
                     self._told = check_end(family.top, plan, self._told)
         told = None if ends is None else ends.last
         last = last_prompt_token(valid, labels) if told is None else check_last(told, valid)
