@@ -151,9 +151,9 @@ def check(given: Given, at: Tensor, output: Tensor) -> None:
     wanted = output[batch, at.to(output.device)].float()
     if not bool(wanted.isfinite().all()):
         raise PrunusError(
-            f"{type(given.module).__name__} gave NaN or infinity at the last prompt token, so there "
-            "is nothing to choose by: look for what makes the model overflow (float16? a mask in "
-            "which a token sees nothing?)"
+            f"{type(given.module).__name__} gave NaN or infinity at the last prompt token, so "
+            "there is nothing to choose by: look for what makes the model overflow (float16? a "
+            "mask in which a token sees nothing?)"
         )
     # Under autocast only some of them are of half precision.
     tolerance = max(_TOLERANCE.get(one.dtype, 5e-2) for one in (given.query, given.value, output))
