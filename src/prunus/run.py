@@ -142,7 +142,8 @@ class Run:
 
     @property
     def trace(self) -> list[TraceEntry]:
-        """What was kept of the last prompt: one entry per selection."""
+        """What was kept of the last prompt: one entry per selection; of one that raised, those that
+        were made."""
         latest = self._engine.latest()
         return [] if latest is None else make_trace(latest)
 
@@ -150,12 +151,17 @@ class Run:
         """Tokens, FLOPs and KV bytes of the last prompt, nominal and true.
 
         Raises:
-            PrunusStateError: no prompt has run yet.
+            PrunusStateError: no prompt has run yet, or the last one did not come to its end.
         """
         latest = self._engine.latest()
         if latest is None:
             raise PrunusStateError(
                 "nothing has run yet: call the model inside the `with` block first"
+            )
+        if not latest.finished:
+            raise PrunusStateError(
+                "the last prompt did not come to its end (an exception, or Ctrl-C), so there is "
+                "nothing to report: run one"
             )
         return build_report(make_record(latest, self._plan), self._family, self._plan.name)
 

@@ -70,8 +70,8 @@ class Resident:
         return replace(self, place=self.place[:, first:], valid=valid)
 
 
-def _take(values: Tensor, index: Tensor) -> Tensor:
-    return values[index.to(values.device)]
+def _take(values: Tensor, index: Any) -> Tensor:
+    return values[torch.as_tensor(index, device=values.device)]
 
 
 class PrunedLayer(DynamicLayer):
@@ -113,7 +113,7 @@ class PrunedLayer(DynamicLayer):
     def _claim(self) -> None:
         """Raise PrunusStateError unless the engine gathered a mask for the update that comes."""
         lease, self.lease = self.lease, None
-        if self.prompt.logical and (lease is None or not lease.runs):
+        if holds_less(self) and (lease is None or not lease.runs):
             raise PrunusStateError(
                 "this KV cache was pruned by prunus and can only be continued while pruning is "
                 "active: do it inside `with prunus.prune(...)`, or use attach()"
@@ -245,4 +245,9 @@ def length_of(cache: Cache | None) -> int:
 
 def is_pruned(cache: Cache | None) -> bool:
     """Whether any layer of ``cache`` holds a pruned prompt."""
-    return cache is not None and any(isinstance(layer, PrunedLayer) for layer in cache.layers)
+    return cache is not None and any(map(holds_less, cache.layers))
+
+
+def holds_less(layer: object) -> bool:
+    """Whether a cache layer holds a pruned prompt. One that was reset is like any other."""
+    return isinstance(layer, PrunedLayer) and layer.prompt.logical > 0

@@ -280,7 +280,7 @@ class EncoderStage:
     def expect(self, call: Mapping[str, Any]) -> None:
         """The model is called with these arguments. They are looked at when the tower runs, so
         that a decode step costs nothing."""
-        self._here.coming = call
+        self._here.coming, self._here.skipping = call, False
 
     def check_unused(self) -> None:
         """Raise PrunusStateError if the tower merged for a call that was not seen as a whole."""

@@ -105,6 +105,7 @@ class Engine:
         after(self, family.core, self._off_core, always=True)
         before(self, family.core, self._on_core)
         for outer in {id(module): module for module in (model, family.top)}.values():
+            after(self, outer, self._off_top, always=True)
             before(self, outer, self._on_top)
 
     def detach(self, model: nn.Module) -> None:
@@ -152,6 +153,9 @@ class Engine:
         bound = by_name(module, args, kwargs)
         self._here.outer = Outer(bound.get("labels"), bound.get("logits_to_keep", 0))
 
+    def _off_top(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        self._here.outer = Outer()  # also of a call that raised before its labels were needed
+
     def _refuse_late(self) -> None:
         if self._here.generation is not None:
             raise PrunusStateError(
@@ -175,7 +179,11 @@ class Engine:
 
     def _off_core(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         here = self._here
-        here.running, here.in_model = None, False
+        if isinstance(here.running, Prefill):  # it raised
+            here.running.release()
+        here.outer, here.running, here.in_model = Outer(), None, False
+        if self._encoder is not None:
+            self._encoder.forget()
         if here.generation is None:
             self._traffic.leave()
 
@@ -229,7 +237,7 @@ class Engine:
         grids = family.grids_of(core)
         if not grids and here.generation is not None:
             grids = here.generation.grids
-        if not family.brings_features(core) and core.get("input_ids") is not None:
+        if not family.brings_features(core):
             holders = {kind: places & False for kind, places in holders.items()}  # text, all of it
         prompt = find_images(family, holders, grids)
         valid = find_valid(core, call, embeds)

@@ -318,9 +318,14 @@ class Prefill:
         rows = torch.arange(len(self.last), device=self.last.device)
         return self.layout.slot[rows, self.last]
 
+    @property
+    def finished(self) -> bool:
+        """Whether every layer ran."""
+        return len(self.layouts) == self.depth
+
     def check_finished(self) -> None:
         """Raise PrunusError if a layer did not do what was asked of it."""
-        if len(self.layouts) != self.depth:
+        if not self.finished:
             raise PrunusError(
                 f"only {len(self.layouts)} of {self.depth} decoder layers ran: layers that are "
                 "skipped are not supported while pruning"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunus.engine.cache import Lease, PrunedLayer, PrunedWindowLayer
+from prunus.engine.cache import Lease, PrunedLayer, PrunedWindowLayer, holds_less
 from prunus.engine.masks import FLASH, Slots, gather_mask
 from prunus.errors import PrunusError
 
@@ -40,7 +40,7 @@ class Resume:
 
     def shifted(self, ids: Tensor | None) -> Tensor | None:
         """Position ids that continue compacted ones, where they were compacted."""
-        first = next(layer for layer in self.cache.layers if isinstance(layer, PrunedLayer))
+        first: PrunedLayer = next(filter(holds_less, self.cache.layers))
         shift = first.prompt.shift
         if shift is None:
             return ids
@@ -52,7 +52,7 @@ class Resume:
         """Whether the arguments of decoder layer ``number`` are right as they are. Lengths that
         caches of ours report are logical, so that the model's masks are right for the others."""
         layer = self.cache.layers[number]
-        if not isinstance(layer, PrunedLayer):
+        if not holds_less(layer):
             return True
         layer.lease = self.lease
         return (
