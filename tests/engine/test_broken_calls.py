@@ -92,7 +92,7 @@ def test_a_call_that_came_too_late_is_over_when_pruning_begins_again(llava: Case
     with ThreadPoolExecutor(1) as other, torch.no_grad():
         with run:
             cache = other.submit(lambda: llava.model(**inputs).past_key_values).result()
-            run._engine._closing = True  # as while this thread detaches
+            run._engine._traffic.closing = True  # as while this thread detaches
             late = {"input_ids": torch.tensor([[41]]), "past_key_values": cache}
             with pytest.raises(prunus.PrunusError):
                 other.submit(lambda: llava.model(**late)).result()
