@@ -10,8 +10,10 @@ from torch import Tensor
 
 import prunus
 from prunus import Knockout, Method, Random, Uniform
-from tests.conftest import Case
+from tests.conftest import Case, Prompts
 from tests.engine.test_invariants import gap
+from tests.support.decoder_list import DECODERS
+from tests.support.decoders import build
 
 METHODS: list[Method] = [
     Uniform(keep=5, layer=2),
@@ -70,3 +72,32 @@ def test_rows_are_selected_by_whatever_selects_rows(
             input_ids=tokens[rows], attention_mask=longer[rows], past_key_values=cache
         ).logits
     assert gap(found, expected[rows]) < 1e-4
+
+
+@pytest.mark.parametrize("queries", [1, 2])
+@pytest.mark.parametrize("method", METHODS, ids=range(4))
+def test_a_4d_mask_of_another_size(llava: Case, method: Method, queries: int) -> None:
+    """What is held, one too few, one too many: the caller must mean all of them."""
+    inputs = llava.prompts.rows(1, 2)
+    length = inputs["input_ids"].shape[1]
+    tokens = torch.full((2, queries), 41)
+    for rows, columns in ((queries, 20), (queries, length), (queries, 99), (3, length + queries)):
+        mask = torch.ones(2, 1, rows, columns, dtype=torch.bool)
+        with prunus.prune(llava.model, method), torch.no_grad():
+            cache = llava.model(**inputs).past_key_values
+            with pytest.raises(prunus.PrunusError, match="attention_mask has shape"):
+                llava.model(input_ids=tokens, attention_mask=mask, past_key_values=cache)
+
+
+def test_a_4d_mask_on_a_full_window() -> None:
+    """The unmodified model cannot do it either."""
+    decoder = next(one for one in DECODERS if one.model_type == "mistral")
+    model, inputs = build(decoder, "sdpa"), Prompts(0).rows(1)
+    mask = torch.ones(1, 1, 1, inputs["input_ids"].shape[1] + 1, dtype=torch.bool)
+    last = {"input_ids": torch.tensor([[41]]), "attention_mask": mask}
+    with torch.no_grad(), pytest.raises(RuntimeError):
+        model(**last, past_key_values=model(**inputs).past_key_values)
+    with prunus.prune(model, METHODS[0]), torch.no_grad():
+        cache = model(**inputs).past_key_values
+        with pytest.raises(prunus.PrunusError, match="sliding window is full"):
+            model(**last, past_key_values=cache)

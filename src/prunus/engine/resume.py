@@ -17,7 +17,7 @@ class Resume:
 
     Args:
         cache: of which some layer is pruned; embeds: ``[B, Q, D]``, what the language model is
-            given; mask: the 2-D mask of the call, if it has one.
+            given; mask: the mask of the call, if it has one.
         backend: the attention implementation.
         lease: of the engine.
     """
@@ -27,16 +27,29 @@ class Resume:
         self.queries = embeds.shape[1]
         self.past = cache.get_seq_length()
         self._one = self.queries == 1 and backend not in FLASH
-        flat = isinstance(mask, Tensor) and mask.ndim == 2
-        if flat and mask.shape[1] != self.past + self.queries:
-            raise PrunusError(
-                f"attention_mask has shape {tuple(mask.shape)}, but this cache continues a prompt "
-                f"of {self.past} tokens with {self.queries} more: give a 2-D mask of all "
-                f"{self.past + self.queries}"
-            )
+        if isinstance(mask, Tensor):
+            self._check(mask)
         # Memory of what was gathered; what it was gathered from is kept beside it, so that its id
         # stays taken.
         self._made: dict[tuple[int, ...], tuple[Any, ...]] = {}
+
+    def _check(self, mask: Tensor) -> None:
+        """Raise PrunusError for a mask that the caller gave for another length than the prompt's,
+        pruned or not, and what comes behind it."""
+        total = self.past + self.queries
+        wanted = (total,) if mask.ndim == 2 else (self.queries, total)
+        if mask.shape[-len(wanted) :] != wanted:
+            raise PrunusError(
+                f"attention_mask has shape {tuple(mask.shape)}, but this cache continues a prompt "
+                f"of {self.past} tokens with {self.queries} more: give a 2-D mask of all {total}, "
+                f"or a 4-D one [batch, 1, {self.queries}, {total}]"
+            )
+        ours = [layer for layer in self.cache.layers if isinstance(layer, PrunedWindowLayer)]
+        if mask.ndim == 4 and any(layer.get_mask_sizes(self.queries)[1] for layer in ours):
+            raise PrunusError(
+                "a 4-D attention_mask of all tokens does not fit layers whose sliding window is "
+                "full, which hold fewer: give a 2-D mask, from which the model makes both"
+            )
 
     def shifted(self, ids: Tensor | None) -> Tensor | None:
         """Position ids that continue compacted ones, where they were compacted."""
