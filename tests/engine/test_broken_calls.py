@@ -117,3 +117,8 @@ def test_embeddings_of_placeholders_without_an_image_are_text(llava: Case, metho
         with prunus.prune(llava.model, method) as run, pytest.warns(UserWarning, match="no image"):
             assert torch.equal(llava.model(inputs_embeds=embeds).logits, expected)
     assert not run.trace
+
+
+def test_a_part_of_a_model_is_refused(case: Case) -> None:
+    with pytest.raises(prunus.PrunusError, match="give the whole"):
+        prunus.prune(case.model.model, METHODS[0])
