@@ -252,11 +252,15 @@ class EncoderStage:
 
     def _check_bias(self) -> None:
         backend = self._family.config.vision_config._attn_implementation
-        if not self._tower.takes_bias or backend not in ("eager", "sdpa"):
+        asked = f"{self._method.name}: proportional attention adds a bias to the tower's attention"
+        if not self._tower.takes_bias:
             raise PrunusError(
-                f"{self._method.name}: proportional attention adds a bias to the tower's attention "
-                f"logits, which needs eager or sdpa attention, not {backend!r} in "
-                f"{self._family.name}: leave it off"
+                f"{asked} logits, and that of {self._family.name} takes none: leave it off"
+            )
+        if backend not in ("eager", "sdpa"):
+            raise PrunusError(
+                f"{asked} logits, which needs eager or sdpa attention, not {backend!r}: leave it "
+                "off, or call model.set_attn_implementation('sdpa')"
             )
 
     def attach(self, owner: object) -> None:

@@ -23,7 +23,7 @@ from prunus.engine.looks import Sight
 from prunus.engine.masks import FLASH
 from prunus.engine.plan import Plan
 from prunus.engine.prefill import Prefill
-from prunus.engine.prompt import check_last, find_images, find_valid, last_prompt_token
+from prunus.engine.prompt import check_last, check_seen, find_images, find_valid, last_prompt_token
 from prunus.engine.refuse import (
     check_call,
     check_candidates,
@@ -116,7 +116,7 @@ class Engine:
             self._lease.runs = False
             give_back(model, self)
             sweep(model, self)
-            self._here.outer, self._here.running = Outer(), None
+            self._here.outer, self._here.running, self._here.ends = Outer(), None, None
             if self._encoder is not None:
                 self._encoder.forget()
             if self._tap is not None:
@@ -252,6 +252,8 @@ class Engine:
                     self._told = check_end(family.top, plan, self._told)
         told = None if ends is None else ends.last
         last = last_prompt_token(valid, labels) if told is None else check_last(told, valid)
+        if plan.query_dependent and (labels is not None or told is not None):
+            check_seen(prompt.images, last)
         running = Prefill(family, valid, prompt, last, plan, labels is not None)
         if prompt.images:
             check_replay(family, bool(plan.edits))

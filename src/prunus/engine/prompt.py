@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,6 +200,20 @@ def check_last(told: Tensor, valid: Tensor) -> Tensor:
             "padding included: give the index of each row's last prompt token"
         )
     return told
+
+
+def check_seen(images: Sequence[Image], last: Tensor) -> None:
+    """Raise PrunusError where an image stands behind the ``last`` prompt token (int64 ``[B]``) of
+    its row, which then sees nothing of it to choose by."""
+    ends = last.tolist()
+    for image in images:
+        if int(image.positions[-1]) > ends[image.row]:
+            raise PrunusError(
+                f"the prompt of row {image.row} ends at token {ends[image.row]}, before image "
+                f"{image.image} of the row does, so that its last token cannot choose among that "
+                "image's: an answer stands before the image. Say run.prompt_ends(...) where the "
+                "question behind the last image ends, or choose a query-independent method"
+            )
 
 
 def find_valid(core: Mapping[str, Any], call: Mapping[str, Any], embeds: Tensor) -> Tensor:
