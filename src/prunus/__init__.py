@@ -9,7 +9,13 @@ from prunus.versions import check_transformers
 
 if TYPE_CHECKING:
     from prunus.checking import CheckReport, check
-    from prunus.errors import PrunusError, PrunusFileError, PrunusStateError, PrunusTypeError
+    from prunus.errors import (
+        PromptEndWarning,
+        PrunusError,
+        PrunusFileError,
+        PrunusStateError,
+        PrunusTypeError,
+    )
     from prunus.loading import load
     from prunus.merging import Merging, TowerView
     from prunus.method import Cut, Edit, Method, Selection, methods
@@ -43,6 +49,7 @@ _HOME = {
     "Merging": "prunus.merging",
     "Method": "prunus.method",
     "OneShot": "prunus.pruners.one_shot",
+    "PromptEndWarning": "prunus.errors",
     "PrunusError": "prunus.errors",
     "PrunusFileError": "prunus.errors",
     "PrunusStateError": "prunus.errors",
@@ -76,6 +83,7 @@ __all__ = [
     "Merging",
     "Method",
     "OneShot",
+    "PromptEndWarning",
     "PrunusError",
     "PrunusFileError",
     "PrunusStateError",

@@ -44,3 +44,7 @@ def brief(error: BaseException) -> str:
     nothing."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 4 * _LONGEST else f"{text[: 4 * _LONGEST]}..."
+
+
+class PromptEndWarning(UserWarning):
+    """Nobody said where a prompt ends, and a method looks at its last token."""

@@ -11,8 +11,7 @@ import torch
 from transformers import TrainingArguments
 
 import prunus
-from prunus import CLSE, Uniform, VisiPruner
-from prunus.engine.refuse import PromptEndWarning
+from prunus import CLSE, PromptEndWarning, Uniform, VisiPruner
 from tests.conftest import Case
 from tests.engine.test_invariants import gap, plain
 from tests.test_docs import blocks

@@ -162,7 +162,7 @@ def last_prompt_token(valid: Tensor, labels: Tensor | None) -> Tensor:
         if labels.shape != valid.shape:
             raise PrunusError(
                 f"labels of shape {tuple(labels.shape)} for a prompt of {tuple(valid.shape)}: give "
-                " one label for each token, -100 for the prompt and for padding"
+                "one label for each token, -100 for the prompt and for padding"
             )
         labelled = labels.to(valid.device) != -100
         first = torch.where(labelled, steps, length).amin(dim=1, keepdim=True)

@@ -12,16 +12,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from prunus.engine.masks import FLASH, check_backend
 from prunus.engine.plan import Plan
-from prunus.errors import PrunusError
+from prunus.errors import PromptEndWarning, PrunusError
 from prunus.families import Family
 
 _GATHERED = {"attention_mask", "position_embeddings", "position_ids"}
 # One number for every token of a static cache; no decoder that is supported reads it.
 _IGNORED = {"cache_position"}
-
-
-class PromptEndWarning(UserWarning):
-    """Nobody said where a prompt ends, and a method looks at its last token."""
 
 
 def check_call(config: Any, call: Mapping[str, Any], backend: str) -> None:
@@ -31,7 +27,7 @@ def check_call(config: Any, call: Mapping[str, Any], backend: str) -> None:
     if wanted or (wanted is None and getattr(config, "output_attentions", False)):
         raise PrunusError(
             "output_attentions is not supported while pruning: maps of pruned layers have other "
-            "shapes; run.trace holds the attention rows that scores were made of"
+            "shapes; run.trace holds what was kept, and the scores"
         )
     check_backend(backend)
 
