@@ -172,7 +172,7 @@ def find_selector(name: str, model: Facts) -> tuple[Selector, Card]:
     raise PrunusError(
         f"no selector {name!r} for this model ships with prunus (there is one for "
         f"{', '.join(models) or 'no model'}): train one with `prunus train stepwise --model ...` "
-        "and pass its folder as selector="
+        "(one-shot: with --control one-shot) and pass its folder as selector= (--param selector=)"
     )
 
 
