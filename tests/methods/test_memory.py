@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import prunus
-from prunus import CLSE, Method, VisiPruner
+from prunus import CLSE, Cut, Method, Random, View, VisiPruner
 from tests.conftest import DEPTH, MODELS, Case, prompts_for
 from tests.settings import settings
 
@@ -97,6 +97,28 @@ def test_states_of_a_method_that_looks_at_every_layer(case: Case) -> None:
         seen = watched(case, method, case.prompts.rows(1, 1))
     for layer, alive in enumerate(seen):
         assert alive <= {layer - 1}
+
+
+class Twice(Random):
+    """Two stages, both of which look at what entered layer 1."""
+
+    def cuts(self, depth: int) -> list[Cut]:
+        return [Cut(2, snapshots=(1,)), Cut(4, snapshots=(1,))]
+
+    def budget(self, stage: int, original: int) -> int:
+        return 8 if stage == 0 else 4
+
+    def score(self, stage: int, view: View) -> Tensor:
+        return view.snapshot(1).norm(dim=-1)
+
+
+def test_states_are_held_until_the_last_of_several_stages(case: Case) -> None:
+    inputs = case.prompts.rows(1)
+    with prunus.prune(case.model, Twice()) as run, torch.no_grad():
+        case.model(**inputs)
+    assert [len(entry.kept[0][0]) for entry in run.trace] == [8, 4]
+    for layer, alive in enumerate(watched(case, Twice(), inputs)):
+        assert alive <= ({1} if layer < 4 else set()) | {layer - 1}
 
 
 def test_the_watch_sees_what_is_held(case: Case) -> None:
