@@ -152,3 +152,19 @@ def test_a_pruned_cache_is_not_continued_outside(warm: Any) -> None:
     with pytest.raises(RuntimeError, match="inside `with prunus.prune"):
         case.model(input_ids=torch.tensor([[5], [6]]), past_key_values=cache)
     check(warm)
+
+
+def test_ctrl_c_inside_a_layer_holds_on_to_nothing(llava: Case) -> None:
+    """torch does not call hooks behind a layer that was interrupted."""
+    inputs = llava.prompts.rows(1)
+
+    def explode(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    handle = llava.model.model.language_model.layers[3].mlp.register_forward_hook(explode)
+    with pytest.raises(KeyboardInterrupt):
+        with prunus.prune(llava.model, CLSE(keep=5, variant="hybrid")) as run, torch.no_grad():
+            llava.model(**inputs)
+    handle.remove()
+    left = run._engine.latest()
+    assert left is not None and left.cache is None and not left.looks._kept

@@ -159,9 +159,10 @@ def test_windows_that_can_be_rolled_back() -> None:
             plain(model, {"input_ids": torch.tensor([[5]]), "past_key_values": cache})
 
 
-def test_flash_attention_counts_windows_in_tokens() -> None:
-    """Refused before a layer runs; without cuts the window is right as it is."""
-    model = decoder("ministral")
+@pytest.mark.parametrize("name", ["ministral", "mistral"])
+def test_flash_attention_counts_windows_in_tokens(name: str) -> None:
+    """Refused before a layer runs, whether its attention knows of the window or its cache alone."""
+    model = decoder(name)
     text = model.config.get_text_config()
     before, seen = text._attn_implementation, list[int]()
     layer = model.model.language_model.layers[0]

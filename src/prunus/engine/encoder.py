@@ -273,9 +273,9 @@ class EncoderStage:
                 after(owner, tower.mlp(number), self._leaving(number))
                 for name, module in tower.taps(number).items():
                     after(owner, module, self._tapping(number, name))
-        before(owner, self._family.tower, self._before_tower)
         before(owner, self._family.projector, self._before_projector)
         after(owner, self._family.projector, self._after_projector)
+        before(owner, self._family.tower, self._before_tower)  # last: it makes the others work
 
     def forget(self) -> None:
         """Let go of what this thread's tower did or does."""

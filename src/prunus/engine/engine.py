@@ -116,6 +116,8 @@ class Engine:
             self._lease.runs = False
             give_back(model, self)
             sweep(model, self)
+            if isinstance(self._here.running, Prefill):  # Ctrl-C inside a layer
+                self._here.running.release()
             self._here.outer, self._here.running, self._here.ends = Outer(), None, None
             if self._encoder is not None:
                 self._encoder.forget()
@@ -379,7 +381,8 @@ class Engine:
             if query.shape[2] > 1 and not self._here.in_model and hooks_not_seen():
                 raise PrunusStateError(
                     "the model runs code that was compiled without prunus' hooks: call "
-                    "torch._dynamo.reset() before prunus.prune(...), or compile inside the block"
+                    "torch._dynamo.reset() before prunus.prune(...), or compile inside the block "
+                    "(or this call began before the block did, in another thread)"
                 )
             return given.run()
         edit = self.plan.edits.get(number)

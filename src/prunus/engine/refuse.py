@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from prunus.engine.masks import FLASH, check_backend
@@ -40,8 +41,9 @@ def check_layers(family: Family, plan: Plan, backend: str) -> None:
             "prune() was called: change the number of layers before (early exit is not supported)"
         )
     if backend in FLASH and plan.removes:
-        for number in range(plan.depth):
-            if any(getattr(a, "sliding_window", None) for a in family.attention(number)):
+        for number, layer in enumerate(DynamicCache(config=family.text_config).layers):
+            own = (getattr(a, "sliding_window", None) for a in family.attention(number))
+            if layer.is_sliding or any(own):
                 raise PrunusError(
                     f"decoder layer {number} attends in a sliding window, which FlashAttention "
                     "counts in tokens that are there, not in positions of the prompt: call "
