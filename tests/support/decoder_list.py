@@ -205,7 +205,7 @@ REFUSED = {
     Decoder("lfm2", "convolutions", {"layer_types": ["conv", "full_attention"] * (DEPTH // 2)}): (
         f"{_LINEAR}|[Cc]onv"
     ),
-    Decoder("recurrent_gemma", "recurrence"): f"{_LINEAR}|[Rr]ecurren",
+    Decoder("recurrent_gemma", "recurrence", since="5.24"): f"{_LINEAR}|[Rr]ecurren",
     Decoder("deepseek_v32", "keys chosen by an index", _INDEX): "[Ii]ndex",
     Decoder("glm_moe_dsa", "keys chosen by an index", _INDEX): "[Ii]ndex",
     Decoder(
