@@ -60,10 +60,10 @@ class Given:
         given = self.rest.get("scaling")
         return float(self.query.shape[-1] ** -0.5 if given is None else given)
 
-    def weights(self, index: Tensor, query: Tensor | None = None) -> Tensor:
+    def weights(self, index: Tensor) -> Tensor:
         """Float32 ``[B, H, R, S]``: weights of the query rows ``index`` (int64 ``[B, R]``), as the
-        model's function makes them; ``query [B, H, R, d]`` where it was gathered already."""
-        rows = rows_at(self.query, index) if query is None else query
+        model's function makes them."""
+        rows = rows_at(self.query, index)
         visible, softcap, sinks = self.rules(index)
         return row_weights(rows, self.key, visible, self.scaling, softcap, sinks)
 

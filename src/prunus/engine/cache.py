@@ -206,8 +206,7 @@ class PrunedWindowLayer(PrunedLayer):
         super().crop(tokens_to_remove)
 
 
-_OURS = (PrunedLayer, PrunedWindowLayer)
-_KNOWN = (DynamicLayer, DynamicSlidingWindowLayer, *_OURS)
+_KNOWN = (DynamicLayer, DynamicSlidingWindowLayer, PrunedLayer, PrunedWindowLayer)
 
 
 def check_cache(cache: object) -> None:

@@ -388,7 +388,7 @@ class Engine:
         edit = self.plan.edits.get(number)
         if edit is not None:
             running.edited.add(number)
-            last = None if is_proved(given) else running.last_slots()
+            last = None if is_proved(given) else running.layout.slots_of(running.last)
             job = running.job(edit, backend)
             return job.attend(module, query, key, value, attention_mask, rest, last), None
         output, weights = given.run()

@@ -40,13 +40,14 @@ def _full(running: Prefill, layer: int, number: int, states: Tensor, output: Any
 def resident_cache(running: Prefill, cache: Cache | None) -> None:
     """Trim the cache as the cuts ask for, and mark every layer that holds less than the prompt; the
     first one, too, so that what a marked layer refuses is refused before any layer has changed."""
-    if cache is None or all(running.resident(n)[0].whole for n in range(running.depth)):
+    if cache is None:
+        return
+    layouts = [running.resident(number)[0] for number in range(running.depth)]
+    if all(layout.whole for layout in layouts):
         return
     tail, shift = _tail(running), _shift(running)
     places: dict[int, Resident] = {}
-    for number in range(running.depth):
-        own = running.layouts[number]
-        layout, _ = running.resident(number)
+    for number, (own, layout) in enumerate(zip(running.layouts, layouts, strict=True)):
         layer = cache.layers[number] if number < len(cache.layers) else None
         if (number and layout.whole) or layer is None or layer.keys is None:
             continue

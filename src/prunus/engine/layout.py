@@ -51,6 +51,10 @@ class Layout:
         """Bool ``[B, L]``: logical positions that are there and no padding."""
         return self._present
 
+    def slots_of(self, positions: Tensor) -> Tensor:
+        """Int64 ``[B]``: where the token at ``positions`` (int64 ``[B]``, logical) of each row is."""
+        return self.slot.gather(1, positions.to(self.slot.device)[:, None])[:, 0]
+
     def keep(self, present: Tensor, counts: Sequence[int]) -> Layout:
         """The layout in which only ``present`` (bool ``[B, L]``) positions remain, as left-padded
         rows and in the order they have here. ``counts`` are the row sums of ``present``, known to

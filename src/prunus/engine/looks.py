@@ -113,8 +113,7 @@ class Looks:
                 f"decoder layer {layer} calls its attention function several times: choose a "
                 "method (or variant) that looks at no attention"
             )
-        rows = torch.arange(len(self._last), device=self._last.device)
-        at = layout.slot[rows, self._last]
+        at = layout.slots_of(self._last)
         if not is_proved(given):
             check(given, at, output)
         self._kept[layer] = (states, layout, Look.of(given, at))

@@ -313,11 +313,6 @@ class Prefill:
             slots[image.row, own] = before.slot[image.row, image.positions[read]]
         self.layout = before.reordered(slots)
 
-    def last_slots(self) -> Tensor:
-        """Int64 ``[B]``: where the last prompt tokens are now."""
-        rows = torch.arange(len(self.last), device=self.last.device)
-        return self.layout.slot[rows, self.last]
-
     @property
     def finished(self) -> bool:
         """Whether every layer ran."""
