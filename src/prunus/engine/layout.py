@@ -52,7 +52,7 @@ class Layout:
         return self._present
 
     def slots_of(self, positions: Tensor) -> Tensor:
-        """Int64 ``[B]``: where the token at ``positions`` (int64 ``[B]``, logical) of each row is."""
+        """Int64 ``[B]``: where the tokens at ``positions`` (int64 ``[B]``, logical) are."""
         return self.slot.gather(1, positions.to(self.slot.device)[:, None])[:, 0]
 
     def keep(self, present: Tensor, counts: Sequence[int]) -> Layout:
