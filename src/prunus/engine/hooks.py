@@ -30,38 +30,44 @@ class Hook:
     there the hook does nothing but take itself out.
     """
 
-    def __init__(self, number: int, function: Callable[..., Any] | None = None) -> None:
+    def __init__(
+        self, number: int, given: int, function: Callable[..., Any] | None = None
+    ) -> None:
         self.number = number
+        self.given = given  # how many arguments torch calls it with, keyword arguments included
         self.owner: object | None = None
         self.function = function
 
     def __call__(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():  # costs nothing where nobody compiles
             return _outside(self, *args)
-        return None if self.function is None else self.function(*args)
+        return _run(self, *args)
 
     def let_go(self) -> None:
         """Do nothing from now on."""
         self.owner = self.function = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
-        return _inert(self.number)
+        return _inert(self.number, self.given)
 
-    def __reduce__(self) -> tuple[Callable[[int], Hook], tuple[int]]:
-        return _inert, (self.number,)
+    def __reduce__(self) -> tuple[Callable[[int, int], Hook], tuple[int, int]]:
+        return _inert, (self.number, self.given)
 
 
 def _run(hook: Hook, *args: Any) -> Any:
-    return None if hook.function is None else hook.function(*args)
+    function = hook.function  # read once: another thread may take it away
+    # torch lists a module's hooks first and asks how each wants to be called just before it calls
+    # it. One that is taken out in between is called without keyword arguments, as nobody's.
+    return None if function is None or len(args) < hook.given else function(*args)
 
 
 _outside: Callable[..., Any] = torch.compiler.disable(_run)
 
 
-def _inert(number: int) -> Hook:
+def _inert(number: int, given: int) -> Hook:
     # The flags of an unpickled module name this number: torch must not give it away again.
     RemovableHandle.next_id = max(RemovableHandle.next_id, number + 1)
-    return Hook(number, _leave)
+    return Hook(number, given, _leave)
 
 
 def _leave(module: nn.Module, *args: Any) -> None:
@@ -74,7 +80,7 @@ _places = weakref.WeakKeyDictionary()
 
 def before(owner: object, module: nn.Module, function: Callable[..., Any]) -> None:
     """``function(module, args, kwargs)`` runs before ``module`` and may replace both."""
-    hook = _take(owner, module, "_forward_pre_hooks", function)
+    hook = _take(owner, module, "_forward_pre_hooks", 3, function)
     module._forward_pre_hooks_with_kwargs[hook.number] = True
     module._forward_pre_hooks[hook.number] = hook
 
@@ -84,20 +90,22 @@ def after(
 ) -> None:
     """``function(module, args, kwargs, output)`` runs behind ``module`` and may replace its output;
     with ``always`` also where it raised (``output`` is then None)."""
-    hook = _take(owner, module, "_forward_hooks", function)
+    hook = _take(owner, module, "_forward_hooks", 4, function)
     module._forward_hooks_with_kwargs[hook.number] = True
     if always:
         module._forward_hooks_always_called[hook.number] = True
     module._forward_hooks[hook.number] = hook
 
 
-def _take(owner: object, module: nn.Module, kind: str, function: Callable[..., Any]) -> Hook:
+def _take(
+    owner: object, module: nn.Module, kind: str, given: int, function: Callable[..., Any]
+) -> Hook:
     """The hook of the next place on ``module``, for ``owner``."""
     there = [hook for hook in getattr(module, kind).values() if isinstance(hook, Hook)]
     places = _places.setdefault(module, {})
     place = (kind, len([hook for hook in there if hook.owner is owner]))
     if place not in places:  # a handle is how torch gives out numbers
-        places[place] = Hook(RemovableHandle(getattr(module, kind)).id)
+        places[place] = Hook(RemovableHandle(getattr(module, kind)).id, given)
     hook = places[place]
     hook.owner, hook.function = owner, function
     return hook
