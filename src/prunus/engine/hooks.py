@@ -30,9 +30,7 @@ class Hook:
     there the hook does nothing but take itself out.
     """
 
-    def __init__(
-        self, number: int, given: int, function: Callable[..., Any] | None = None
-    ) -> None:
+    def __init__(self, number: int, given: int, function: Callable[..., Any] | None = None) -> None:
         self.number = number
         self.given = given  # how many arguments torch calls it with, keyword arguments included
         self.owner: object | None = None
