@@ -21,10 +21,10 @@ import torch
 from rich.progress import track
 
 import prunus
-from prunus.builtin.scenes import object_mask
-from prunus.evaluate.batches import build_prompt
-from prunus.evaluate.data import load_builtin_set
-from prunus.files import write_text
+from prunus.inference.batches import build_prompt
+from prunus.io.files import write_text
+from prunus.tasks.scenes import object_mask
+from prunus.tasks.sets import load_builtin_set
 from prunus.viz.png import write_figure
 
 _RESAMPLES = 1000

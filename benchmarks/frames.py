@@ -33,7 +33,7 @@ from transformers import (
 
 import prunus
 from prunus import EvoPrune, Uniform
-from prunus.files import write_text
+from prunus.io.files import write_text
 
 IMAGE, SIDE, PATCH = 99, 27, 14
 PARTS = ("tower", "projector", "language model", "rest", "whole")

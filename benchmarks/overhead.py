@@ -33,7 +33,7 @@ from transformers import (
 )
 
 import prunus
-from prunus.files import write_text
+from prunus.io.files import write_text
 
 IMAGE = 31999
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from prunus.evaluate.stats import paired_difference, wilson
+from prunus.results.stats import paired_difference, wilson
 
 
 def read(

@@ -35,10 +35,10 @@ from transformers import (
 
 import prunus
 from prunus.families import family_of
-from prunus.files import write_text
-from prunus.stepwise.config import SelectorConfig
-from prunus.stepwise.selector import Selector
-from prunus.stepwise.store import Card
+from prunus.io.files import write_text
+from prunus.selector.config import SelectorConfig
+from prunus.selector.selector import Selector
+from prunus.selector.store import Card
 
 COUNTS = (16, 32, 64, 128)
 WARM_UP = 2

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prunus.files import write_text
+from prunus.io.files import write_text
 
 SETTINGS: dict[str, list[str]] = {
     "as shipped": [],

@@ -28,7 +28,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 import prunus
 from prunus import EvoPrune, Merging, TowerView
-from prunus.files import write_text
+from prunus.io.files import write_text
 
 IMAGE, PATCH = 99, 14
 SPENT = {"choice": 0.0, "attention": 0.0}

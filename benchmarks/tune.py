@@ -23,12 +23,12 @@ from rich.progress import Progress
 
 import prunus
 from prunus import MMR, EvoPrune, Method
-from prunus.builtin.questions import TYPES
 from prunus.evaluate import evaluate
 from prunus.evaluate.cells import Cell
-from prunus.evaluate.data import training_questions
-from prunus.evaluate.stats import wilson
-from prunus.files import write_text
+from prunus.io.files import write_text
+from prunus.results.stats import wilson
+from prunus.tasks.questions import TYPES
+from prunus.tasks.sets import training_questions
 
 NEIGHBOURS, STRENGTHS, TAUS = (3, 5, 10), (0.1, 0.5, 1.0, 2.0), ("auto", 1.0)
 METRICS = ("key", "hidden")

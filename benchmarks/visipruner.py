@@ -20,8 +20,8 @@ import transformers
 
 import prunus
 from prunus import CLSE, Method, VisiPruner
-from prunus.builtin.sample import load_sample
-from prunus.files import write_text
+from prunus.io.files import write_text
+from prunus.tasks.sample import load_sample
 
 SETTINGS: dict[str, Method | None] = {
     "dense": None,

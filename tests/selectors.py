@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from prunus import OneShot, Stepwise
-from prunus.method import Method
-from prunus.stepwise.config import SelectorConfig
-from prunus.stepwise.selector import Selector
-from prunus.stepwise.store import Card
-from prunus.view import Facts
+from prunus.method.base import Method
+from prunus.method.view import Facts
+from prunus.selector.config import SelectorConfig
+from prunus.selector.selector import Selector
+from prunus.selector.store import Card
 
 
 def random_selector(seed: int = 0, **config: Any) -> Selector:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prunus.budget import check_keep, resolve_keep
+from prunus.method.budget import check_keep, resolve_keep
 
 
 @pytest.mark.parametrize("original", [1, 2, 9, 36, 576, 729, 1296])

@@ -11,7 +11,7 @@ import pytest
 
 import prunus
 from prunus import VisiPruner
-from prunus.calibration import Calibration
+from prunus.method.calibration import Calibration
 from tests.conftest import DEPTH, Case
 
 PARAMS: dict[str, Any] = {"tokens_threshold": 0.25, "layer_threshold": 0.995, "shallow_layers": 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from prunus.events import by_layers, events_of, in_order, label_of
+from prunus.results.events import by_layers, events_of, in_order, label_of
 from tests.viz.traces import EXIT, FILTER, GRID, entry, shallow
 
 

@@ -23,17 +23,17 @@ import prunus
 from prunus import PrunusError, PrunusFileError
 from prunus.analyse.plots import Drawing
 from prunus.analyse.result import Picture, Result, Table, write, write_index
-from prunus.builtin import checkpoint
-from prunus.builtin.export import export
-from prunus.builtin.report import write_report
-from prunus.calibration import Calibration
-from prunus.claim import claim
 from prunus.evaluate import Cell, Outcome, load_builtin_set, write_results
 from prunus.evaluate.evidence import NOTHING
 from prunus.families import family_of
-from prunus.files import append_line, replace_folder, replacing, replacing_all, write_text
-from prunus.stepwise.store import Card, load_selector, save_selector
-from prunus.stepwise.train.log import Log
+from prunus.io.claim import claim
+from prunus.io.files import append_line, replace_folder, replacing, replacing_all, write_text
+from prunus.method.calibration import Calibration
+from prunus.recipes import checkpoint
+from prunus.recipes.export import export
+from prunus.recipes.report import write_report
+from prunus.selector.store import Card, load_selector, save_selector
+from prunus.train.log import Log
 from prunus.viz import Panel, draw_panels
 from tests.conftest import llava_clip
 from tests.selectors import selector_for
@@ -368,7 +368,7 @@ def test_two_threads_that_write_an_evaluation(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys, time
-from prunus.claim import claim
+from prunus.io.claim import claim
 with claim(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -391,7 +391,7 @@ def test_another_process_is_refused_and_a_killed_one_is_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("prunus.evaluate.output.BRIEFLY", 0.2)
-    monkeypatch.setattr("prunus.stepwise.store.BRIEFLY", 0.2)
+    monkeypatch.setattr("prunus.selector.store.BRIEFLY", 0.2)
     with another_process(tmp_path) as holder:
         began = time.monotonic()
         with pytest.raises(prunus.PrunusStateError, match="another run is writing into"):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from prunus import PrunusFileError
-from prunus.images import open_image, to_rgb
+from prunus.io.images import open_image, to_rgb
 
 GREY = np.array([[0, 64, 128, 255]], dtype=np.uint8)
 

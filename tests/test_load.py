@@ -31,7 +31,7 @@ from transformers import (
 import prunus
 from prunus import CLSE, PrunusError, PrunusFileError
 from prunus.builtin import BUILTIN
-from prunus.stepwise.train.data import Batch
+from prunus.train.data import Batch
 from tests.conftest import IMAGE, MODELS, PATCH, SIDE, TOKENS, llava_clip
 
 WEIGHTS = "model.safetensors"

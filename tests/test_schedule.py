@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from prunus.schedule import SCHEDULES, least, removals, shares
+from prunus.method.removals import SCHEDULES, least, removals, shares
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -99,7 +99,7 @@ def test_an_old_one_is_refused_at_every_use(fresh: None, monkeypatch: pytest.Mon
 def test_the_command_line_tells_it_once_on_stderr(
     fresh: None, monkeypatch: pytest.MonkeyPatch, cli: Cli, tmp_path: Path
 ) -> None:
-    from prunus.builtin.sample import load_sample
+    from prunus.tasks.sample import load_sample
 
     installed(monkeypatch, "5.99.0")
     load_sample()[0].save(tmp_path / "sample.png")
@@ -112,7 +112,7 @@ def test_the_command_line_tells_it_once_on_stderr(
 def test_the_command_line_refuses_an_old_one(
     fresh: None, monkeypatch: pytest.MonkeyPatch, cli: Cli, tmp_path: Path
 ) -> None:
-    from prunus.builtin.sample import load_sample
+    from prunus.tasks.sample import load_sample
 
     installed(monkeypatch, "5.1.0")
     load_sample()[0].save(tmp_path / "sample.png")

@@ -39,7 +39,7 @@ socket.socket.connect = socket.socket.connect_ex = refuse
 GENERATE = """
 import importlib.util, json, sys
 import prunus, torch, transformers
-from prunus.builtin.sample import load_sample
+from prunus.tasks.sample import load_sample
 
 kept = {}
 for name in ("tiny-llava", "tiny-qwen"):
@@ -127,7 +127,7 @@ def try_wheel(folder: Path, own_torch: bool) -> dict[str, object]:
     picture = call(
         binaries / "python",
         "-c",
-        "from prunus.builtin.sample import load_sample; load_sample()[0].save('sample.png')",
+        "from prunus.tasks.sample import load_sample; load_sample()[0].save('sample.png')",
         cwd=cwd,
         env=env,
     )

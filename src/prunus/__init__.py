@@ -17,8 +17,9 @@ if TYPE_CHECKING:
         PrunusTypeError,
     )
     from prunus.loading import load
-    from prunus.merging import Merging, TowerView
-    from prunus.method import Cut, Edit, Method, Selection, methods
+    from prunus.method.base import Cut, Edit, Method, Selection, methods
+    from prunus.method.merging import Merging, TowerView
+    from prunus.method.view import Influence, View
     from prunus.pruners.clse import CLSE
     from prunus.pruners.evoprune import EvoPrune
     from prunus.pruners.fixed import Fixed
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from prunus.pruners.stepwise import Stepwise
     from prunus.pruners.uniform import Uniform
     from prunus.pruners.visipruner import VisiPruner
+    from prunus.results.trace import Report, TraceEntry
     from prunus.run import Run, prune
-    from prunus.trace import Report, TraceEntry
-    from prunus.view import Influence, View
 
 __version__ = "0.1.0"
 
@@ -39,15 +39,15 @@ __version__ = "0.1.0"
 _HOME = {
     "CLSE": "prunus.pruners.clse",
     "CheckReport": "prunus.checking",
-    "Cut": "prunus.method",
-    "Edit": "prunus.method",
+    "Cut": "prunus.method.base",
+    "Edit": "prunus.method.base",
     "EvoPrune": "prunus.pruners.evoprune",
     "Fixed": "prunus.pruners.fixed",
-    "Influence": "prunus.view",
+    "Influence": "prunus.method.view",
     "Knockout": "prunus.pruners.knockout",
     "MMR": "prunus.pruners.mmr",
-    "Merging": "prunus.merging",
-    "Method": "prunus.method",
+    "Merging": "prunus.method.merging",
+    "Method": "prunus.method.base",
     "OneShot": "prunus.pruners.one_shot",
     "PromptEndWarning": "prunus.errors",
     "PrunusError": "prunus.errors",
@@ -55,18 +55,18 @@ _HOME = {
     "PrunusStateError": "prunus.errors",
     "PrunusTypeError": "prunus.errors",
     "Random": "prunus.pruners.random",
-    "Report": "prunus.trace",
+    "Report": "prunus.results.trace",
     "Run": "prunus.run",
-    "Selection": "prunus.method",
+    "Selection": "prunus.method.base",
     "Stepwise": "prunus.pruners.stepwise",
-    "TowerView": "prunus.merging",
-    "TraceEntry": "prunus.trace",
+    "TowerView": "prunus.method.merging",
+    "TraceEntry": "prunus.results.trace",
     "Uniform": "prunus.pruners.uniform",
-    "View": "prunus.view",
+    "View": "prunus.method.view",
     "VisiPruner": "prunus.pruners.visipruner",
     "check": "prunus.checking",
     "load": "prunus.loading",
-    "methods": "prunus.method",
+    "methods": "prunus.method.base",
     "prune": "prunus.run",
 }
 

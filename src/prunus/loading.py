@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from prunus.builtin import BUILTIN, load_builtin
-from prunus.checkpoint import broken, load_weights
 from prunus.errors import PrunusError, PrunusFileError, PrunusTypeError, brief, shown
 from prunus.families.base import _FAMILIES, families
-from prunus.processor import load_processor
+from prunus.inference.checkpoint import broken, load_weights
+from prunus.inference.processor import load_processor
 from prunus.versions import check_transformers
 
 

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from prunus.cost.report import build_report
 from prunus.engine.calls import Ends
 from prunus.engine.engine import Engine
-from prunus.engine.guard import guard, unguard
+from prunus.engine.generate import guard, unguard
 from prunus.engine.hooks import hooked
 from prunus.engine.masks import check_backend
 from prunus.engine.plan import make_plan
 from prunus.engine.record import make_record, make_trace
 from prunus.errors import PrunusError, PrunusStateError, PrunusTypeError
 from prunus.families import family_of
-from prunus.method import Method, make_method
-from prunus.trace import Report, TraceEntry
+from prunus.method.base import Method, make_method
+from prunus.results.trace import Report, TraceEntry
 from prunus.versions import check_transformers
 
 _attaching = threading.Lock()

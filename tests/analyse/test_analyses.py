@@ -13,9 +13,9 @@ from prunus.analyse import ANALYSES, Context, analyse, every_prompt, spread
 from prunus.analyse.ablations import Ungated
 from prunus.analyse.measure import DENSE, measure
 from prunus.analyse.runner import total_work
-from prunus.builtin.sample import load_sample
 from prunus.evaluate import load_builtin_set
 from prunus.pruners.clse import CLSE
+from prunus.tasks.sample import load_sample
 from tests.cli.conftest import Cli, cli, picture
 from tests.cli.test_bad_input import check
 from tests.qwen_processor import save_qwen

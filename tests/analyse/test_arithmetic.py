@@ -22,11 +22,11 @@ from prunus.analyse.result import Picture, Result, Table, plain
 from prunus.analyse.signals import Notes
 from prunus.analyse.sinks import attended, low_norm
 from prunus.analyse.spectral import high_share
-from prunus.builtin.evalset import load_evalset
-from prunus.builtin.scenes import CANVAS
 from prunus.evaluate.evidence import shows_object
-from prunus.evaluate.stats import auroc
 from prunus.grid import Grid
+from prunus.results.stats import auroc
+from prunus.tasks.evalset import load_evalset
+from prunus.tasks.scenes import CANVAS
 
 
 def test_auroc_counts_pairs() -> None:

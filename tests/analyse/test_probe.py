@@ -9,7 +9,7 @@ import prunus
 from prunus.analyse.leave import Leave
 from prunus.analyse.probe import Probe
 from prunus.analyse.signals import Notes, _Writer
-from prunus.method import methods
+from prunus.method.base import methods
 from prunus.signals.spectral import high_frequency
 from tests.conftest import Case
 

@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from prunus.builtin import BUILTIN, load_builtin
-from prunus.builtin.digits import split_indices
-from prunus.builtin.evalset import Item, build_evalset, load_evalset
-from prunus.builtin.evaluate import (
+from prunus.recipes.evaluate import (
     answers_right,
     encode_scenes,
     ground_truth_choice,
@@ -19,7 +17,9 @@ from prunus.builtin.evaluate import (
     summary,
     uniform_choice,
 )
-from prunus.builtin.questions import TYPES
+from prunus.tasks.digits import split_indices
+from prunus.tasks.evalset import Item, build_evalset, load_evalset
+from prunus.tasks.questions import TYPES
 
 
 def test_unknown_name_says_what_there_is() -> None:

@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from prunus.builtin import checkpoint
-from prunus.builtin.answers import all_places, ask_all, draw_scenes, pixels_of
-from prunus.builtin.decoder import decode
-from prunus.builtin.export import export, export_checkpoint
-from prunus.builtin.model import Shape, build_model, build_processor
-from prunus.builtin.scenes import make_scene, render
-from prunus.builtin.tower import project
+from prunus.recipes import checkpoint
+from prunus.recipes.answers import all_places, ask_all, draw_scenes, pixels_of
+from prunus.recipes.decoder import decode
+from prunus.recipes.export import export, export_checkpoint
+from prunus.recipes.model import Shape, build_model, build_processor
+from prunus.recipes.tower import project
+from prunus.tasks.scenes import make_scene, render
 
 SMALL = Shape(patch=16, tower_layers=3, tower_width=64, tower_mlp=64, layers=2, width=64, mlp=64)
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prunus.builtin.evalset import Item
-from prunus.builtin.questions import CAPTION, TYPES, Question, ask, ask_many, caption
-from prunus.builtin.sample import load_sample
-from prunus.builtin.scenes import Scene, SceneObject, make_scene, render_array
+from prunus.tasks.evalset import Item
+from prunus.tasks.questions import CAPTION, TYPES, Question, ask, ask_many, caption
+from prunus.tasks.sample import load_sample
+from prunus.tasks.scenes import Scene, SceneObject, make_scene, render_array
 
 COUNTS = ["zero", "one", "two", "three", "four", "five", "six", "seven"]
 
@@ -117,11 +117,11 @@ def test_caption_names_all_objects_from_top_to_bottom() -> None:
 
 
 def test_sample_of_the_demo_is_true() -> None:
-    line = files("prunus.builtin").joinpath("data/sample.json").read_text("utf-8")
+    line = files("prunus.tasks").joinpath("data/sample.json").read_text("utf-8")
     item = Item.from_json(line)
     image, questions = load_sample()
     assert np.array_equal(np.asarray(image), render_array(item.scene))
-    with files("prunus.builtin").joinpath("sample.png").open("rb") as handle:
+    with files("prunus.tasks").joinpath("data/sample.png").open("rb") as handle:
         assert np.array_equal(np.asarray(Image.open(handle)), np.asarray(image))
     assert questions == item.questions
     assert len(questions) == 3

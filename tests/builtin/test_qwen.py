@@ -10,23 +10,24 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from prunus.builtin import checkpoint, load_builtin
-from prunus.builtin.export import export_checkpoint
-from prunus.builtin.labels import IGNORE
-from prunus.builtin.qwen import QwenShape, build_model, build_processor
-from prunus.builtin.qwen.answers import ask_all, choose, draw_batch, encode, ink
-from prunus.builtin.qwen.decoder import HEAD, decode, places
-from prunus.builtin.qwen.labels import label_scene, label_video
-from prunus.builtin.qwen.pictures import FPS, image_pixels, image_size, picture, video_pixels
-from prunus.builtin.qwen.probe import GONE, NEW, SAME, changes
-from prunus.builtin.qwen.tower import project
-from prunus.builtin.qwen.warm import start_from
-from prunus.builtin.qwen.words import IMAGE, START, VIDEO, VISION_END, VISION_START
-from prunus.builtin.scenes import KINDS, make_scene
-from prunus.builtin.schedule import Stage
-from prunus.builtin.train import CHECKPOINT, train
-from prunus.builtin.videos import FRAMES, MOTIONS, Actor, VideoScene, make_video, render_video
+from prunus.builtin import load_builtin
 from prunus.evaluate import evaluate, load_builtin_set, make_cells
+from prunus.recipes import checkpoint
+from prunus.recipes.export import export_checkpoint
+from prunus.recipes.qwen import QwenShape, build_model, build_processor
+from prunus.recipes.qwen.answers import ask_all, choose, draw_batch, encode, ink
+from prunus.recipes.qwen.decoder import HEAD, decode, places
+from prunus.recipes.qwen.labels import label_scene, label_video
+from prunus.recipes.qwen.probe import GONE, NEW, SAME, changes
+from prunus.recipes.qwen.tower import project
+from prunus.recipes.qwen.warm import start_from
+from prunus.recipes.qwen.words import IMAGE, START, VIDEO, VISION_END, VISION_START
+from prunus.recipes.schedule import Stage
+from prunus.recipes.train import CHECKPOINT, train
+from prunus.tasks.labels import IGNORE
+from prunus.tasks.pictures import FPS, image_pixels, image_size, picture, video_pixels
+from prunus.tasks.scenes import KINDS, make_scene
+from prunus.tasks.videos import FRAMES, MOTIONS, Actor, VideoScene, make_video, render_video
 
 SMALL = QwenShape(depth=3, full=(1,), tower_width=64, tower_mlp=64, layers=4, width=64, mlp=64)
 STAGES = (

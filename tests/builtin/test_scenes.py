@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from prunus.builtin.digits import SPLITS, digit_data, split_indices
-from prunus.builtin.scenes import (
+from prunus.tasks.digits import SPLITS, digit_data, split_indices
+from prunus.tasks.scenes import (
     CANVAS,
     Scene,
     ground_truth_tokens,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from prunus.builtin import checkpoint
-from prunus.builtin.answers import draw_tokens
-from prunus.builtin.model import Shape
-from prunus.builtin.optim import rate_factor
-from prunus.builtin.schedule import Stage
-from prunus.builtin.train import CHECKPOINT, train
+from prunus.recipes import checkpoint
+from prunus.recipes.answers import draw_tokens
+from prunus.recipes.model import Shape
+from prunus.recipes.optim import rate_factor
+from prunus.recipes.schedule import Stage
+from prunus.recipes.train import CHECKPOINT, train
 
 SHAPE = Shape(patch=16, tower_layers=3, tower_width=64, tower_mlp=64, layers=2, width=64, mlp=64)
 STAGES = (

@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from prunus.builtin.digits import split_indices
-from prunus.builtin.evalset.videos import VideoItem, build_video_evalset, load_video_evalset
-from prunus.builtin.questions import Question
-from prunus.builtin.scenes import CANVAS, Scene, SceneObject, make_scene, object_coverage
-from prunus.builtin.video_questions import VIDEO_TYPES, ask_many_video, ask_video
-from prunus.builtin.videos import (
+from prunus.tasks.digits import split_indices
+from prunus.tasks.evalset.videos import VideoItem, build_video_evalset, load_video_evalset
+from prunus.tasks.questions import Question
+from prunus.tasks.scenes import CANVAS, Scene, SceneObject, make_scene, object_coverage
+from prunus.tasks.video_questions import VIDEO_TYPES, ask_many_video, ask_video
+from prunus.tasks.videos import (
     FRAMES,
     VIDEO_CANVAS,
     Actor,

@@ -12,7 +12,7 @@ import prunus
 from prunus.analyse.context import Context
 from prunus.calibrate import find_shallow
 from prunus.calibrate.shallow import candidates
-from prunus.evaluate.data import training_questions
+from prunus.tasks.sets import training_questions
 
 
 def right(count: int, of: int = 20) -> np.ndarray:

@@ -14,9 +14,9 @@ from PIL import Image
 from prunus import Stepwise, prune
 from prunus.calibrate.stepwise import Encoded, encode_prompts, mean_budget
 from prunus.families import family_of
-from prunus.stepwise.config import SelectorConfig
-from prunus.stepwise.selector import Selector
-from prunus.stepwise.store import Card, save_selector
+from prunus.selector.config import SelectorConfig
+from prunus.selector.selector import Selector
+from prunus.selector.store import Card, save_selector
 from tests.stepwise.models import tiny_llava, tiny_qwen
 
 SIZE, MOST, LEAST = 24, 12, 2

@@ -16,7 +16,7 @@ import prunus
 from prunus import VisiPruner
 from prunus.analyse.context import Context
 from prunus.calibrate import calibrate_visipruner, find_filtering
-from prunus.evaluate.data import training_questions
+from prunus.tasks.sets import training_questions
 from tests.conftest import DEPTH, MODELS, Prompts, _text_config, prompts_for
 
 #: Random weights: without a question that matters, a bound close to 1 makes layers filter.

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from prunus.builtin.sample import load_sample
 from prunus.cli import main
+from prunus.tasks.sample import load_sample
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from prunus.builtin.evalset import load_evalset
-from prunus.calibration import Calibration
-from prunus.evaluate.data import training_questions
+from prunus.method.calibration import Calibration
+from prunus.tasks.evalset import load_evalset
+from prunus.tasks.sets import training_questions
 from tests.cli.conftest import Cli
 from tests.qwen_processor import save_qwen
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prunus.stepwise.train.order import index_at
-from prunus.stepwise.train.state import State
+from prunus.train.order import index_at
+from prunus.train.state import State
 from tests.cli.conftest import Cli, Result
 from tests.test_images import png
 

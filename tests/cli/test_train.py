@@ -16,8 +16,8 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from prunus.cli.train import build_settings
-from prunus.stepwise.config import TrainSettings
-from prunus.stepwise.train.watch import Display
+from prunus.selector.config import TrainSettings
+from prunus.train.watch import Display
 from tests.cli.conftest import Cli
 from tests.stepwise.models import tiny_llava
 

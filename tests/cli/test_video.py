@@ -15,7 +15,7 @@ from PIL import Image
 import prunus
 from prunus.cli.errors import BadInput
 from prunus.cli.inputs import arrange, build_prompt, encode
-from prunus.cli.videos import open_videos
+from prunus.inference.videos import open_videos
 from tests.cli.conftest import Cli
 from tests.qwen_processor import save_qwen
 

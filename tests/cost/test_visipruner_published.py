@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, Qwen2VLTextConfig
 
-from prunus.cost.shapes import DecoderShape, read_decoder
-from prunus.cost.visipruner import (
+from prunus.cost.published import (
     baseline_attention,
     dense_flops,
     nominal_attention,
     nominal_flops,
     visual_flops,
 )
+from prunus.cost.shapes import DecoderShape, read_decoder
 
 LEFT, MIDDLE = 10.3, 9  # tokens that pass the filter, layers that run on them
 TEXT, SHALLOW = 74, 6

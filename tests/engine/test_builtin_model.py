@@ -9,7 +9,7 @@ import torch
 
 import prunus
 from prunus import CLSE
-from prunus.builtin.scenes import make_scene, render
+from prunus.tasks.scenes import make_scene, render
 from tests.oracles.masked import continued, masked_logits, visibility
 
 STEPS = 32

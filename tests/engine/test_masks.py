@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from prunus.engine.cache import Lease, PrunedWindowLayer, Resident
+from prunus.engine.decode import Resume
 from prunus.engine.masks import Slots, gather_mask
-from prunus.engine.resume import Resume
 from prunus.errors import PrunusError
 
 LENGTH = 6

@@ -11,12 +11,12 @@ import torch
 
 import prunus
 from prunus.evaluate import EvalSet, Outcome, evaluate, make_cells, summarise
-from prunus.evaluate.batches import encode, in_batches, left_padded
 from prunus.evaluate.evidence import NOTHING, shows_object
 from prunus.evaluate.layers import ranking_by_layer
 from prunus.evaluate.output import results
 from prunus.evaluate.pictures import draw_choices
 from prunus.evaluate.runner import answer_tokens
+from prunus.inference.batches import encode, in_batches, left_padded
 from tests.cli.conftest import Cli, cli, picture
 from tests.qwen_processor import save_qwen
 

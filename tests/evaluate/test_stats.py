@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from prunus.evaluate.stats import auroc, flips, paired_difference, wilson
+from prunus.results.stats import auroc, flips, paired_difference, wilson
 
 
 @pytest.mark.parametrize(

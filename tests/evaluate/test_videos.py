@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import prunus
-from prunus.builtin.videos import Actor, VideoScene
 from prunus.evaluate import EvalSet, evaluate, load_builtin_set, make_cells
 from prunus.evaluate.coverage import best_tokens, coverage
-from prunus.evaluate.data import Clip, builtin_set_for
 from prunus.evaluate.runner import answer_tokens
 from prunus.grid import Grid
+from prunus.tasks.sets import Clip, builtin_set_for
+from prunus.tasks.videos import Actor, VideoScene
 from tests.cli.conftest import Cli, cli, picture
 
 __all__ = ["cli", "picture"]  # pytest finds the fixtures here

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import prunus
 from prunus import CLSE, MMR, EvoPrune, Fixed, Method, Random, Uniform
-from prunus.events import in_order
+from prunus.results.events import in_order
 from tests.conftest import DEPTH, MODELS, Case, prompts_for
 from tests.engine.test_invariants import gap, masked_logits, plain, survivors
 from tests.oracles.masked import visibility

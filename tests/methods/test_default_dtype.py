@@ -10,8 +10,8 @@ import torch
 
 from prunus import Random
 from prunus.families import family_of
+from prunus.selector.store import load_selector, save_selector
 from prunus.signals.influence import leave_one_out
-from prunus.stepwise.store import load_selector, save_selector
 from tests.conftest import Case
 from tests.selectors import random_selector, selector_for
 

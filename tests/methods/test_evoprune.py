@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import prunus
 from prunus import EvoPrune, Merging, TowerView
-from prunus.schedule import least
+from prunus.method.removals import least
 from tests.conftest import IMAGE, MODELS, TOKENS, Case, Prompts, _llava, prompts_for
 from tests.oracles.merged import Pairs, Seen, merged_features, merged_tower
 from tests.signals.test_density import literal_diversity

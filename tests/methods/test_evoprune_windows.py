@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import prunus
 from prunus import EvoPrune
 from prunus.families.qwen2_5_vl import Qwen25VL
-from prunus.families.tower import Frames
+from prunus.families.towers.base import Frames
 from prunus.grid import Grid
 from tests.methods.test_evoprune import literal
 from tests.oracles.merged_windows import frames_of, merged_frame

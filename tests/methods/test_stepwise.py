@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import prunus
 from prunus import CLSE, EvoPrune, Fixed, OneShot, Random, Stepwise
 from prunus.families import family_of
-from prunus.stepwise.cost import selector_macs
-from prunus.stepwise.learned import Learned
-from prunus.stepwise.store import Card, save_selector
+from prunus.selector.cost import selector_macs
+from prunus.selector.learned import Learned
+from prunus.selector.store import Card, save_selector
 from tests.conftest import Case
 from tests.engine.test_clean_exit import footprint
 from tests.engine.test_invariants import gap, plain

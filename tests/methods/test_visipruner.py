@@ -295,7 +295,7 @@ def test_a_prompt_that_ends_with_its_image(llava: Case, renormalise: bool) -> No
 
 def scripted(monkeypatch: pytest.MonkeyPatch, cosines: dict[int, float], kept: int) -> None:
     """Influence from a script: the cosine in each layer, and ``kept`` tokens with a change of 1."""
-    from prunus.engine import looks
+    from prunus.engine import views
 
     def influence(self: Any, layer: int) -> Any:
         states, layout, _ = self._noted(layer)
@@ -304,7 +304,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, cosines: dict[int, float], kept: i
         change[:, 5 : 5 + kept] = 1.0
         return cosine, change, torch.ones(len(states)), layout
 
-    monkeypatch.setattr(looks.Looks, "_influence", influence)
+    monkeypatch.setattr(views.Looks, "_influence", influence)
 
 
 def test_lengths_of_the_published_trace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prunus import VisiPruner
 from prunus.grid import Grid
-from prunus.view import Influence, View
+from prunus.method.view import Influence, View
 
 DEPTH = 8
 Image = tuple[list[float], list[float]]  # of each token: cosine and change without it

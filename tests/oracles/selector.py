@@ -1,6 +1,6 @@
 """The oracle for learned selectors: one sample at a time, nothing cached, every step from scratch.
 
-Only the weights of prunus.stepwise's modules are used. Attention is computed query by query and
+Only the weights of prunus.selector's modules are used. Attention is computed query by query and
 head by head; at each step of the pointer the whole sequence of steps so far runs again.
 """
 

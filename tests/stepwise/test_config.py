@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from prunus.stepwise.config import SelectorConfig, TrainSettings
+from prunus.selector.config import SelectorConfig, TrainSettings
 
 WIDTHS = {"visual_width": 12, "text_width": 10, "width": 8, "heads": 2}
 

@@ -14,15 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from prunus.builtin import load_builtin
-from prunus.builtin.digits import split_indices
-from prunus.builtin.evalset import load_evalset
-from prunus.evaluate.data import training_questions
-from prunus.stepwise.config import TrainSettings
-from prunus.stepwise.train.conversations import load_conversations
-from prunus.stepwise.train.data import Batch, Example, collate
-from prunus.stepwise.train.order import index_at
-from prunus.stepwise.train.schedule import Schedule, rate_at
-from prunus.stepwise.train.sources import Questions, Scenes, open_source
+from prunus.selector.config import TrainSettings
+from prunus.tasks.digits import split_indices
+from prunus.tasks.evalset import load_evalset
+from prunus.tasks.sets import training_questions
+from prunus.train.conversations import load_conversations
+from prunus.train.data import Batch, Example, collate
+from prunus.train.order import index_at
+from prunus.train.schedule import Schedule, rate_at
+from prunus.train.sources import Questions, Scenes, open_source
 from tests.stepwise.templates import llava_processor, qwen_processor
 
 

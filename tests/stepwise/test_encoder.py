@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunus.stepwise.encoder import Encoder
+from prunus.selector.encoder import Encoder
 from tests.oracles.selector import encode
 from tests.selectors import random_selector
 

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from prunus.stepwise.gate import Denoiser, NoiseGate
-from prunus.stepwise.relax import aggregated_log_scores, soft_length, standardised
-from prunus.stepwise.softtopk import soft_topk
+from prunus.train.gate import Denoiser, NoiseGate
+from prunus.train.relax import aggregated_log_scores, soft_length, standardised
+from prunus.train.softtopk import soft_topk
 
 
 def features(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunus.stepwise.config import SelectorConfig, TrainSettings
-from prunus.stepwise.pointer import Pointer
-from prunus.stepwise.relax import aggregated_log_scores, log_alive, soft_length, standardised
-from prunus.stepwise.softtopk import soft_topk
+from prunus.selector.config import SelectorConfig, TrainSettings
+from prunus.selector.pointer import Pointer
+from prunus.train.relax import aggregated_log_scores, log_alive, soft_length, standardised
+from prunus.train.softtopk import soft_topk
 from tests.conftest import Case
 from tests.selectors import random_selector
 from tests.stepwise.test_objective import STATE, alphas, batch_of, objective_for

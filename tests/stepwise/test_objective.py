@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from prunus.families import family_of
-from prunus.stepwise.config import SelectorConfig, TrainSettings
-from prunus.stepwise.objective import Objective
-from prunus.stepwise.relax import aggregated_log_scores, standardised
-from prunus.stepwise.selector import Selector
-from prunus.stepwise.softtopk import soft_topk
-from prunus.stepwise.train.data import Batch
-from prunus.stepwise.train.schedule import Schedule
+from prunus.selector.config import SelectorConfig, TrainSettings
+from prunus.selector.selector import Selector
+from prunus.train.data import Batch
+from prunus.train.objective import Objective
+from prunus.train.relax import aggregated_log_scores, standardised
+from prunus.train.schedule import Schedule
+from prunus.train.softtopk import soft_topk
 from tests.conftest import MODELS, Case, prompts_for
 from tests.engine.test_clean_exit import footprint
 from tests.oracles.masked import positions

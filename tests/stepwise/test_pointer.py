@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prunus.stepwise.pointer import Memory, Picks, Pointer
+from prunus.selector.pointer import Memory, Picks, Pointer
 from tests.oracles.selector import Walk, walk
 from tests.selectors import random_selector
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from prunus.builtin import load_builtin
 from prunus.loading import load
-from prunus.stepwise.question import QuestionMarks, marks_of, question_mask, visual_ids
+from prunus.method.question import QuestionMarks, marks_of, question_mask, visual_ids
 from tests.qwen_processor import save_qwen
 from tests.stepwise.templates import llava_processor, qwen_processor
 

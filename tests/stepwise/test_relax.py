@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunus.stepwise.relax import aggregated_log_scores, log_alive, soft_length, standardised
+from prunus.train.relax import aggregated_log_scores, log_alive, soft_length, standardised
 
 BETA = 0.9
 FLOOR = 1e-14

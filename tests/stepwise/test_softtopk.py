@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunus.stepwise.softtopk import soft_topk
+from prunus.train.softtopk import soft_topk
 
 
 def sinkhorn(scores: list[float], count: float, temperature: float) -> list[float]:

@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from prunus import OneShot, PrunusError, Stepwise
 from prunus.families import family_of
-from prunus.stepwise import store
-from prunus.stepwise.question import QuestionMarks
-from prunus.stepwise.selector import Selector
-from prunus.stepwise.store import (
+from prunus.method.question import QuestionMarks
+from prunus.method.view import Facts
+from prunus.selector import store
+from prunus.selector.selector import Selector
+from prunus.selector.store import (
     CARD,
     WEIGHTS,
     Card,
@@ -25,7 +26,6 @@ from prunus.stepwise.store import (
     save_selector,
     shipped,
 )
-from prunus.view import Facts
 from tests.conftest import llava_clip
 from tests.qwen import qwen
 from tests.selectors import selector_for
@@ -192,7 +192,7 @@ def test_shipped_selectors(tmp_path: Path, model: Facts, monkeypatch: pytest.Mon
     }
     for name, (facts, config) in folders.items():
         card = Card(name, facts.fingerprint().tolist(), None)
-        weights = tmp_path / "prunus.stepwise" / "weights"
+        weights = tmp_path / "prunus.selector" / "weights"
         save_selector(weights / name, selector_for(facts, **config)[0], card)
     assert shipped() == ["one-shot", "small", "stepwise"]
     for name in shipped():

@@ -17,18 +17,18 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from prunus import OneShot, Stepwise, prune
-from prunus.evaluate.data import EvalSet, Query
-from prunus.stepwise.config import TrainSettings
-from prunus.stepwise.objective import Objective
-from prunus.stepwise.train.interrupt import Interrupt
-from prunus.stepwise.train.loader import Part, batches
-from prunus.stepwise.train.log import Log
-from prunus.stepwise.train.run import Training
-from prunus.stepwise.train.schedule import Schedule
-from prunus.stepwise.train.sources import Questions, Split
-from prunus.stepwise.train.state import State
-from prunus.stepwise.train.trainer import Options, Result, train
-from prunus.stepwise.train.watch import Display, Watch
+from prunus.selector.config import TrainSettings
+from prunus.tasks.sets import EvalSet, Query
+from prunus.train.interrupt import Interrupt
+from prunus.train.loader import Part, batches
+from prunus.train.log import Log
+from prunus.train.objective import Objective
+from prunus.train.run import Training
+from prunus.train.schedule import Schedule
+from prunus.train.sources import Questions, Split
+from prunus.train.state import State
+from prunus.train.trainer import Options, Result, train
+from prunus.train.watch import Display, Watch
 from tests.stepwise.models import tiny_llava, tiny_qwen
 
 SMALL: dict[str, Any] = {"width": 16, "heads": 2, "encoder_layers": 1, "decoder_layers": 1}

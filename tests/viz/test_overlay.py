@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from prunus.grid import Grid
-from prunus.trace import TraceEntry
+from prunus.results.trace import TraceEntry
 from prunus.viz import Panel, draw_panels, trace_panels
 from prunus.viz.overlay import dim_dropped, heat_map, kept_cells, score_cells
 from prunus.viz.seen import as_picture, resized_image, seen_images

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from prunus.grid import Grid
-from prunus.trace import TraceEntry
+from prunus.results.trace import TraceEntry
 from prunus.viz import dim_dropped, heat_map, trace_panels
 from prunus.viz.regions import merged_regions, spread_kept
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from prunus.grid import Grid
-from prunus.method import Edit
-from prunus.trace import TraceEntry
+from prunus.method.base import Edit
+from prunus.results.trace import TraceEntry
 
 GRID = Grid(1, 2, 3, (8, 10))  # 16 x 30 pixels
 GONE = float("nan")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from prunus.analyse.measure import Setting
+from prunus.method.view import View
 from prunus.pruners.clse import CLSE
 from prunus.pruners.random import Random
 from prunus.signals.spectral import evolution, high_frequency
-from prunus.view import View
 
 #: Budgets of the layer sweep (CLSE's Fig. 9 has five ratios that its text does not name), and the
 #: two at which everything else is compared: 192 and 64 of 576.

@@ -16,7 +16,7 @@ from prunus.analyse.plots import AT_INPUT, Drawing, band, level, panel, whole_ti
 from prunus.analyse.result import Row
 from prunus.analyse.signals import Notes
 from prunus.errors import PrunusError
-from prunus.evaluate.stats import auroc
+from prunus.results.stats import auroc
 
 
 def masks_of(context: Context, notes: Sequence[Notes]) -> list[NDArray[np.bool_]] | None:

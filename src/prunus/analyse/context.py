@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.evaluate.batches import Encoded, Prepared, Vision, encode, in_batches, left_padded
-from prunus.evaluate.data import EvalSet
 from prunus.evaluate.runner import answer_tokens
+from prunus.inference.batches import Encoded, Prepared, Vision, encode, in_batches, left_padded
+from prunus.tasks.sets import EvalSet
 
 Step = Callable[[int], None]
 """Called with a number of prompts after each call of the model."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.errors import PrunusError
-from prunus.evaluate.stats import Estimate
+from prunus.results.stats import Estimate
 
 _DRAWS = 1000
 

@@ -9,8 +9,8 @@ import torch
 
 from prunus.analyse.probe import Unlisted
 from prunus.errors import PrunusTypeError
-from prunus.method import Cut, Method, Selection
-from prunus.view import View
+from prunus.method.base import Cut, Method, Selection
+from prunus.method.view import View
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
-from prunus.builtin.scenes import CANVAS, Scene, object_coverage
 from prunus.errors import PrunusError
 from prunus.grid import Grid
+from prunus.tasks.scenes import CANVAS, Scene, object_coverage
 
 _CLEARLY = 0.3  # share of a token's cell that an object must cover, as in evaluate.evidence
 

@@ -15,8 +15,8 @@ from prunus.analyse.measure import flat
 from prunus.analyse.questions import about_same_images
 from prunus.analyse.result import Row
 from prunus.analyse.signals import Notes, note
-from prunus.evaluate.data import EvalSet
 from prunus.signals.topk import stable_topk
+from prunus.tasks.sets import EvalSet
 
 #: Size of the compared sets.
 TOP = 10

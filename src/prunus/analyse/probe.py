@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from prunus.method import Cut, Method, Selection
-from prunus.view import View
+from prunus.method.base import Cut, Method, Selection
+from prunus.method.view import View
 
 
 class Unlisted:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from prunus.errors import PrunusError
-from prunus.evaluate.data import EvalSet, Query
+from prunus.tasks.sets import EvalSet, Query
 
 
 def spread(data: EvalSet, limit: int, seed: int = 0) -> EvalSet:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from prunus.analyse.plots import Drawing, save
-from prunus.claim import BRIEFLY, claim
-from prunus.files import replacing_all, write_text
+from prunus.io.claim import BRIEFLY, claim
+from prunus.io.files import replacing_all, write_text
 
 Row = dict[str, Any]
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from prunus.analyse.context import Batch, Context, Step
 from prunus.analyse.probe import Probe
 from prunus.grid import Grid
+from prunus.method.view import View
 from prunus.pruners.clse import CLSE
 from prunus.run import prune
 from prunus.signals.change import residual_norm
 from prunus.signals.spectral import evolution, gate, high_frequency
-from prunus.view import View
 
 #: The paper's cut-off and temperature.
 CUTOFF, TEMPERATURE = CLSE().cutoff, CLSE().temperature

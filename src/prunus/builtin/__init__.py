@@ -29,8 +29,8 @@ def load_builtin(name: str, dtype: Any = "float32") -> tuple[Any, Any]:
     """
     if name not in BUILTIN:
         raise PrunusError(f"no built-in model {name!r}; there is {', '.join(BUILTIN)}")
-    from prunus.checkpoint import load_weights
-    from prunus.processor import load_processor
+    from prunus.inference.checkpoint import load_weights
+    from prunus.inference.processor import load_processor
 
     with as_file(files("prunus.builtin").joinpath("weights").joinpath(name)) as folder:
         if not (folder / "model.safetensors").is_file():

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from prunus.analyse.probe import Onlooker
-from prunus.method import Cut, Selection
+from prunus.method.base import Cut, Selection
+from prunus.method.view import Influence, View
 from prunus.pruners.visipruner import VisiPruner
-from prunus.view import Influence, View
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from itertools import takewhile
 from prunus.analyse.context import Context, Step
 from prunus.analyse.measure import DENSE, measure
 from prunus.errors import PrunusError
-from prunus.evaluate.stats import Estimate, paired_difference
 from prunus.pruners.visipruner import VisiPruner
+from prunus.results.stats import Estimate, paired_difference
 
 
 @dataclass(frozen=True)

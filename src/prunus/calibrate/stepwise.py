@@ -12,9 +12,9 @@ from torch import Tensor
 from prunus.errors import PrunusError
 from prunus.pruners.stepwise import Stepwise
 from prunus.run import prune
-from prunus.stepwise.pointer import Picks
-from prunus.stepwise.selector import Selector
-from prunus.stepwise.store import Card
+from prunus.selector.pointer import Picks
+from prunus.selector.selector import Selector
+from prunus.selector.store import Card
 
 _WIDEST = 1024.0  # beyond this no logit is left that a constant has not overruled
 _HALVINGS = 16
@@ -77,7 +77,7 @@ def encode_prompts(
     Args:
         model: a supported model in evaluation mode.
         batches: arguments of its ``forward``, pixels and ``input_ids`` among them.
-        selector, card: from :func:`prunus.stepwise.store.load_selector`.
+        selector, card: from :func:`prunus.selector.store.load_selector`.
         step: called with the number of prompts after each batch.
 
     Raises:

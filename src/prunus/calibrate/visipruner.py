@@ -12,9 +12,9 @@ import numpy as np
 from prunus.calibrate.filtering import find_filtering
 from prunus.calibrate.probe import Filtering
 from prunus.calibrate.threshold import threshold_for
-from prunus.calibration import Calibration
 from prunus.errors import PrunusError
 from prunus.families import family_of
+from prunus.method.calibration import Calibration
 from prunus.pruners.visipruner import VisiPruner
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from prunus.trace import TraceEntry
+from prunus.results.trace import TraceEntry
 
 
 def acted(entry: TraceEntry, sample: int) -> bool:

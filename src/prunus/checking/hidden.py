@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prunus.method import Edit
-from prunus.trace import TraceEntry
+from prunus.method.base import Edit
+from prunus.results.trace import TraceEntry
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from prunus.cli.errors import one_line
 from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.pruners.fixed import Fixed
+from prunus.results.trace import TraceEntry
 from prunus.run import prune
-from prunus.trace import TraceEntry
 
 
 @dataclass(frozen=True)

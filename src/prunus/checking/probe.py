@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prunus.builtin.sample import load_sample
 from prunus.errors import PrunusError
-from prunus.evaluate.batches import build_prompt
 from prunus.families import Family
+from prunus.inference.batches import build_prompt
+from prunus.tasks.sample import load_sample
 
 Inputs = dict[str, Tensor]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from prunus.analyse import Context, Result
-    from prunus.evaluate.data import EvalSet
+    from prunus.tasks.sets import EvalSet
 
 _DEFAULT_LIMIT = 70
 
@@ -68,9 +68,9 @@ def analyse(
     """
     from prunus.analyse import ANALYSES, Context, spread, write, write_index
     from prunus.analyse.plots import check_matplotlib
-    from prunus.claim import claim
     from prunus.cli.loading import load_model
-    from prunus.files import make_folder
+    from prunus.io.claim import claim
+    from prunus.io.files import make_folder
 
     names = what or list(ANALYSES)
     for name in names:
@@ -101,7 +101,7 @@ def analyse(
 def _questions(data: Path | None, images: Sequence[Path], prompts: Sequence[str]) -> EvalSet:
     from prunus.analyse import every_prompt
     from prunus.cli.inputs import open_images
-    from prunus.evaluate.data import load_builtin_set, load_file
+    from prunus.tasks.sets import load_builtin_set, load_file
 
     if data is not None and (images or prompts):
         raise BadInput("give either --data or --image with --prompt, not both")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prunus.grid import Grid
-    from prunus.method import Method
-    from prunus.trace import Report, TraceEntry
+    from prunus.method.base import Method
+    from prunus.results.trace import Report, TraceEntry
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def dense_report(model: Any, inputs: Any) -> Report:
     """The report of the unmodified model for one encoded prompt: nothing is saved."""
     from prunus.cost.report import build_report
     from prunus.families import family_of
-    from prunus.trace import Record
+    from prunus.results.trace import Record
 
     family = family_of(model)
     ids = inputs["input_ids"]

@@ -12,7 +12,7 @@ from prunus.cli.errors import BadInput
 from prunus.cli.options import MOST
 
 if TYPE_CHECKING:
-    from prunus.evaluate.data import EvalSet
+    from prunus.tasks.sets import EvalSet
 
 Data = Annotated[
     Path | None,
@@ -44,7 +44,7 @@ def asked(
     """
     from prunus.analyse.questions import every_prompt, spread
     from prunus.cli.inputs import PLACEHOLDERS, open_images
-    from prunus.evaluate.data import load_file
+    from prunus.tasks.sets import load_file
 
     if data is not None and (images or prompts):
         raise BadInput("--data brings its own images and questions: leave out --image and --prompt")

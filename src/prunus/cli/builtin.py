@@ -39,8 +39,8 @@ def train(
         raise unknown("built-in model", name, list(BUILTIN))
     if minutes is not None and not minutes > 0:
         raise BadInput(f"--minutes {minutes}: give a positive number")
-    from prunus.builtin.export import export_checkpoint
-    from prunus.builtin.train import train as train_model
+    from prunus.recipes.export import export_checkpoint
+    from prunus.recipes.train import train as train_model
 
     folder = output or Path("runs") / name
     done = train_model(name, folder, minutes, resume)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from prunus.calibrate import Tried
-    from prunus.calibration import Calibration
+    from prunus.method.calibration import Calibration
 
 app = typer.Typer(help="Measure a method's parameters on a model.", no_args_is_help=True)
 app.command("stepwise")(calibrate_stepwise.stepwise)
@@ -66,8 +66,8 @@ def visipruner(
     from prunus.analyse.context import Context
     from prunus.calibrate import calibrate_visipruner
     from prunus.cli.loading import load_model
-    from prunus.evaluate.data import training_questions
     from prunus.pruners.visipruner import VisiPruner
+    from prunus.tasks.sets import training_questions
 
     if find_shallow and shallow_layers is not None:
         raise BadInput("--shallow-layers and --find-shallow exclude each other: give one")
@@ -105,7 +105,7 @@ def visipruner(
 
 def _make_room(output: Path) -> None:
     """Refuse a place where no file can be written now, not after minutes of work."""
-    from prunus.files import make_folder
+    from prunus.io.files import make_folder
 
     if output.is_dir():
         raise BadInput(f"--output {str(output)!r} is a folder: give a file name in .json")

@@ -17,7 +17,7 @@ from prunus.cli.options import AsJson, Device, DType, Model
 
 if TYPE_CHECKING:
     from prunus.calibrate.stepwise import MeanBudget
-    from prunus.evaluate.data import EvalSet
+    from prunus.tasks.sets import EvalSet
 
 
 def stepwise(
@@ -47,11 +47,11 @@ def stepwise(
     """
     from prunus.analyse.context import Context
     from prunus.calibrate.stepwise import encode_prompts, mean_budget
-    from prunus.claim import claim
     from prunus.cli.loading import load_model
     from prunus.cli.params import parse_keep
     from prunus.families import family_of
-    from prunus.stepwise.store import load_selector, save_selector
+    from prunus.io.claim import claim
+    from prunus.selector.store import load_selector, save_selector
 
     budgets = [parse_keep(text.strip()) for text in keep.split(",")]
     questions = asked(data, image or [], prompt or [], limit) or _scenes(model, limit)
@@ -90,8 +90,8 @@ def stepwise(
 
 def _scenes(model: str, limit: int) -> EvalSet:
     """Drawn scenes that no selector was trained on, as the model is used to them."""
-    from prunus.evaluate.data import builtin_set_for
-    from prunus.stepwise.train.sources import held_out_scenes
+    from prunus.tasks.sets import builtin_set_for
+    from prunus.train.sources import held_out_scenes
 
     return held_out_scenes(limit, sizes=builtin_set_for(model) == "sizes")
 

@@ -60,13 +60,13 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Answer three questions about a sample image at 100, 33.3, 22.2 and 11.1 % of the tokens."""
-    from prunus.builtin.sample import load_sample
     from prunus.cli.answer import answer
     from prunus.cli.inputs import build_prompt, encode
     from prunus.cli.loading import load_model
     from prunus.cli.params import build_methods, field_names
     from prunus.cli.seen import pictures_as_seen
-    from prunus.method import methods
+    from prunus.method.base import methods
+    from prunus.tasks.sample import load_sample
 
     if output.suffix.lower() != ".png":
         raise BadInput(f"--output {str(output)!r}: give a file name in .png")

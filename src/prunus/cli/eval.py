@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from prunus.evaluate.cells import Cell
-    from prunus.evaluate.data import EvalSet
     from prunus.evaluate.properties import Property
     from prunus.evaluate.runner import Evaluation, Outcome
     from prunus.evaluate.summary import Row
+    from prunus.tasks.sets import EvalSet
 
 
 def evaluate(
@@ -78,15 +78,15 @@ def evaluate(
     Exact match of greedy answers. The dense model runs in the same pass; differences to it are
     paired over questions. Without --data, the built-in questions about drawn scenes are asked.
     """
-    from prunus.claim import claim
     from prunus.cli.loading import load_model
     from prunus.cli.params import parse_keep
     from prunus.evaluate.cells import DEFAULT, GROUND_TRUTH, RATIOS, make_cells
-    from prunus.evaluate.data import BUILTIN_SETS, builtin_set_for, load_builtin_set, load_file
-    from prunus.evaluate.faults import Faults
     from prunus.evaluate.output import write_results
     from prunus.evaluate.runner import Evaluation
-    from prunus.files import make_folder
+    from prunus.io.claim import claim
+    from prunus.io.files import make_folder
+    from prunus.tasks.faults import Faults
+    from prunus.tasks.sets import BUILTIN_SETS, builtin_set_for, load_builtin_set, load_file
 
     chosen = builtin_set_for(model) if data is None else str(data)
     builtin = chosen in BUILTIN_SETS
@@ -173,7 +173,7 @@ def _ask(
 
 
 def _say_skipped(found: Sequence[str]) -> None:
-    from prunus.evaluate.faults import told
+    from prunus.tasks.faults import told
 
     console = err()
     for line in (f"skipped {len(found)} questions:", *told(found)):

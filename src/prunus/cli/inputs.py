@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from prunus.cli.errors import BadInput, reading
-from prunus.images import open_image
+from prunus.io.images import open_image
 
 if TYPE_CHECKING:
-    from prunus.cli.videos import Video
+    from prunus.inference.videos import Video
 
 #: What a person writes where an image or a video belongs.
 PLACEHOLDERS = {"image": "<image>", "video": "<video>"}

@@ -13,7 +13,7 @@ from prunus.cli.errors import BadInput, unknown
 from prunus.errors import shown
 
 if TYPE_CHECKING:
-    from prunus.method import Method
+    from prunus.method.base import Method
 
 #: What ``--method`` calls the unmodified model.
 NONE = "none"
@@ -27,7 +27,7 @@ def parse_keep(text: str) -> int | float:
     Raises:
         BadInput: no number, or one out of range.
     """
-    from prunus.budget import check_keep
+    from prunus.method.budget import check_keep
 
     try:
         keep: int | float = int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
@@ -82,7 +82,7 @@ def build_methods(name: str, keep: str | None, params: Sequence[str]) -> tuple[M
 
 
 def _build(name: str, keep: str | None, params: Sequence[str]) -> Method:
-    from prunus.method import methods
+    from prunus.method.base import methods
 
     known = methods()
     if name not in known:

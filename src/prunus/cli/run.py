@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from prunus.cli.answer import Answer
-    from prunus.method import Method
+    from prunus.method.base import Method
 
 
 def run(
@@ -84,7 +84,7 @@ def run(
     from prunus.cli.inputs import arrange, build_prompt, encode, open_images
     from prunus.cli.loading import load_model
     from prunus.cli.params import build_methods
-    from prunus.cli.videos import open_videos
+    from prunus.inference.videos import open_videos
 
     if not math.isfinite(fps):
         raise BadInput(f"--fps {fps}: give a number of frames for each second")
@@ -144,7 +144,7 @@ def _draw(
 
 def _what_happened(result: Answer) -> list[str]:
     """What methods decided about this prompt, and how many visual tokens each layer ran on."""
-    from prunus.events import by_layers, events_of
+    from prunus.results.events import by_layers, events_of
 
     decided = [str(event) for event in events_of(result.trace)]
     heads = ["decided", *[""] * len(decided)]
@@ -162,7 +162,7 @@ def _as_dict(
     prompt: str,
     overlay: Path | None,
 ) -> dict[str, Any]:
-    from prunus.events import events_of
+    from prunus.results.events import events_of
 
     report = result.report
     params = {one.name: _params(one) for one in methods or ()}

@@ -15,9 +15,9 @@ from prunus.cli.options import MOST, AsJson, DType, Model, OnErrorOption
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from prunus.stepwise.config import TrainSettings
-    from prunus.stepwise.train.sources import Split
-    from prunus.stepwise.train.trainer import Options, Result
+    from prunus.selector.config import TrainSettings
+    from prunus.train.sources import Split
+    from prunus.train.trainer import Options, Result
 
 app = typer.Typer(help="Train what a method learns.", no_args_is_help=True)
 
@@ -143,12 +143,12 @@ def stepwise(
     settings = build_settings(model, values, control, changes or [])
     if precision is not None and precision not in _PRECISIONS:
         raise unknown("precision", precision, list(_PRECISIONS))
-    from prunus.evaluate.data import builtin_set_for
-    from prunus.files import make_folder
-    from prunus.stepwise.train.log import check_tensorboard
-    from prunus.stepwise.train.sources import open_source
-    from prunus.stepwise.train.state import check_folder
-    from prunus.stepwise.train.trainer import Options, check_accelerate
+    from prunus.io.files import make_folder
+    from prunus.tasks.sets import builtin_set_for
+    from prunus.train.log import check_tensorboard
+    from prunus.train.sources import open_source
+    from prunus.train.state import check_folder
+    from prunus.train.trainer import Options, check_accelerate
 
     options = Options(
         minutes=minutes,
@@ -188,7 +188,7 @@ def build_settings(
     """
     from prunus.builtin import BUILTIN
     from prunus.cli.params import parse_keep
-    from prunus.stepwise.config import TrainSettings
+    from prunus.selector.config import TrainSettings
 
     values = dict(options)
     selector: dict[str, Any] = {}
@@ -221,7 +221,7 @@ def _inner(name: str) -> bool:
 def _change(text: str) -> tuple[str, Any]:
     """Name and value of ``FIELD=VALUE``."""
     from prunus.cli.params import convert
-    from prunus.stepwise.config import SelectorConfig, TrainSettings
+    from prunus.selector.config import SelectorConfig, TrainSettings
 
     hints = get_type_hints(TrainSettings)
     del hints["selector"]  # field by field instead
@@ -249,8 +249,8 @@ def _train(
     import torch
 
     from prunus.cli.loading import load_model
-    from prunus.stepwise.train.trainer import train
-    from prunus.stepwise.train.watch import Display
+    from prunus.train.trainer import train
+    from prunus.train.watch import Display
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -12,9 +12,9 @@ from prunus.cost.flops import FORMULA, prefill_flops
 from prunus.cost.kv import kv_bytes
 from prunus.cost.shapes import DecoderShape, read_shape
 from prunus.errors import PrunusError
-from prunus.events import in_order
-from prunus.method import Edit, Seen
-from prunus.trace import Record, Report
+from prunus.method.base import Edit, Seen
+from prunus.results.events import in_order
+from prunus.results.trace import Record, Report
 
 
 class HasConfig(Protocol):
@@ -24,7 +24,7 @@ class HasConfig(Protocol):
 
 
 def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
-    """The :class:`~prunus.trace.Report` of the last prompt; every figure is a mean over samples.
+    """The :class:`~prunus.results.trace.Report` of the last prompt: means over samples.
 
     Args:
         record: what the engine wrote down during the prefill.

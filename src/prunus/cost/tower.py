@@ -35,7 +35,7 @@ def tower_work(
         shape: sizes of the tower.
         grid: of the visual tokens, for a tower that takes images of any size.
         steps: what merges between attention and MLP of which block, as a
-            :class:`~prunus.trace.TraceEntry` has it.
+            :class:`~prunus.results.trace.TraceEntry` has it.
 
     Raises:
         PrunusError: a tower that needs the grid and was given none.

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from prunus.grid import Grid
 
 if TYPE_CHECKING:
+    from prunus.engine.decode import Resume
     from prunus.engine.prefill import Prefill
-    from prunus.engine.resume import Resume
 
 _CACHE = ("cache", "past_key_values", "layer_past")
 

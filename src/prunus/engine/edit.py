@@ -1,4 +1,4 @@
-"""Attention of which some weights are taken away: what :class:`~prunus.method.Edit` asks for.
+"""Attention of which some weights are taken away: what :class:`~prunus.method.base.Edit` asks for.
 
 The model's own attention function runs for what is not edited; the edited rows are computed beside
 it, from what that function was given and by its rules.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from prunus.engine.attention import HIDDEN, Attention, Given, check, own_attention
 from prunus.errors import PrunusError
-from prunus.method import Edit
+from prunus.method.base import Edit
 from prunus.signals.attention import row_weights
 
 _ELEMENTS = 2**24  # weights [B, H, rows, S] that exist at a time

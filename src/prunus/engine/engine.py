@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from prunus.engine.attention import Given, is_causal, is_proved
 from prunus.engine.cache import Lease, check_cache, is_pruned, length_of
 from prunus.engine.calls import Generation, Here, Outer, by_name, cache_of
-from prunus.engine.encoder import EncoderStage
-from prunus.engine.finish import resident_cache, spread_output
+from prunus.engine.decode import Resume
 from prunus.engine.hooks import after, before, sweep
 from prunus.engine.lent import give_back, lend
-from prunus.engine.looks import Sight
 from prunus.engine.masks import FLASH
+from prunus.engine.output import resident_cache, spread_output
 from prunus.engine.plan import Plan
 from prunus.engine.prefill import Prefill
 from prunus.engine.prompt import check_last, check_seen, find_images, find_valid, last_prompt_token
@@ -34,9 +33,10 @@ from prunus.engine.refuse import (
     check_replay,
     hooks_not_seen,
 )
-from prunus.engine.resume import Resume
-from prunus.engine.tap import Tap
+from prunus.engine.tower.stage import EncoderStage
+from prunus.engine.tower.tap import Tap
 from prunus.engine.traffic import Traffic
+from prunus.engine.views import Sight
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family, attention_modules
 

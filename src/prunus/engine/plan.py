@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from prunus.errors import PrunusError, PrunusTypeError
 from prunus.families import Family
-from prunus.method import Cut, Edit, Method
+from prunus.method.base import Cut, Edit, Method
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from prunus.engine.edit import Job, Places
 from prunus.engine.gathered import Gathered
-from prunus.engine.groups import Reduced
 from prunus.engine.layout import Layout
-from prunus.engine.looks import Looks
 from prunus.engine.plan import Plan
 from prunus.engine.prompt import Prompt
-from prunus.engine.spread import per_survivor, spread_view
+from prunus.engine.tower.groups import Reduced
+from prunus.engine.tower.spread import per_survivor, spread_view
+from prunus.engine.views import Looks
 from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.grid import Grid
-from prunus.method import Cut, Edit, Method, Selection
-from prunus.view import View
+from prunus.method.base import Cut, Edit, Method, Selection
+from prunus.method.view import View
 
 
 @dataclass

@@ -11,7 +11,7 @@ from torch import Tensor
 from prunus.engine.plan import Plan
 from prunus.engine.prefill import Prefill
 from prunus.grid import Grid
-from prunus.trace import Record, TraceEntry
+from prunus.results.trace import Record, TraceEntry
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from prunus.budget import Keep, check_keep, resolve_keep
-from prunus.builtin.scenes import Scene
-from prunus.builtin.videos import VideoScene
 from prunus.errors import PrunusError
 from prunus.evaluate.coverage import best_tokens
 from prunus.grid import Grid
-from prunus.method import Method, methods
+from prunus.method.base import Method, methods
+from prunus.method.budget import Keep, check_keep, resolve_keep
+from prunus.method.view import Facts
 from prunus.pruners.clse import CLSE
 from prunus.pruners.evoprune import EvoPrune
 from prunus.pruners.fixed import Fixed
@@ -24,7 +23,8 @@ from prunus.pruners.random import Random
 from prunus.pruners.stepwise import Stepwise
 from prunus.pruners.uniform import Uniform
 from prunus.pruners.visipruner import VisiPruner
-from prunus.view import Facts
+from prunus.tasks.scenes import Scene
+from prunus.tasks.videos import VideoScene
 
 Shown = Literal["own", "other", "none"]
 
@@ -132,16 +132,6 @@ class Cell:
         if not fitted:
             return self
         return replace(self, method=fitted if isinstance(self.method, tuple) else fitted[0])
-
-    @property
-    def acts_in_tower(self) -> bool:
-        """Whether the vision tower's own output differs from that of other cells."""
-        return any(method.acts_in_tower for method in self.methods)
-
-    @property
-    def reads_features(self) -> bool:
-        """Whether some method looks at visual features before the projector."""
-        return any(method.reads_features for method in self.methods)
 
     @property
     def prunes(self) -> bool:

@@ -8,10 +8,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from prunus.builtin.scenes import Scene, ground_truth_tokens, object_coverage
-from prunus.builtin.videos import VideoScene, actor_coverage
 from prunus.errors import PrunusError
 from prunus.grid import Grid
+from prunus.tasks.scenes import Scene, ground_truth_tokens, object_coverage
+from prunus.tasks.videos import VideoScene, actor_coverage
 
 
 @lru_cache(maxsize=256)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prunus.builtin.scenes import Scene
-from prunus.builtin.videos import VideoScene
 from prunus.evaluate.coverage import coverage
-from prunus.evaluate.stats import auroc
 from prunus.grid import Grid
-from prunus.trace import TraceEntry
+from prunus.results.stats import auroc
+from prunus.results.trace import TraceEntry
+from prunus.tasks.scenes import Scene
+from prunus.tasks.videos import VideoScene
 
 _CLEARLY = 0.3  # share of a patch that an object must cover to count as shown in it
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from prunus.errors import PrunusError
-from prunus.evaluate.batches import Vision, encode, in_batches, left_padded
-from prunus.evaluate.data import EvalSet
 from prunus.evaluate.evidence import evidence
+from prunus.inference.batches import Vision, encode, in_batches, left_padded
 from prunus.pruners.clse import CLSE
 from prunus.run import prune
+from prunus.tasks.sets import EvalSet
 
 
 @torch.inference_mode()

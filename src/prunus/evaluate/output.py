@@ -13,13 +13,13 @@ import numpy as np
 import torch
 import transformers
 
-from prunus.claim import BRIEFLY, claim
-from prunus.evaluate.data import EvalSet
 from prunus.evaluate.properties import discrimination
 from prunus.evaluate.runner import Outcome
 from prunus.evaluate.summary import summarise
 from prunus.evaluate.table import accuracy_table, evidence_table, property_table, type_table
-from prunus.files import replacing_all
+from prunus.io.claim import BRIEFLY, claim
+from prunus.io.files import replacing_all
+from prunus.tasks.sets import EvalSet
 
 RESULTS, TABLES, ANSWERS = "accuracy.json", "accuracy.md", "answers.jsonl"
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from prunus.errors import PrunusError
-from prunus.evaluate.batches import Vision, encode, left_padded
 from prunus.evaluate.cells import Cell
-from prunus.evaluate.data import Clip, EvalSet
 from prunus.evaluate.runner import answer_tokens
 from prunus.evaluate.scoring import is_right
+from prunus.inference.batches import Vision, encode, left_padded
+from prunus.results.trace import TraceEntry
 from prunus.run import prune
-from prunus.trace import TraceEntry
+from prunus.tasks.sets import Clip, EvalSet
 from prunus.viz import Panel, as_picture, draw_panels, heat_map
 from prunus.viz.entry import Spot, draw_entry, last_removal
 
@@ -58,7 +58,7 @@ def draw_choices(
         picture = as_picture(image.resize((grid.cols * grid.cell[1], grid.rows * grid.cell[0])))
         row = []
         for cell in cells:
-            inputs = ids | vision.inputs(prepared, vision.must_run(cell))
+            inputs = ids | vision.inputs(prepared, vision.must_run(cell.methods))
             if not cell.prunes:
                 output = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)
                 text = _text(tokenizer, output, inputs)

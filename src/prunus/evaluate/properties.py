@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prunus.evaluate.cells import BLIND, GROUND_TRUTH
-from prunus.evaluate.data import EvalSet
 from prunus.evaluate.summary import Row
+from prunus.tasks.sets import EvalSet
 
 _BUDGET = 1 / 9
 _NEAR = 0.10  # how far above chance the blind model may be

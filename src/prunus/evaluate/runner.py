@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.evaluate.batches import (
+from prunus.evaluate.cells import Cell
+from prunus.evaluate.evidence import NOTHING, Evidence, evidence
+from prunus.evaluate.scoring import is_right
+from prunus.inference.batches import (
     Encoded,
     Prepared,
     Vision,
@@ -21,14 +24,11 @@ from prunus.evaluate.batches import (
     in_batches,
     left_padded,
 )
-from prunus.evaluate.cells import Cell
-from prunus.evaluate.data import EvalSet
-from prunus.evaluate.evidence import NOTHING, Evidence, evidence
-from prunus.evaluate.faults import Faults, at
-from prunus.evaluate.scoring import is_right
-from prunus.events import Event, events_of
+from prunus.results.events import Event, events_of
+from prunus.results.trace import Report
 from prunus.run import prune
-from prunus.trace import Report
+from prunus.tasks.faults import Faults, at
+from prunus.tasks.sets import EvalSet
 
 #: Sums that a cell's figures are made of: name to the keys that lead to it in a report.
 _SUMMED: dict[str, tuple[str, ...]] = {
@@ -341,7 +341,7 @@ class _Asker:
             if cell.shown == "other":
                 images = [_another(shown, image) for image in images]
             prepared = [shown[image] for image in images]
-            inputs |= self._vision.inputs(prepared, self._vision.must_run(cell))
+            inputs |= self._vision.inputs(prepared, self._vision.must_run(cell.methods))
         report = None
         began = time.perf_counter()
         if not cell.prunes:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prunus.budget import Keep, resolve_keep
 from prunus.errors import PrunusError
-from prunus.evaluate.data import EvalSet
 from prunus.evaluate.runner import Outcome
-from prunus.evaluate.stats import Estimate, Flips, flips, paired_difference, wilson
+from prunus.method.budget import Keep, resolve_keep
+from prunus.results.stats import Estimate, Flips, flips, paired_difference, wilson
+from prunus.tasks.sets import EvalSet
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prunus.evaluate.properties import Property
-from prunus.evaluate.stats import Estimate
 from prunus.evaluate.summary import Row
+from prunus.results.stats import Estimate
 
 
 def accuracy_table(rows: Sequence[Row]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError, PrunusTypeError
 from prunus.families.decoders import check_decoder
-from prunus.families.tower import Tower
+from prunus.families.towers.base import Tower
 from prunus.grid import Grid
 
 _FAMILIES: dict[str, type[Family]] = {}

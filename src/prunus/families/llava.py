@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
-from prunus.families.tower import Tower
-from prunus.families.vit import ViT
+from prunus.families.towers.base import Tower
+from prunus.families.towers.vit import ViT
 from prunus.grid import Grid
 
 _TOWERS = ("clip_vision_model", "siglip_vision_model")

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
-from prunus.families.tower import Tower
-from prunus.families.windows import Windows
+from prunus.families.towers.base import Tower
+from prunus.families.towers.windows import Windows
 from prunus.grid import Grid
 
 

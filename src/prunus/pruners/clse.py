@@ -9,13 +9,13 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from prunus.budget import Keep, check_keep, resolve_keep
 from prunus.errors import PrunusError
 from prunus.grid import Grid
-from prunus.method import Cut, Method
+from prunus.method.base import Cut, Method
+from prunus.method.budget import Keep, check_keep, resolve_keep
+from prunus.method.view import View
 from prunus.signals.change import mean_shift, residual_norm
 from prunus.signals.spectral import evolution, gate, high_frequency
-from prunus.view import View
 
 # The released three-stage schedule, given for a 32-layer decoder and a budget of 192.
 _STAGE_LAYERS = (1, 11, 21)

@@ -10,12 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from prunus.budget import Keep, check_keep, resolve_keep
 from prunus.errors import PrunusError, PrunusTypeError
 from prunus.grid import Grid
-from prunus.merging import Merging, TowerView
-from prunus.method import Cut, Method
-from prunus.schedule import SCHEDULES, Schedule, removals, shares
+from prunus.method.base import Cut, Method
+from prunus.method.budget import Keep, check_keep, resolve_keep
+from prunus.method.merging import Merging, TowerView
+from prunus.method.removals import SCHEDULES, Schedule, removals, shares
 from prunus.signals.density import diversity
 from prunus.signals.similarity import best_partners, unit
 from prunus.signals.topk import stable_topk

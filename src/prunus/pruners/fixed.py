@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError, PrunusTypeError, shown
-from prunus.fields import fit
 from prunus.grid import Grid
-from prunus.merging import Merging, TowerView
-from prunus.method import Cut, Edit, Method, Selection
-from prunus.trace import TraceEntry
-from prunus.view import View
+from prunus.method.base import Cut, Edit, Method, Selection
+from prunus.method.fields import fit
+from prunus.method.merging import Merging, TowerView
+from prunus.method.view import View
+from prunus.results.trace import TraceEntry
 
 
 @dataclass(frozen=True)

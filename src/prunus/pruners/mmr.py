@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from prunus.budget import Keep, check_keep, resolve_keep
 from prunus.errors import PrunusError
-from prunus.features import OnFeatures
 from prunus.grid import Grid
-from prunus.method import Selection
+from prunus.method.base import Selection
+from prunus.method.budget import Keep, check_keep, resolve_keep
+from prunus.method.on_features import OnFeatures
+from prunus.method.view import View
+from prunus.selector.selector import question_text
 from prunus.signals.topk import first_best
-from prunus.stepwise.selector import question_text
-from prunus.view import View
 
 
 @dataclass(frozen=True)

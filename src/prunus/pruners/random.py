@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from prunus.budget import Keep, check_keep
-from prunus.method import Cut, Method
-from prunus.view import View
+from prunus.method.base import Cut, Method
+from prunus.method.budget import Keep, check_keep
+from prunus.method.view import View
 
 
 @dataclass(frozen=True)

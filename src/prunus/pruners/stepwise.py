@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from prunus.budget import Keep, check_keep, resolve_keep
 from prunus.errors import PrunusError
-from prunus.method import Selection
-from prunus.stepwise.config import Kind
-from prunus.stepwise.learned import Learned
-from prunus.view import View
+from prunus.method.base import Selection
+from prunus.method.budget import Keep, check_keep, resolve_keep
+from prunus.method.view import View
+from prunus.selector.config import Kind
+from prunus.selector.learned import Learned
 
 Mode = Literal["adaptive", "fixed", "mean"]
 

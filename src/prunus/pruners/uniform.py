@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from prunus.budget import Keep, check_keep
 from prunus.errors import PrunusError
-from prunus.method import Cut, Method
+from prunus.method.base import Cut, Method
+from prunus.method.budget import Keep, check_keep
+from prunus.method.view import View
 from prunus.signals.topk import first_best
-from prunus.view import View
 
 PATTERNS = ("lattice", "stride")
 

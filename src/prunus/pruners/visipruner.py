@@ -11,14 +11,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from prunus.calibration import Calibration
+from prunus.cost.published import dense_flops, nominal_attention, nominal_flops
 from prunus.cost.shapes import DecoderShape
-from prunus.cost.visipruner import dense_flops, nominal_attention, nominal_flops
 from prunus.errors import PrunusError
 from prunus.grid import Grid
-from prunus.method import Cut, Edit, Method, Seen, Selection
+from prunus.method.base import Cut, Edit, Method, Seen, Selection
+from prunus.method.calibration import Calibration
+from prunus.method.view import View, by_sample
 from prunus.signals.critical import Event, Progress, Rule, critical
-from prunus.view import View, by_sample
 
 Stage = Literal["shallow", "middle", "deep"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

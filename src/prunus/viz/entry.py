@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.errors import PrunusError
-from prunus.events import in_order
 from prunus.grid import Grid
-from prunus.trace import TraceEntry
+from prunus.results.events import in_order
+from prunus.results.trace import TraceEntry
 from prunus.viz.overlay import dim_dropped
 from prunus.viz.regions import merged_regions, spread_kept
 from prunus.viz.seen import Picture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from prunus.events import Event, in_order, label_of
-from prunus.trace import TraceEntry
+from prunus.results.events import Event, in_order, label_of
+from prunus.results.trace import TraceEntry
 from prunus.viz.entry import Before, Spot, draw_entry
 from prunus.viz.figure import Panel
 from prunus.viz.overlay import heat_map, kept_cells

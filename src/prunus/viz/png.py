@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from prunus.files import write_bytes
+from prunus.io.files import write_bytes
 
 
 def write_figure(figure: Any, path: Path, few_colours: bool = False) -> Path:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from prunus.events import Event
-from prunus.method import Edit
-from prunus.trace import TraceEntry, spans
+from prunus.method.base import Edit
+from prunus.results.events import Event
+from prunus.results.trace import TraceEntry, spans
 from prunus.viz.entry import Before, Spot
 from prunus.viz.figure import Panel
 from prunus.viz.overlay import dim_dropped, heat_map, outlined

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prunus.trace import TraceEntry
+from prunus.results.trace import TraceEntry
 
 _FULL, _BLIND = "#4878a8", "#b8c8da"  # bars: as usual; text does not look at the image there
 _NUMBER = 0.24  # inches that the number of a layer needs

@@ -1,6 +1,0 @@
-"""``tiny-qwen``: a small Qwen2.5-VL for images of several sizes and short videos."""
-
-from prunus.builtin.qwen.model import QwenShape, build_model
-from prunus.builtin.qwen.processing import build_processor
-
-__all__ = ["QwenShape", "build_model", "build_processor"]

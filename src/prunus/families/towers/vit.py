@@ -1,0 +1,101 @@
+"""The towers of CLIP and SigLIP as transformers builds them: batched, full attention, no rotary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunus.families.towers.base import Arrangement, Call, Frames, Tower
+from prunus.grid import Grid
+from prunus.signals.attention import column_mean
+
+
+class ViT(Tower):
+    """``[images, lead + tokens, D]``, ``lead`` 1 where a CLS token stands in front.
+
+    Args:
+        tower: a ``CLIPVisionModel`` or ``SiglipVisionModel``.
+        read: blocks that reach the projector.
+        lead, features_lead: rows in front of an image's tokens between blocks, and of what enters
+            the projector.
+        grids: reads the tower's ``pixel_values``.
+    """
+
+    takes_bias = True
+
+    def __init__(self, tower: Any, read: int, lead: int, features_lead: int, grids: Any) -> None:
+        self.blocks = list(tower.encoder.layers)
+        self.read, self.lead, self.features_lead = read, lead, features_lead
+        self._grids = grids
+
+    def _block(self, number: int) -> Any:
+        return self.blocks[number]
+
+    def norm(self, number: int) -> nn.Module:
+        norm: nn.Module = self._block(number).layer_norm2
+        return norm
+
+    def mlp(self, number: int) -> nn.Module:
+        mlp: nn.Module = self._block(number).mlp
+        return mlp
+
+    def taps(self, number: int) -> Mapping[str, nn.Module]:
+        attention = self._block(number).self_attn
+        return {"query": attention.q_proj, "key": attention.k_proj}
+
+    def grids(self, call: Mapping[str, Any]) -> list[Grid]:
+        grids: list[Grid] = self._grids(call["pixel_values"])
+        return grids
+
+    def frames(self, grids: Sequence[Grid]) -> list[Frames]:
+        return [Frames(grids[0], [(image, 0) for image in range(len(grids))])]
+
+    def inside(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
+        return _rows(frames[0], self.lead)
+
+    def features(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
+        return _rows(frames[0], self.features_lead)
+
+    def projected(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
+        return _rows(frames[0], self.features_lead)
+
+    def enter(self, number: int, call: Call, rows: Tensor | None, bias: Tensor | None) -> Call:
+        if bias is None:
+            return call
+        args, kwargs = call
+        states = args[0] if args else kwargs["hidden_states"]
+        mask = bias.to(states).view(states.shape[0], 1, 1, -1)
+        mask = mask.expand(-1, -1, states.shape[1], -1)
+        if len(args) > 1:  # the mask is the block's second argument; towers give none themselves
+            return (args[0], mask, *args[2:]), kwargs
+        return args, {**kwargs, "attention_mask": mask}
+
+    def keys(self, number: int, seen: Mapping[str, Tensor]) -> Tensor:
+        return self._heads(number, seen["key"]).mean(dim=1).flatten(0, 1)
+
+    def received(
+        self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None
+    ) -> tuple[Tensor, float]:
+        query, key = (self._heads(number, seen[name]) for name in ("query", "key"))
+        if bias is not None:
+            bias = bias.view(query.shape[0], -1)
+        scaling = float(self._block(number).self_attn.scale)
+        images, _, each, _ = query.shape
+        macs = float(images * each * each * self._block(number).self_attn.embed_dim)
+        return column_mean(query, key, scaling, bias).flatten(), macs
+
+    def _heads(self, number: int, projected: Tensor) -> Tensor:
+        """``[images, S, D]`` to ``[images, H, S, d]``."""
+        heads: int = self._block(number).self_attn.num_heads
+        split: Tensor = projected.unflatten(-1, (heads, -1))  # type: ignore[no-untyped-call]
+        return split.transpose(1, 2)
+
+
+def _rows(frames: Frames, lead: int) -> Arrangement:
+    images, tokens = len(frames.members), frames.grid.size
+    each = lead + tokens
+    slots = torch.arange(images)[:, None] * each + lead + torch.arange(tokens)
+    return Arrangement(images * each, [slots[..., None]])

@@ -1,0 +1,1 @@
+"""From questions and pictures to model inputs, and from outputs to answers."""

@@ -1,0 +1,218 @@
+"""From questions to model inputs: prompts, batches of equal length, features computed once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from prunus.errors import PrunusError, shown
+from prunus.families import Family, family_of
+from prunus.grid import Grid
+from prunus.method import Method
+from prunus.tasks.faults import processing
+from prunus.tasks.sets import Clip
+
+#: From this size on, a batch ends where prompts get longer: without padding no mask is needed,
+#: and attention stays in its fastest kernel.
+_ENOUGH = 8
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Prompt of one question: token ids ``[t]`` with an image and ``[s]`` without one, and what
+    else the processor says of each of the ``t`` (its modality), ``[t]`` by name."""
+
+    query: int
+    ids: Tensor
+    blind_ids: Tensor
+    per_token: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def build_prompt(processor: Any, question: str, image: bool, kind: str = "image") -> str:
+    """The processor's chat template, or LLaVA-1.5's own form where it has none; ``kind`` is what
+    the question is about, ``image`` or ``video``, where it is shown at all."""
+    token = getattr(processor, "image_token", None) or "<image>"
+    if getattr(processor, "chat_template", None):
+        content = [{"type": kind}] * image + [{"type": "text", "text": question}]
+        text = processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        return str(text)
+    return f"USER: {token}\n{question} ASSISTANT:" if image else f"USER: {question} ASSISTANT:"
+
+
+def encode(
+    processor: Any, number: int, question: str, seen: Image.Image | Clip
+) -> tuple[Encoded, Any]:
+    """Encode question ``number`` as the processor wants it, and the processor's other outputs.
+
+    Raises:
+        PrunusError: a video, and the processor takes none; or a question that holds the placeholder
+            of an image or video, which would be taken for one.
+    """
+    check_text(processor, question)
+    if isinstance(seen, Clip):
+        if getattr(processor, "video_processor", None) is None:
+            raise PrunusError(
+                "these questions are about videos, and the model's processor takes none: "
+                "choose a model for videos, e.g. tiny-qwen, or questions about images"
+            )
+        prompt = build_prompt(processor, question, image=True, kind="video")
+        count = len(seen.frames)
+        facts = {"total_num_frames": count, "fps": seen.fps, "frames_indices": list(range(count))}
+        given: dict[str, Any] = {
+            "videos": [list(seen.frames)],
+            "video_metadata": [facts],
+            "do_sample_frames": False,  # all of them are wanted
+        }
+    else:
+        prompt = build_prompt(processor, question, image=True)
+        given = {"images": [seen]}
+    with processing():
+        full = dict(processor(text=prompt, return_tensors="pt", **given))
+    ids = full.pop("input_ids")[0]
+    full.pop("attention_mask", None)
+    per_token = {key: full.pop(key)[0] for key in list(full) if key.endswith("token_type_ids")}
+    tokenizer = getattr(processor, "tokenizer", processor)
+    blind = tokenizer(build_prompt(processor, question, image=False), return_tensors="pt")
+    pixels = {key: value for key, value in full.items() if isinstance(value, Tensor)}
+    return Encoded(number, ids, blind["input_ids"][0], per_token), pixels
+
+
+def check_text(processor: Any, text: str) -> None:
+    """Raise PrunusError for a ``text`` that holds a placeholder of images or videos, which the
+    model would take for one."""
+    for kind in ("image", "video"):
+        token = getattr(processor, f"{kind}_token", None)
+        if token and token in text:
+            raise PrunusError(
+                f"the text {shown(text)} holds the placeholder {token}: take it out, {kind}s are "
+                "put in front by themselves"
+            )
+
+
+def in_batches(encoded: Sequence[Encoded], size: int) -> Iterator[list[Encoded]]:
+    """Batches of at most ``size``, by length; most of them need no padding."""
+    batch: list[Encoded] = []
+    for one in sorted(encoded, key=lambda e: (len(e.ids), e.query)):
+        longer = bool(batch) and len(one.ids) != len(batch[-1].ids) and len(batch) >= _ENOUGH
+        if len(batch) == size or longer:
+            yield batch
+            batch = []
+        batch.append(one)
+    if batch:
+        yield batch
+
+
+def left_padded(
+    rows: Sequence[Tensor], pad: int, per_token: Sequence[Mapping[str, Tensor]] = ()
+) -> dict[str, Tensor]:
+    """``input_ids`` and ``attention_mask``, ``[b, t]`` int64, and what else is known ``per_token``
+    of each row, with zeros where there is padding."""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), pad, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for at, row in enumerate(rows):
+        ids[at, longest - len(row) :] = row
+        mask[at, longest - len(row) :] = 1
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    for at, known in enumerate(per_token):
+        for name, values in known.items():
+            table = inputs.setdefault(name, torch.zeros(ids.shape, dtype=values.dtype))
+            table[at, longest - len(values) :] = values
+    return inputs
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image or video: what the processor made of it, its features ``[n, D]`` where they were
+    computed beforehand, and where its visual tokens lie (None where that is unknown)."""
+
+    pixels: dict[str, Tensor]
+    features: Tensor | None
+    grid: Grid | None
+
+    @property
+    def kind(self) -> str:
+        """``video`` or ``image``."""
+        return "video" if "pixel_values_videos" in self.pixels else "image"
+
+
+#: What has to stand beside features: they say nothing about grids and time.
+_BESIDE = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
+
+
+class Vision:
+    """Image inputs of ``generate``, where possible from features computed once per image.
+
+    For methods behind the tower its output is the same. Where one acts inside it, or the model
+    cannot be given features (transformers before ``mm_encoder_outputs``, images with more about
+    them than a grid), pixels are passed and the tower runs for every cell.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.family: Family = family_of(model)
+        forward = inspect.signature(type(self.family.core).forward).parameters
+        self._takes_features = "mm_encoder_outputs" in forward
+
+    @torch.no_grad()
+    def prepare(self, pixels: Sequence[dict[str, Tensor]]) -> list[Prepared]:
+        """What :meth:`inputs` wants for each image."""
+        found = []
+        for one in pixels:
+            plain = Prepared(one, None, self._grid(one))
+            features = self._features(plain) if self._can_encode(plain) else None
+            found.append(replace(plain, features=features))
+        return found
+
+    def _grid(self, pixels: dict[str, Tensor]) -> Grid | None:
+        grids = [grid for own in self.family.grids_of(pixels).values() for grid in own]
+        return grids[0] if len(grids) == 1 else self.family.default_grid()
+
+    def _can_encode(self, one: Prepared) -> bool:
+        if not self._takes_features or one.grid is None:
+            return False
+        return all(key in _BESIDE or key.startswith("pixel_values") for key in one.pixels)
+
+    def _features(self, one: Prepared) -> Tensor:
+        core, device = self.family.core, self._model.device
+        name = "pixel_values_videos" if one.kind == "video" else "pixel_values"
+        given = [one.pixels[name].to(device, self._model.dtype)]
+        grid = one.pixels.get(f"{one.kind}_grid_thw")
+        given += [] if grid is None else [grid.to(device)]
+        encode_one = core.get_video_features if one.kind == "video" else core.get_image_features
+        features: Tensor = encode_one(*given).pooler_output[0]
+        return features
+
+    def must_run(self, methods: Sequence[Method]) -> bool:
+        """Whether the tower has to run for ``methods``: one acts inside it, or reads what it hands
+        to the projector."""
+        return any(
+            method.acts_in_tower or (method.reads_features and self.family.reads_tower)
+            for method in methods
+        )
+
+    def inputs(self, prepared: Sequence[Prepared], in_tower: bool = False) -> dict[str, Any]:
+        """Arguments of ``generate`` for one image per row: features, or pixels where the tower has
+        to run (``in_tower``)."""
+        features = [one.features for one in prepared if one.features is not None]
+        encoded = not in_tower and len(features) == len(prepared)
+        model = self._model
+        keys = [key for key in prepared[0].pixels if not encoded or key in _BESIDE]
+        merged = {key: torch.cat([one.pixels[key] for one in prepared]) for key in keys}
+        inputs: dict[str, Any] = {
+            key: value.to(model.device, model.dtype if key.startswith("pixel_values") else None)
+            for key, value in merged.items()
+        }
+        if encoded:
+            output = BaseModelOutputWithPooling(pooler_output=features)
+            inputs["mm_encoder_outputs"] = {prepared[0].kind: output}
+        return inputs

@@ -1,0 +1,90 @@
+"""What a method with a learned selector does, whatever the selector is."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from prunus.errors import PrunusError, PrunusStateError
+from prunus.method.base import Method, Selection
+from prunus.method.on_features import OnFeatures
+from prunus.method.view import Facts, View
+from prunus.selector.config import Kind, SelectorConfig
+from prunus.selector.cost import selector_macs
+from prunus.selector.pointer import Picks
+from prunus.selector.selector import Selector, question_text
+from prunus.selector.store import Card, find_selector, load_selector, shipped
+
+M = TypeVar("M", bound="Learned")
+
+
+@dataclass(frozen=True)
+class Learned(OnFeatures):
+    """Base of the methods with a ``selector``: None for the one of that kind that ships for the
+    model, the name of another that ships, or a folder."""
+
+    kind_of_selector: ClassVar[Kind]
+
+    selector: str | Path | None = None
+
+    def with_selector(self: M, selector: Selector, card: Card) -> M:
+        """The method with a selector in memory, which must fit the model."""
+        fitted = copy.copy(self)
+        object.__setattr__(fitted, "_loaded", (selector, card))
+        return fitted
+
+    @property
+    def loaded(self) -> tuple[Selector, Card] | None:
+        """Selector and card, once they are known."""
+        return getattr(self, "_loaded", None)
+
+    def fit(self, model: Facts) -> Method:
+        if self.loaded is not None:
+            selector, card = self.loaded
+        elif self.selector is None or str(self.selector) in shipped():
+            selector, card = find_selector(str(self.selector or self.kind_of_selector), model)
+        else:
+            selector, card = load_selector(self.selector, model)
+        if selector.config.kind != self.kind_of_selector:
+            raise PrunusError(
+                f"{self.name} needs a {self.kind_of_selector} selector, but this one is "
+                f"{selector.config.kind}: use the method {selector.config.kind!r}"
+            )
+        return self.with_selector(selector, card)
+
+    def picks(
+        self, view: View, keep: Sequence[int] | None, bias: float
+    ) -> tuple[Picks, SelectorConfig, int]:
+        """What the selector picks of each image of ``view``, its configuration, and the words of
+        the longest question."""
+        if self.loaded is None:
+            raise PrunusStateError("the method was not fitted to a model: use it in prunus.prune")
+        selector, card = self.loaded
+        text, valid = question_text(view.words(), card.marks)
+        features = view.features
+        selector.to(features.device)
+        there = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+        encoded = selector.encode(
+            features, there, text.to(features.device), valid.to(features.device)
+        )
+        most = [selector.config.most(features.shape[1])] * len(features)
+        return selector.pick(encoded, there, most, keep, bias), selector.config, text.shape[1]
+
+    def chosen(
+        self, view: View, keep: Sequence[int] | None, bias: float = 0.0, ordered: bool = False
+    ) -> Selection:
+        """The selection of :meth:`picks`, with its cost."""
+        picks, config, words = self.picks(view, keep, bias)
+        counts = picks.counts.tolist() if keep is None else list(keep)
+        order = [own[:count] for own, count in zip(picks.order, counts, strict=True)]
+        most = config.most(view.grid.size)
+        steps = counts if keep is not None else [min(count + 1, most) for count in counts]
+        macs = sum(selector_macs(config, view.grid.size, words, own) for own in steps)
+        kept: list[Tensor] = [own.sort().values for own in order]
+        return Selection(kept, picks.scores, order=order if ordered else None, macs=macs)

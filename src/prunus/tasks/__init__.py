@@ -1,0 +1,1 @@
+"""What is asked: drawn scenes and videos, their questions, and data files."""

@@ -1,0 +1,5 @@
+"""Rewrites the evaluation set: ``python -m prunus.tasks.evalset``."""
+
+from prunus.tasks.evalset import main
+
+main()
