@@ -23,12 +23,12 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 import prunus
-from prunus import EvoPrune, Merging, TowerView
+from prunus import EvoPrune, Selection, View
 from prunus.io.files import write_text
+from prunus.method.signals import TowerAttention
 
 IMAGE, PATCH = 99, 14
 SPENT = {"choice": 0.0, "attention": 0.0}
@@ -38,15 +38,12 @@ SPENT = {"choice": 0.0, "attention": 0.0}
 class Timed(EvoPrune):
     """EvoPrune that notes how long it takes to choose, and what of that is attention received."""
 
-    def merge(self, view: TowerView) -> Merging:
-        def received() -> Tensor:
-            began = time.perf_counter()
-            values = view.received
-            SPENT["attention"] += time.perf_counter() - began
-            return values
-
+    def merge(self, view: View) -> Selection:
         began = time.perf_counter()
-        answer = super().merge(dataclasses.replace(view, _received=received))
+        if self.protect > 0:
+            view[TowerAttention(rows="all")]  # what is read once stays
+            SPENT["attention"] += time.perf_counter() - began
+        answer = super().merge(view)
         SPENT["choice"] += time.perf_counter() - began
         return answer
 

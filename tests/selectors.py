@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from prunus import OneShot, Stepwise
-from prunus.method.base import Method
+from prunus.method import Method
 from prunus.method.view import Facts
 from prunus.selector.config import SelectorConfig
 from prunus.selector.selector import Selector
@@ -42,7 +42,7 @@ def selector_for(model: Facts, **config: Any) -> tuple[Selector, Card]:
 class RandomStepwise(Stepwise):
     """Stepwise with a random selector for the model at hand."""
 
-    def fit(self, model: Facts) -> Method:
+    def bind(self, model: Facts) -> Method:
         return self.with_selector(*selector_for(model))
 
 
@@ -50,5 +50,5 @@ class RandomStepwise(Stepwise):
 class RandomOneShot(OneShot):
     """OneShot with a random selector for the model at hand."""
 
-    def fit(self, model: Facts) -> Method:
+    def bind(self, model: Facts) -> Method:
         return self.with_selector(*selector_for(model, kind="one-shot"))

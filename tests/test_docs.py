@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import prunus
-from prunus.method.base import _REGISTRY
+from prunus.method.base import KNOWN as _REGISTRY
 from tests.conftest import Case
 
 ROOT = Path(__file__).parents[1]

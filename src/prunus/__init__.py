@@ -17,9 +17,7 @@ if TYPE_CHECKING:
         PrunusTypeError,
     )
     from prunus.loading import load
-    from prunus.method.base import Cut, Edit, Method, Selection, methods
-    from prunus.method.merging import Merging, TowerView
-    from prunus.method.view import Influence, View
+    from prunus.method import Cut, Edit, Method, Selection, View, methods
     from prunus.pruners.clse import CLSE
     from prunus.pruners.evoprune import EvoPrune
     from prunus.pruners.fixed import Fixed
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from prunus.pruners.visipruner import VisiPruner
     from prunus.results.trace import Report, TraceEntry
     from prunus.run import Run, prune
+    from prunus.signals.influence import Influence
 
 __version__ = "0.1.0"
 
@@ -39,14 +38,13 @@ __version__ = "0.1.0"
 _HOME = {
     "CLSE": "prunus.pruners.clse",
     "CheckReport": "prunus.checking",
-    "Cut": "prunus.method.base",
-    "Edit": "prunus.method.base",
+    "Cut": "prunus.method.places",
+    "Edit": "prunus.method.places",
     "EvoPrune": "prunus.pruners.evoprune",
     "Fixed": "prunus.pruners.fixed",
-    "Influence": "prunus.method.view",
+    "Influence": "prunus.signals.influence",
     "Knockout": "prunus.pruners.knockout",
     "MMR": "prunus.pruners.mmr",
-    "Merging": "prunus.method.merging",
     "Method": "prunus.method.base",
     "OneShot": "prunus.pruners.one_shot",
     "PromptEndWarning": "prunus.errors",
@@ -57,16 +55,15 @@ _HOME = {
     "Random": "prunus.pruners.random",
     "Report": "prunus.results.trace",
     "Run": "prunus.run",
-    "Selection": "prunus.method.base",
+    "Selection": "prunus.method.selection",
     "Stepwise": "prunus.pruners.stepwise",
-    "TowerView": "prunus.method.merging",
     "TraceEntry": "prunus.results.trace",
     "Uniform": "prunus.pruners.uniform",
     "View": "prunus.method.view",
     "VisiPruner": "prunus.pruners.visipruner",
     "check": "prunus.checking",
     "load": "prunus.loading",
-    "methods": "prunus.method.base",
+    "methods": "prunus.method.registry",
     "prune": "prunus.run",
 }
 
@@ -80,7 +77,6 @@ __all__ = [
     "Fixed",
     "Influence",
     "Knockout",
-    "Merging",
     "Method",
     "OneShot",
     "PromptEndWarning",
@@ -93,7 +89,6 @@ __all__ = [
     "Run",
     "Selection",
     "Stepwise",
-    "TowerView",
     "TraceEntry",
     "Uniform",
     "View",

@@ -14,6 +14,7 @@ from prunus.errors import PrunusError, PrunusFileError, PrunusTypeError, brief, 
 from prunus.families.base import _FAMILIES, families
 from prunus.inference.checkpoint import broken, load_weights
 from prunus.inference.processor import load_processor
+from prunus.method.question import belongs
 from prunus.versions import check_transformers
 
 
@@ -59,6 +60,7 @@ def load(
         )
     else:
         model, processor = _from_transformers(str(name), wanted, device_map, kwargs)
+    belongs(processor, model)  # its chat template tells where the user's question is
     return (model if place is None else model.to(place)).eval(), processor
 
 

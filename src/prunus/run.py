@@ -22,7 +22,9 @@ from prunus.engine.plan import make_plan
 from prunus.engine.record import make_record, make_trace
 from prunus.errors import PrunusError, PrunusStateError, PrunusTypeError
 from prunus.families import family_of
-from prunus.method.base import Method, make_method
+from prunus.method import Method, make_method
+from prunus.method.budget import Meaning
+from prunus.method.question import QuestionMarks, marks_of, processor_of
 from prunus.results.trace import Report, TraceEntry
 from prunus.versions import check_transformers
 
@@ -40,12 +42,14 @@ class Run:
         methods: Sequence[Method],
         positions: str = "original",
         untested: bool = False,
+        budget: Meaning = "nominal",
+        processor: Any = None,
     ) -> None:
         self._model = model
         self._family = family_of(model)
         self._family.check_decoder(untested)
-        self._plan = make_plan(methods, self._family, positions)
-        self._engine = Engine(self._family, self._plan, positions)
+        self._plan = make_plan(methods, self._family, positions, budget)
+        self._engine = Engine(self._family, self._plan, positions, self._marks(processor))
         self._finalizer: weakref.finalize[..., Run] | None = None
         check_backend(self._family.text_config._attn_implementation)
 
@@ -130,6 +134,27 @@ class Run:
             raise PrunusTypeError(f"last={last!r}: give one index, or one for each row")
         self._engine.told(Ends(last=told))
 
+    def _marks(self, processor: Any) -> QuestionMarks | None:
+        """The chat template, where a method asks for the question and the processor is known."""
+        if processor is False or not self._plan.words:
+            return None
+        if processor is not None:
+            return marks_of(processor)
+        known = processor_of(self._family.top)
+        try:
+            return None if known is None else marks_of(known)
+        except PrunusError as error:
+            warnings.warn(
+                f"prunus: {error}. All text behind the last image is taken for the question",
+                stacklevel=4,
+            )
+            return None
+
+    def asked(self, tokens: int) -> float | None:
+        """Visual tokens that are to be left of an image that has so many: nominal; None where the
+        method finds its own count."""
+        return self._plan.budget.asked(self._plan.last, 1, tokens)
+
     @property
     def methods(self) -> tuple[Method, ...]:
         """The methods, in the order given."""
@@ -184,16 +209,24 @@ def prune(
     *,
     positions: str = "original",
     untested: bool = False,
+    budget: Meaning = "nominal",
+    processor: Any = None,
     **params: Any,
 ) -> Run:
     """Prune visual tokens of ``model``.
 
     Args:
         model: a supported transformers model, or a PEFT wrapper around one.
-        method: a name (with ``params``), an instance, or a list of them, applied in the order in
-            which data meets them.
+        method: a name (with ``params``), a preset ``name@preset``, ``path/to/file.py:Class``, an
+            instance, or a list of these, applied in the order in which data meets them.
         positions: "original" keeps the position ids of the full prompt, with gaps; "compact"
             closes the gaps and is only for tokens removed before the language model.
+        budget: what ``keep`` means. "nominal": the published schedule of the method, and its rule
+            between the published points. "true": its stages are scaled until the average of visual
+            tokens over all decoder layers is what was asked for, within half a token.
+        processor: of the model, by whose chat template methods find the question (what
+            :func:`prunus.load` gave is known). Without one, or with False, all text behind the
+            last image is the question.
         untested: take a language model, too, that pruning was never tried on (:func:`prunus.check`
             tells whether it is right there).
 
@@ -213,4 +246,5 @@ def prune(
             f"parameters {sorted(params)} beside a list: set them on the instances"
         )
     chosen = list(method) if several else [method]  # type: ignore[arg-type]
-    return Run(model, [make_method(one, params) for one in chosen], positions, untested)  # type: ignore[arg-type]
+    methods = [make_method(one, params) for one in chosen]  # type: ignore[arg-type]
+    return Run(model, methods, positions, untested, budget, processor)

@@ -9,9 +9,10 @@ import prunus
 from prunus.analyse.leave import Leave
 from prunus.analyse.probe import Probe
 from prunus.analyse.signals import Notes, _Writer
-from prunus.method.base import methods
+from prunus.method import methods
 from prunus.signals.spectral import high_frequency
 from tests.conftest import Case
+from tests.support.facts import asks
 
 
 def noted(case: Case, inputs: dict[str, Any]) -> tuple[dict[int, Notes], torch.Tensor]:
@@ -70,4 +71,4 @@ def test_tools_are_not_listed_as_methods() -> None:
     with pytest.raises(TypeError, match="no neutral"):
         Leave(1).neutral()
     probe = Probe(print)
-    assert probe.neutral() is probe and probe.query_dependent
+    assert probe.neutral() is probe and asks(probe)

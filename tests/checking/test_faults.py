@@ -13,7 +13,7 @@ from torch import Tensor
 import prunus
 from prunus import CLSE, EvoPrune, Knockout, Random
 from prunus.errors import PrunusError
-from prunus.method.base import Edit
+from prunus.method import Edit
 from prunus.run import Run
 from tests.checking.prompts import failed, prompts_of
 from tests.conftest import Case

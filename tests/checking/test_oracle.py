@@ -22,7 +22,7 @@ from prunus.checking.no_oracle import NoOracle
 from prunus.checking.oracle import hide, masked
 from prunus.checking.probe import Probe, from_rows
 from prunus.families import family_of
-from prunus.method.base import Edit
+from prunus.method import Edit
 from tests.checking.prompts import prompts_of
 from tests.conftest import IMAGE, PAD, PATCH, SIDE, TOKENS, Case, Prompts, llava_clip
 from tests.oracles import masked as reference

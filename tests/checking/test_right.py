@@ -19,12 +19,13 @@ from prunus.families import family_of
 from tests.checking.prompts import failed, prompts_of
 from tests.conftest import Case
 from tests.settings import settings
+from tests.support.facts import proportional
 
 
 def test_every_setting_on_every_kind_of_model(case: Case) -> None:
     """Two images in a row and videos among them: the engine's own tests say that all is right."""
     bias = family_of(case.model).encoder().takes_bias
-    methods = [one for one in settings().values() if bias or not one.attention_by_size]
+    methods = [one for one in settings().values() if bias or not proportional(one)]
     report = prunus.check(case.model, None, methods, prompts=prompts_of(case, 2, 1))
     assert report.ok, str(report)
     assert {row.status for row in report.rows} == {"ok"}, str(report)

@@ -7,7 +7,7 @@ import pytest
 
 from prunus.cli.errors import BadInput, is_refusal
 from prunus.cli.params import convert, describe, parse_keep, parse_params
-from prunus.method.base import Method
+from prunus.method import Method
 
 
 @dataclass(frozen=True)

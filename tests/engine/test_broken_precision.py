@@ -11,6 +11,7 @@ from torch import Tensor
 
 import prunus
 from prunus import CLSE, Cut, EvoPrune, Fixed, Knockout, Method, View, VisiPruner
+from prunus.method.signals import Attention
 from tests.conftest import Case
 from tests.engine.test_invariants import gap
 
@@ -33,12 +34,12 @@ class Asked(Method):
     found: ClassVar[list[torch.dtype]] = []
 
     def cuts(self, depth: int) -> list[Cut]:
-        return [Cut(2, attention=(1,))]
+        return [Cut(2, (Attention(1),))]
 
     def score(self, stage: int, view: View) -> Tensor:
         states = view.states.float()
         self.found.append((states @ states.transpose(1, 2)).dtype)
-        return view.attention(1)
+        return view[Attention(1)]
 
 
 Asked.name = "asked"  # not in the class, which would register it for every test

@@ -18,6 +18,7 @@ from tests.engine.test_invariants import plain
 from tests.methods.test_default_dtype import default_dtype
 from tests.selectors import RandomOneShot, RandomStepwise, selector_for
 from tests.settings import settings
+from tests.support.facts import proportional
 
 METHODS: dict[str, Method] = {
     **settings(),
@@ -51,7 +52,7 @@ def drawn(method: Method, case: Case) -> Method:
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_selections_do_not_depend_on_it(case: Case, name: str, dtype: torch.dtype) -> None:
     method, inputs = METHODS[name], case.prompts.rows(2, 1)
-    if method.attention_by_size and not family_of(case.model).encoder().takes_bias:
+    if proportional(method) and not family_of(case.model).encoder().takes_bias:
         pytest.skip("this tower's attention takes no bias, which the method needs")
     method = drawn(method, case)
     kept, scores, logits = chosen(case, method, inputs)

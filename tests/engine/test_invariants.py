@@ -20,6 +20,7 @@ from tests.oracles.edited import edited
 from tests.oracles.masked import Visible, continued, positions, visibility
 from tests.oracles.merged import merged
 from tests.settings import settings
+from tests.support.facts import counts, in_tower, nominal, proportional
 
 SETTINGS = settings()
 PROMPTS = {"one": (1,), "two-images-and-padding": (1, 0, 2)}
@@ -28,7 +29,7 @@ PROMPTS = {"one": (1,), "two-images-and-padding": (1, 0, 2)}
 @pytest.fixture(params=sorted(SETTINGS))
 def method(request: pytest.FixtureRequest, case: Case) -> Method:
     chosen = SETTINGS[request.param]
-    if chosen.attention_by_size and not family_of(case.model).encoder().takes_bias:
+    if proportional(chosen) and not family_of(case.model).encoder().takes_bias:
         pytest.skip("this tower's attention takes no bias, which the method needs")
     return chosen
 
@@ -332,14 +333,14 @@ def test_the_count_is_exactly_the_budget(case: Case, method: Method) -> None:
     with prunus.prune(case.model, method) as run:
         plain(case.model, inputs)
     spots = case.prompts.spots(inputs["input_ids"])
-    if method.nominal(100) is not None:  # others find their own count
+    if nominal(method, 100) is not None:  # others find their own count
         for stage, entry in enumerate(run.trace):
             # In the tower a budget is for each frame, behind it for a whole video.
             for sample, images, grids in zip(entry.kept, spots, entry.grid, strict=True):
                 for kept, places, grid in zip(sample, images, grids, strict=True):
                     frames = grid.frames if entry.place == "encoder" else 1
                     each = len(places) // frames
-                    assert len(kept) == frames * method.budget(stage, each)
+                    assert len(kept) == frames * counts(method, each, case.depth)[stage]
     for entry in run.trace:
         for sample in entry.kept:
             for image in sample:
@@ -388,7 +389,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(case: Case, method: Met
                 with pytest.raises(ValueError, match="needs transformers 5.23|vision tower"):
                     model(**inputs, labels=labels, use_cache=False)
                 return
-            if checkpointing and method.acts_in_tower:
+            if checkpointing and in_tower(method):
                 with pytest.raises(ValueError, match="checkpointing of the vision tower"):
                     model(**inputs, labels=labels, use_cache=False)
                 family_of(model).tower.eval()  # as a frozen tower is: nothing is recomputed

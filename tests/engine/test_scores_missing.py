@@ -10,7 +10,7 @@ import torch
 
 import prunus
 from prunus import MMR, Method, Selection, View
-from prunus.method.base import Cut
+from prunus.method import Cut
 from tests.conftest import Case, Prompts, llava_clip
 from tests.engine.test_invariants import plain
 from tests.qwen import QwenPrompts, qwen

@@ -18,6 +18,7 @@ from tests.engine.test_copies import ours
 from tests.engine.test_invariants import gap, plain
 from tests.selectors import RandomStepwise
 from tests.support.decoder_list import DECODERS
+from tests.support.facts import in_tower
 from tests.support.proof.bench import model_of, prompt
 
 SEEING = CLSE(keep=5, variant="hybrid")
@@ -287,6 +288,6 @@ def test_a_prompt_that_runs_while_prune_attaches(
     assert len(found) > 10 and torch.equal(found[0], dense) and gap(pruned, dense) > 1e-3
     for one in found:
         if isinstance(one, str):
-            assert method.acts_in_tower and "began before" in one
+            assert in_tower(method) and "began before" in one
         else:
             assert torch.equal(one, dense) or torch.equal(one, pruned)

@@ -13,13 +13,15 @@ from prunus.evaluate.cells import Cell, ground_truth
 from prunus.families import family_of
 from prunus.grid import Grid
 from prunus.tasks.scenes import object_coverage
+from tests.support.facts import in_tower as tower_part_of
+from tests.support.facts import nominal
 
 GRID = Grid(1, 24, 24, (8, 8))
 
 
 @pytest.mark.parametrize("keep", [1, 20, 1 / 9, 1 / 3, 576, 1.0])
 def in_tower(cell: Cell) -> bool:
-    return any(method.acts_in_tower for method in cell.methods)
+    return any(tower_part_of(method) for method in cell.methods)
 
 
 def test_ground_truth_has_exactly_the_budget(questions: EvalSet, keep: float) -> None:
@@ -63,9 +65,9 @@ def test_default_cells_are_comparable() -> None:
     for cell in cells:
         if cell.method is not None and cell.keep is not None:
             last = cell.method[-1] if isinstance(cell.method, tuple) else cell.method
-            assert last.nominal(576) in (192, 128, 64)
+            assert nominal(last, 576) in (192, 128, 64)
             cuts = last.cuts(12)
-            assert bool(cuts) != last.acts_in_tower
+            assert bool(cuts) != tower_part_of(last)
             if cuts:
                 assert cuts[0].layer == 1
                 assert len(cuts) == (3 if cell.name.endswith("released") else 1)
@@ -138,7 +140,7 @@ def test_what_was_learned_is_loaded_once() -> None:
     fitted = cell.fitted(family)
     assert isinstance(cell.method, Stepwise) and isinstance(fitted.method, Stepwise)
     assert cell.method.loaded is None and fitted.method.loaded is not None
-    again = fitted.method.fit(family)
+    again = fitted.method.bind(family)
     assert isinstance(again, Stepwise) and again.loaded is not None
     assert again.loaded[0] is fitted.method.loaded[0]
     assert (fitted.key, fitted.method) == (cell.key, cell.method)

@@ -8,7 +8,7 @@ import torch
 from prunus.evaluate import EvalSet
 from prunus.evaluate.evidence import evidence
 from prunus.grid import Grid
-from prunus.method.base import Edit
+from prunus.method import Edit
 from prunus.results.trace import TraceEntry
 
 GRID = Grid(1, 24, 24, (8, 8))

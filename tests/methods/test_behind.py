@@ -22,6 +22,7 @@ from tests.conftest import DEPTH, MODELS, Case, prompts_for
 from tests.engine.test_invariants import gap, masked_logits, plain, survivors
 from tests.oracles.masked import visibility
 from tests.settings import settings
+from tests.support.facts import counts, in_tower, needs_grid, nominal
 
 MORE = {
     "uniform-none": Uniform(keep=5, layer=None),
@@ -77,9 +78,9 @@ def first_of(case: Case, inputs: dict[str, Tensor], name: str) -> Method:
 
 def refusal(first: Method, behind: Method) -> str | None:
     """What the documentation says cannot be: methods that need the whole grid, behind others."""
-    if not behind.needs_intact_grid:
+    if not needs_grid(behind, DEPTH):
         return None
-    if first.acts_in_tower:
+    if in_tower(first):
         own = type(behind).select is not Method.select
         return "needs the whole grid and makes its own selection" if own else None
     before_the_model = all(cut.layer is None for cut in behind.cuts(DEPTH))
@@ -92,9 +93,9 @@ def exact(method: Method, stage: int, size: int, before: int) -> int | None:
     method finds its own count."""
     if "keep" not in {field.name for field in dataclasses.fields(method)}:  # type: ignore[arg-type]
         return None
-    if method.nominal(size) is None:
+    if nominal(method, size, DEPTH) is None:
         return None
-    return min(method.budget(stage, size), before)
+    return min(counts(method, size, DEPTH)[stage], before)
 
 
 def steps_of(methods: list[Method]) -> list[tuple[Method, int, int | None]]:
@@ -106,7 +107,7 @@ def steps_of(methods: list[Method]) -> list[tuple[Method, int, int | None]]:
         for stage, cut in enumerate(method.cuts(DEPTH))
     ]
     steps.sort(key=lambda step: -1 if step[2] is None else step[2])
-    return [(method, 0, None) for method in methods if method.acts_in_tower] + steps
+    return [(method, 0, None) for method in methods if in_tower(method)] + steps
 
 
 def check_trace(methods: list[Method], trace: list[Any]) -> None:

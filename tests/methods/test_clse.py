@@ -13,6 +13,7 @@ import prunus
 from prunus import CLSE
 from tests.conftest import Case
 from tests.signals.test_spectral import literal_map
+from tests.support.facts import counts
 
 
 def states_and_attention(
@@ -108,7 +109,7 @@ def test_later_released_stages_use_attention_among_survivors(case: Case) -> None
 )
 def test_released_schedule_of_the_published_budgets(keep: float, expected: tuple[int, ...]) -> None:
     method = CLSE(keep=keep, variant="released")
-    assert tuple(method.budget(stage, 576) for stage in range(3)) == expected
+    assert counts(method, 576, 32) == expected
 
 
 @pytest.mark.parametrize(
@@ -124,12 +125,12 @@ def test_published_true_averages_of_the_released_schedule() -> None:
     # Specification section 2: 208.1, 144.6 and 81.1 visual tokens per layer, not 192, 128, 64.
     for keep, expected in ((192, 208.1), (128, 144.6), (64, 81.1)):
         method = CLSE(keep=keep, variant="released")
-        counts, cuts = [576.0] * 32, method.cuts(32)
+        there, cuts = [576.0] * 32, method.cuts(32)
         for stage, cut in enumerate(cuts):
             assert cut.layer is not None
             for layer in range(cut.layer, 32):
-                counts[layer] = method.budget(stage, 576)
-        assert sum(counts) / 32 == pytest.approx(expected, abs=0.05)
+                there[layer] = counts(method, 576, 32)[stage]
+        assert sum(there) / 32 == pytest.approx(expected, abs=0.05)
 
 
 def test_attention_control_has_the_same_schedule(case: Case) -> None:

@@ -11,11 +11,13 @@ from torch import Tensor
 import prunus
 from prunus import CLSE, EvoPrune, Random
 from prunus.grid import Grid
+from prunus.method.signals import Attention, States
 from tests.conftest import Case
 from tests.engine.test_invariants import plain
 from tests.methods.test_clse import best, first_stage, literal_intensity, states_and_attention
 from tests.methods.test_composition import states_of
 from tests.signals.test_change import literal
+from tests.support.facts import asks, needs_grid
 
 MOVES = ("residual", "mean")
 
@@ -110,21 +112,21 @@ def test_an_unknown_score_is_refused_with_those_that_exist() -> None:
 def test_what_the_engine_is_told_of_the_movement_scores(kind: Any) -> None:
     method = CLSE(score_type=kind, reference=1, layers=3, trim_cache=True)
     (cut,) = method.cuts(32)
-    assert (cut.layer, cut.snapshots, cut.attention, cut.trim_cache) == (3, (1,), (), True)
-    assert not method.query_dependent and not method.needs_intact_grid
+    assert (cut.layer, cut.sees, cut.trim_cache) == (3, (States(1),), True)
+    assert not asks(method) and not needs_grid(method)
     assert method.macs(0, Grid(1, 24, 24, (336, 336)), 576, 4096) == 0
     released = CLSE(variant="released", score_type=kind)
-    assert released.query_dependent and not released.needs_intact_grid
-    assert [cut.attention for cut in released.cuts(32)] == [(), (10,), (20,)]
-    assert [cut.snapshots for cut in released.cuts(32)] == [(0,), (), ()]
+    assert asks(released) and not needs_grid(released)
+    seen = [(States(0),), (Attention(10),), (Attention(20),)]
+    assert [cut.sees for cut in released.cuts(32)] == seen
 
 
 def test_inversion_changes_nothing_else_that_the_engine_is_told() -> None:
     for kind in (None, "clse_attn", "attn"):
         method, inverted = (CLSE(score_type=kind, invert=invert) for invert in (False, True))
         assert method.cuts(32) == inverted.cuts(32)
-        assert method.query_dependent == inverted.query_dependent
-        assert method.needs_intact_grid == inverted.needs_intact_grid
+        assert asks(method) == asks(inverted)
+        assert needs_grid(method) == needs_grid(inverted)
         grid = Grid(1, 24, 24, (336, 336))
         assert method.macs(0, grid, 576, 4096) == inverted.macs(0, grid, 576, 4096)
 

@@ -15,6 +15,7 @@ from tests.engine.test_invariants import decoded, gap, masked_logits, plain, sur
 from tests.methods.test_clse import best, literal_intensity
 from tests.oracles.masked import visibility
 from tests.oracles.merged import merged
+from tests.support.facts import counts
 
 
 def states_of(case: Case, inputs: dict[str, Tensor], entry: Any) -> list[Tensor]:
@@ -73,7 +74,7 @@ def test_prefill_and_decoding_equal_the_oracles(case: Case, variant: Any) -> Non
     report = run.report()
     assert report["method"] == "evoprune + clse" and report["tokens"]["nominal"] == 6 * 1.5
     frames = [
-        t * EvoPrune(keep=0.5).budget(0, h * w)
+        t * counts(EvoPrune(keep=0.5), h * w)[0]
         for sample in case.prompts.grids(inputs)
         for t, h, w in sample
     ]

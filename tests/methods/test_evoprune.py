@@ -13,11 +13,15 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import prunus
-from prunus import EvoPrune, Merging, TowerView
+from prunus import EvoPrune, Selection, View
 from prunus.method.removals import least
+from prunus.method.signals import TowerAttention
 from tests.conftest import IMAGE, MODELS, TOKENS, Case, Prompts, _llava, prompts_for
 from tests.oracles.merged import Pairs, Seen, merged_features, merged_tower
 from tests.signals.test_density import literal_diversity
+from tests.support.facts import counts as budget
+
+RECEIVED = TowerAttention(rows="all")
 
 
 @pytest.fixture(params=[name for name in sorted(MODELS) if name.startswith("llava")])
@@ -186,7 +190,7 @@ def test_chooses_and_merges_as_the_literal_reading_does(kind: str, name: str) ->
     run, features = run_on(case, method, inputs)
     (entry,) = run.trace
     assert entry.place == "encoder" and entry.layer is None
-    counts = list(method.merges(6, 36))
+    counts = list(method.merges(6, 36, budget(method, 36)[0]))
     for image in range(2):
         with torch.no_grad():
             tokens, history = merged_tower(
@@ -229,7 +233,7 @@ def test_without_diversity_and_protection_it_is_tome(
         parity="cls" if class_token else "tokens",
     )
     run, features = run_on(case, method, inputs)
-    counts = list(method.merges(6, 36))
+    counts = list(method.merges(6, 36, budget(method, 36)[0]))
     chosen: list[tuple[int, list[int], list[int]]] = []
     reference = tome(counts, class_token)
 
@@ -271,9 +275,9 @@ def test_orders_and_parities_differ() -> None:
 def test_with_cls_the_smaller_half_can_go() -> None:
     """Of 9 tokens and CLS, rows 2, 4, 6 and 8 give: four, where five of nine tokens alone give."""
     for keep, lowest in ((4, "tokens"), (5, "cls")):
-        assert sum(EvoPrune(keep=keep, parity=lowest).merges(2, 9)) == 9 - keep  # type: ignore[arg-type]
+        assert sum(EvoPrune(keep=keep, parity=lowest).merges(2, 9, keep)) == 9 - keep  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="4 of 9 visual tokens cannot be reached.*least is 5 "):
-        EvoPrune(keep=4, parity="cls").merges(2, 9)
+        EvoPrune(keep=4, parity="cls").merges(2, 9, 4)
     case, inputs = deep(), prompt(1)
     for keep in (1, 2, 3):  # 36, 18, 9, 5, 3, 2, 1 if every block takes all it can
         run, _ = run_on(case, EvoPrune(keep=keep, schedule="mean", start=0, parity="cls"), inputs)
@@ -308,9 +312,9 @@ class Watched(EvoPrune):
 
     views: list[Any] = dataclasses.field(default_factory=list)
 
-    def merge(self, view: TowerView) -> Merging:
+    def merge(self, view: View) -> Selection:
         answer = super().merge(view)
-        self.views.append((view, view.received.clone(), answer))
+        self.views.append((view, view[RECEIVED].clone(), answer))
         return answer
 
 
@@ -342,8 +346,8 @@ def test_protected_and_unpaired_tokens_pass_the_merge_bit_for_bit() -> None:
         assert new.shape[1] == total - removed
         spared = min(int(0.25 * total), total - 2 * removed)
         for image in range(2):
-            gone = set(answer.source[image].tolist())
-            into = set(answer.destination[image].tolist())
+            gone = set(answer.pairs[0][image].tolist())
+            into = set(answer.pairs[1][image].tolist())
             best = received[image].argsort(descending=True, stable=True)[:spared].tolist()
             assert spared and not set(best) & (gone | into)
             left = [place for place in range(total) if place not in gone]
@@ -376,7 +380,7 @@ def test_attention_received_is_the_column_mean_of_the_eager_map(case: Case) -> N
     lead = expected.shape[1] - TOKENS
     view, received, _ = method.views[0]
     assert (received - expected[:, lead:]).abs().max() < 1e-6
-    assert torch.equal(received, view.received)
+    assert torch.equal(received, view[RECEIVED])
     if lead:
         assert float(received.sum()) < 1.0  # CLS has a share as well
 
@@ -602,8 +606,8 @@ def test_an_answer_that_is_no_merge_is_refused(llava: Case) -> None:
             super().__init__(keep=14)
             object.__setattr__(self, "pairs", (source, destination))
 
-        def merge(self, view: TowerView) -> Merging:
-            return Merging(*(torch.tensor([half]) for half in self.pairs))  # type: ignore[attr-defined]
+        def merge(self, view: View) -> Selection:
+            return Selection.merge(view, *(torch.tensor([half]) for half in self.pairs))  # type: ignore[attr-defined]
 
     for pairs, words in (
         (([2, 2], [1, 3]), "source twice"),

@@ -17,6 +17,7 @@ from prunus.grid import Grid
 from tests.methods.test_evoprune import literal
 from tests.oracles.merged_windows import frames_of, merged_frame
 from tests.qwen import MERGE, QwenPrompts, qwen
+from tests.support.facts import counts as budget
 
 VARIANTS = {
     "default": EvoPrune(keep=0.4),
@@ -59,14 +60,14 @@ def test_chooses_and_merges_as_the_literal_reading_does(kinds: Any, name: str) -
     for kind, number, grid, pixels in frames_of(inputs, MERGE):
         first = offsets.get((kind, number), 0)
         offsets[kind, number] = first + grid.size
-        counts = list(method.merges(4, grid.size))
+        gone = list(method.merges(4, grid.size, budget(method, grid.size)[0]))
         with torch.no_grad():
             tokens, history = merged_frame(
-                model.model.visual, pixels, grid, literal(method, counts), method.by_size
+                model.model.visual, pixels, grid, literal(method, gone), method.by_size
             )
         kept, into = flat[kind][number]
         own = [index - first for index in kept if first <= index < first + grid.size]
-        assert own == sorted(tokens) and len(own) == method.budget(0, grid.size)
+        assert own == sorted(tokens) and len(own) == budget(method, grid.size)[0]
         for index in range(grid.size):
             wanted = tokens.get(index, torch.zeros(64))
             assert float((handed[kind][number][first + index] - wanted).abs().max()) < 1e-4
@@ -110,7 +111,7 @@ def test_later_blocks_run_on_less_and_empty_windows_vanish() -> None:
         model(**inputs)
     for handle in handles:
         handle.remove()
-    assert list(method.merges(4, 20)) == [10, 5, 3, 1]
+    assert list(method.merges(4, 20, budget(method, 20)[0])) == [10, 5, 3, 1]
     assert [count for count, _ in seen] == [4 * 20, 4 * 10, 4 * 5, 4 * 2]
     assert all(sum(segments) == count and min(segments) > 0 for count, segments in seen)
     assert len(seen[0][1]) == 6 and len(seen[2][1]) < 6  # windows of blocks 0 and 2

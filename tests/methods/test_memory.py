@@ -13,6 +13,7 @@ from torch import Tensor
 
 import prunus
 from prunus import CLSE, Cut, Method, Random, View, VisiPruner
+from prunus.method.signals import States
 from tests.conftest import DEPTH, MODELS, Case, prompts_for
 from tests.settings import settings
 
@@ -103,13 +104,13 @@ class Twice(Random):
     """Two stages, both of which look at what entered layer 1."""
 
     def cuts(self, depth: int) -> list[Cut]:
-        return [Cut(2, snapshots=(1,)), Cut(4, snapshots=(1,))]
+        return [Cut(2, (States(1),)), Cut(4, (States(1),))]
 
-    def budget(self, stage: int, original: int) -> int:
-        return 8 if stage == 0 else 4
+    def counts(self, keep: float | None, original: int, depth: int) -> Any:
+        return [8, 4]
 
     def score(self, stage: int, view: View) -> Tensor:
-        return view.snapshot(1).norm(dim=-1)
+        return view[States(1)].norm(dim=-1)
 
 
 def test_states_are_held_until_the_last_of_several_stages(case: Case) -> None:

@@ -13,6 +13,7 @@ import prunus
 from prunus import MMR
 from prunus.families import family_of
 from tests.conftest import Case
+from tests.support.facts import asks
 
 
 def features_of(case: Case, inputs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
@@ -96,8 +97,8 @@ def test_a_weight_out_of_range_is_refused(weight: float) -> None:
 
 
 def test_only_relevance_looks_at_the_question() -> None:
-    assert MMR(weight=0.5).query_dependent
-    assert not MMR(weight=0.0).query_dependent
+    assert asks(MMR(weight=0.5))
+    assert not asks(MMR(weight=0.0))
 
 
 def test_relevance_is_that_of_each_image_and_its_own_question(case: Case) -> None:

@@ -16,7 +16,7 @@ import torch
 import prunus
 from prunus import PrunusError, PrunusTypeError
 from prunus.cli.params import build_methods
-from prunus.method.base import Method, methods
+from prunus.method import Method, methods
 from prunus.selector.config import SelectorConfig, TrainSettings
 from prunus.train.trainer import Options
 from tests.conftest import Case

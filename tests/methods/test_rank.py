@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -23,11 +24,8 @@ class Scored(Method):
     def cuts(self, depth: int) -> list[Cut]:
         return [Cut(1)]
 
-    def budget(self, stage: int, original: int) -> int:
-        return 3
-
-    def nominal(self, original: int) -> float | None:
-        return 3.0
+    def counts(self, keep: float | None, original: int, depth: int) -> Any:
+        return [3]
 
     def score(self, stage: int, view: View) -> Tensor:
         return self.scores(view)

@@ -18,6 +18,7 @@ from tests.engine.test_invariants import gap, masked_logits, plain, survivors
 from tests.oracles.masked import visibility
 from tests.qwen import QwenPrompts, Size, qwen
 from tests.settings import settings
+from tests.support.facts import in_tower, proportional
 
 SIZES: dict[str, tuple[Size, ...]] = {  # in patches, two by two of which are a token
     "token": ((1, 2, 2),),
@@ -37,7 +38,7 @@ MORE: dict[str, Method] = {
 METHODS = {
     name: method
     for name, method in (settings() | MORE).items()
-    if not isinstance(method, Fixed) and not method.attention_by_size
+    if not isinstance(method, Fixed) and not proportional(method)
 }
 
 
@@ -61,7 +62,7 @@ def test_every_method_equals_the_oracle(
     assert not bool(logits.isnan().any())
     assert gap(logits, expected, survivors(case, inputs, run.trace)) < 1e-4
     if name in MORE:
-        frames = 2 if kinds == ("video",) and method.acts_in_tower else 1  # a budget per frame
+        frames = 2 if kinds == ("video",) and in_tower(method) else 1  # a budget per frame
         kept = [len(kept) for sample in run.trace[-1].kept for kept in sample]
         assert kept == [frames] * 3
     assert run.report()["flops"]["ratio"] > 0

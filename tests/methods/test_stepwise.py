@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import prunus
-from prunus import CLSE, EvoPrune, Fixed, OneShot, Random, Stepwise
+from prunus import CLSE, Fixed, OneShot, Stepwise
 from prunus.families import family_of
 from prunus.selector.cost import selector_macs
 from prunus.selector.learned import Learned
@@ -22,6 +22,7 @@ from tests.engine.test_invariants import gap, plain
 from tests.oracles.selector import encode, linear, norm, walk
 from tests.selectors import selector_for
 from tests.stepwise.test_objective import VISUAL, features_of
+from tests.support.facts import nominal
 
 
 def fitted(case: Case, method: Any, **config: Any) -> Any:
@@ -129,10 +130,10 @@ def test_refused_arguments(arguments: dict[str, Any], error: type[Exception], wo
 
 
 def test_modes_follow_keep() -> None:
-    assert Stepwise().mode == "adaptive" and Stepwise().nominal(100) is None
-    assert Stepwise(keep=7).mode == "fixed" and Stepwise(keep=7).nominal(100) == 7
-    assert Stepwise(keep=0.25, mode="mean").nominal(100) == 25
-    assert OneShot().nominal(90) == 10
+    assert Stepwise().mode == "adaptive" and nominal(Stepwise(), 100) is None
+    assert Stepwise(keep=7).mode == "fixed" and nominal(Stepwise(keep=7), 100) == 7
+    assert nominal(Stepwise(keep=0.25, mode="mean"), 100) == 25
+    assert nominal(OneShot(), 90) == 10
     with pytest.raises(ValueError, match="keep=0"):
         OneShot(keep=0)
 
@@ -255,7 +256,7 @@ def test_the_report_counts_the_selector(llava: Case, method: Any, config: dict[s
     report = run.report()
     assert report["flops"]["pruned"]["method"] == 2 * total
     assert report["flops"]["dense"]["method"] == 0
-    assert report["tokens"]["nominal"] == method.nominal(16)
+    assert report["tokens"]["nominal"] == nominal(method, 16)
     assert steps == {"stepwise": method.keep or 8, "one-shot": 0}[method.name]
 
 
@@ -363,11 +364,9 @@ def test_a_prompt_that_ends_with_its_image(llava: Case) -> None:
 @pytest.mark.parametrize(
     ("methods", "words"),
     [
-        (lambda own: [EvoPrune(keep=0.5), own], "cannot run behind evoprune, which merges tokens"),
         (lambda own: [own, CLSE(keep=3)], "clse needs the whole grid .* removes tokens before it"),
-        (lambda own: [Random(keep=9, layer=None), own], "needs the whole grid .*random removes"),
     ],
-    ids=["behind EvoPrune", "before CLSE", "behind Random"],
+    ids=["before CLSE"],
 )
 @pytest.mark.parametrize("method", [Stepwise(keep=5), OneShot(keep=5)], ids=lambda one: one.name)
 def test_refused_compositions(llava: Case, method: Any, methods: Any, words: str) -> None:

@@ -14,6 +14,7 @@ import prunus
 from prunus import Edit, EvoPrune, Knockout, VisiPruner
 from prunus.engine.edit import Job, Places
 from prunus.signals.critical import Progress, Rule
+from prunus.signals.influence import Influence
 from tests.conftest import DEPTH, Case, Prompts, llava_clip
 from tests.engine.test_invariants import gap, masked_logits, plain, survivors
 from tests.oracles.edited import edited
@@ -297,14 +298,15 @@ def scripted(monkeypatch: pytest.MonkeyPatch, cosines: dict[int, float], kept: i
     """Influence from a script: the cosine in each layer, and ``kept`` tokens with a change of 1."""
     from prunus.engine import views
 
-    def influence(self: Any, layer: int) -> Any:
-        states, layout, _ = self._noted(layer)
-        cosine = torch.ones(states.shape[:2]).fill_(cosines.get(layer, 1.0))
+    def influence(self: Any) -> Influence:
+        states = self._kept.states
+        cosine = torch.ones(states.shape[:2]).fill_(cosines.get(self._number, 1.0))
         change = torch.zeros(states.shape[:2])
         change[:, 5 : 5 + kept] = 1.0
-        return cosine, change, torch.ones(len(states)), layout
+        cosine, change = self.pick(cosine), self.pick(change)
+        return Influence(cosine, change, torch.ones(len(cosine)))
 
-    monkeypatch.setattr(views.Looks, "_influence", influence)
+    monkeypatch.setattr(views.ShownLayer, "influence", influence)
 
 
 def test_lengths_of_the_published_trace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,14 +10,25 @@ from torch import Tensor
 
 from prunus import VisiPruner
 from prunus.grid import Grid
-from prunus.method.view import Influence, View
+from prunus.method import View
+from prunus.method.signals import LeaveOneOut
+from prunus.signals.influence import Influence
 
 DEPTH = 8
 Image = tuple[list[float], list[float]]  # of each token: cosine and change without it
 
 
-def no(*_: Any) -> Any:
-    raise AssertionError("VisiPruner looks at influence alone")
+class Scripted:
+    """A source of influence alone."""
+
+    def __init__(self, seen: Influence) -> None:
+        self.seen = seen
+
+    def layer(self, number: int) -> Any:
+        return self
+
+    def influence(self) -> Influence:
+        return self.seen
 
 
 def view(images: dict[tuple[int, int], Image], output: float, memo: dict[Any, Any]) -> View:
@@ -32,13 +43,10 @@ def view(images: dict[tuple[int, int], Image], output: float, memo: dict[Any, An
         samples=1 + max(sample for sample, _ in images),
         depth=DEPTH,
         memo=memo,
-        _states=no,
-        _snapshot=no,
-        _attention=no,
-        _influence=lambda layer: seen,
-        _value_norm=no,
-        _features=no,
-        _words=no,
+        sizes=torch.ones(len(images), count),
+        count=None,
+        source=Scripted(seen),  # type: ignore[arg-type]
+        sees=tuple(LeaveOneOut(layer) for layer in range(DEPTH)),
     )
 
 

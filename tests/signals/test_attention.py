@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from prunus import Cut, Method, prune
+from prunus import Cut, Method, View, prune
+from prunus.method.signals import Attention
 from tests.conftest import Case
 
 Owner = tuple[int, int]
@@ -19,17 +20,15 @@ def rows_seen(
 
     class Probe(Method):
         def cuts(self, depth: int) -> list[Cut]:
-            return [Cut(layer + 1, attention=(layer,))]
+            return [Cut(layer + 1, (Attention(layer),))]
 
-        def budget(self, stage: int, original: int) -> int:
-            return original
+        def counts(self, keep: object, original: int, depth: int) -> list[int]:
+            return [original]
 
-        def score(self, stage: int, view: object) -> torch.Tensor:
-            scores: torch.Tensor = view.attention(layer)  # type: ignore[attr-defined]
-            seen.update(zip(view.owners, scores, strict=True))  # type: ignore[attr-defined]
+        def score(self, stage: int, view: View) -> torch.Tensor:
+            scores: torch.Tensor = view[Attention(layer)]
+            seen.update(zip(view.owners, scores, strict=True))
             return scores
-
-        query_dependent = True  # type: ignore[assignment]
 
     Probe.name = "probe"
     with prune(case.model, Probe()), torch.no_grad():

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import prunus
 from prunus import Cut, Method, Selection, View
+from prunus.method.signals import ValueNorm
 from tests.conftest import Case
 
 LAYER = 2
@@ -22,10 +23,10 @@ class Probe(Method):
         self.seen: dict[tuple[int, int], Tensor] = {}
 
     def cuts(self, depth: int) -> list[Cut]:
-        return [Cut(LAYER + 1, attention=(LAYER,))]
+        return [Cut(LAYER + 1, (ValueNorm(LAYER),))]
 
     def select(self, stage: int, view: View) -> Selection:
-        norms = view.value_norm(LAYER)
+        norms = view[ValueNorm(LAYER)]
         assert norms.dtype == torch.float32 and norms.shape == view.present.shape
         self.seen.update(zip(view.owners, norms, strict=True))
         return Selection.everything(view)

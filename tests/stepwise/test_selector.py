@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from prunus.selector.selector import compact_text
+from prunus.method.words import compact_text
 from tests.selectors import random_selector
 
 

@@ -204,16 +204,16 @@ def test_shipped_selectors(tmp_path: Path, model: Facts, monkeypatch: pytest.Mon
         (Stepwise(selector="small"), "m2/small"),
         (OneShot(), "m2/one-shot"),
     ):
-        assert method.fit(model).loaded[1].model == expected  # type: ignore[attr-defined]
+        assert method.bind(model).loaded[1].model == expected  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="stepwise needs a stepwise selector.*method 'one-shot'"):
-        Stepwise(selector="one-shot").fit(model)
+        Stepwise(selector="one-shot").bind(model)
     with pytest.raises(ValueError, match="no selector in 'large'"):
-        Stepwise(selector="large").fit(model)
+        Stepwise(selector="large").bind(model)
 
 
 def test_none_ships_for_a_random_model(model: Facts) -> None:
     with pytest.raises(ValueError, match="no selector 'stepwise' for this model ships with prunus"):
-        Stepwise().fit(model)
+        Stepwise().bind(model)
 
 
 def test_biases_by_share() -> None:
@@ -380,4 +380,4 @@ def test_names_that_no_folder_has(model: Facts, place: str) -> None:
     with pytest.raises(PrunusError, match="no selector in"):
         load_selector(place, model)
     with pytest.raises(PrunusError, match="no selector"):
-        Stepwise(selector=place).fit(model)
+        Stepwise(selector=place).bind(model)

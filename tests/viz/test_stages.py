@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from prunus.grid import Grid
-from prunus.method.base import Edit
+from prunus.method import Edit
 from prunus.viz import Panel, dim_dropped, heat_map, outlined, trace_panels
 from tests.viz.traces import EXIT, FILTER, GONE, GRID, entry, picture, shallow
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from prunus.grid import Grid
-from prunus.method.base import Edit
+from prunus.method import Edit
 from prunus.results.trace import TraceEntry
 
 GRID = Grid(1, 2, 3, (8, 10))  # 16 x 30 pixels

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from prunus.analyse.measure import Setting
-from prunus.method.view import View
+from prunus.method import View
+from prunus.method.signals import Attention, States
 from prunus.pruners.clse import CLSE
 from prunus.pruners.random import Random
 from prunus.signals.spectral import evolution, high_frequency
@@ -29,9 +30,9 @@ class Ungated(CLSE):
     def score(self, stage: int, view: View) -> Tensor:
         intensity = evolution(
             high_frequency(view.states, view.grid, self.cutoff),
-            high_frequency(view.snapshot(self.reference), view.grid, self.cutoff),
+            high_frequency(view[States(self.reference)], view.grid, self.cutoff),
         )
-        return intensity * view.attention(self.cuts(view.depth)[stage].attention[0])
+        return intensity * view[Attention(self._stage_layers(view.depth)[stage] - 1)]
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ import torch
 
 from prunus.analyse.probe import Unlisted
 from prunus.errors import PrunusTypeError
-from prunus.method.base import Cut, Method, Selection
-from prunus.method.view import View
+from prunus.method import Cut, Method, Selection, View
 
 
 @dataclass(frozen=True)

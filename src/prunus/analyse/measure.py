@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from prunus.analyse.context import Answers, Context, Step
 from prunus.analyse.intervals import mean_over_images
 from prunus.evaluate.scoring import is_right, normalise
-from prunus.method.base import Method
+from prunus.method import Method
 from prunus.results.stats import Estimate, paired_difference, wilson
 from prunus.run import prune
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from prunus.analyse.context import Batch, Context, Step
 from prunus.analyse.probe import Probe
 from prunus.grid import Grid
-from prunus.method.view import View
+from prunus.method import View
+from prunus.method.signals import Attention, LeaveOneOut, States, ValueNorm
 from prunus.pruners.clse import CLSE
 from prunus.run import prune
 from prunus.signals.change import residual_norm
@@ -103,8 +104,8 @@ class _Writer:
         self._notes = notes
 
     def __call__(self, layer: int, view: View) -> None:
-        first = view.snapshot(0)
-        before = first if layer == 1 else view.snapshot(layer - 1)
+        first = view[States(0)]
+        before = first if layer == 1 else view[States(layer - 1)]
         if layer == 1:
             for sample, _ in view.owners:
                 self._notes[sample] = Notes(view.grid)
@@ -113,13 +114,13 @@ class _Writer:
         for name, reference in zip(AGAINST, (first, before), strict=True):
             for own, values in self._each(view, residual_norm(view.states, reference)):
                 own.moved[name].append(values)
-        influence = view.influence(layer - 1)
+        influence = view[LeaveOneOut(layer - 1)]
         of_layer = {
-            "attention": view.attention(layer - 1),
+            "attention": view[Attention(layer - 1)],
             "cosine": influence.cosine,
             "change": influence.change,
             "output": influence.output,
-            "value_norm": view.value_norm(layer - 1),
+            "value_norm": view[ValueNorm(layer - 1)],
         }
         self._keep(view, of_layer)
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from prunus.analyse.probe import Onlooker
-from prunus.method.base import Cut, Selection
-from prunus.method.view import Influence, View
+from prunus.method import Cut, Selection, View
 from prunus.pruners.visipruner import VisiPruner
+from prunus.signals.influence import Influence
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ class FilterProbe(Onlooker):
         return self.method.cuts(depth)
 
     def choose(self, stage: int, views: Sequence[View]) -> Sequence[Selection]:
-        [layer] = self.cuts(views[0].depth)[stage].attention
+        [signal] = self.cuts(views[0].depth)[stage].sees
+        layer = signal.layer or 0
         rows: dict[int, list[tuple[Influence, int]]] = {}
         for view in views:
-            influence = view.influence(layer)
+            influence = view[signal]
             for row, (sample, _) in enumerate(view.owners):
                 rows.setdefault(sample, []).append((influence, row))
         for sample, own in rows.items():

@@ -24,7 +24,7 @@ from prunus.checking.report import COLUMNS, Cell, CheckReport, Row
 from prunus.checking.trials import trials
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family, family_of
-from prunus.method.base import Method
+from prunus.method import Method
 from prunus.pruners.fixed import Fixed
 from prunus.run import prune
 from prunus.versions import check_transformers, tested

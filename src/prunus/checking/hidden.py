@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prunus.method.base import Edit
+from prunus.method import Edit
 from prunus.results.trace import TraceEntry
 
 

@@ -139,7 +139,7 @@ class _Session:
             logits = run(self._bench.model, self._probe.batch).logits
         if not pruned.prompts:
             raise Wrong("the model ran unpruned: none of its prompts was seen")
-        report, asked = pruned.report(), self._method.nominal(self._probe.least)
+        report, asked = pruned.report(), pruned.asked(self._probe.least)
         if not report["pruned"] and asked is not None and asked < self._probe.least:
             raise Wrong(f"nothing was pruned, and {asked:g} tokens were asked for")
         return logits, pruned.trace, bool(report["idle"]) or not report["pruned"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from prunus.errors import PrunusError
 from prunus.families import Family
-from prunus.method.base import Method, methods
+from prunus.method import Method, methods
 
 _KEEP = 0.3
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prunus.grid import Grid
-    from prunus.method.base import Method
+    from prunus.method import Method
     from prunus.results.trace import Report, TraceEntry
 
 

@@ -58,7 +58,7 @@ def check(
 
 
 def _names(methods: str) -> list[str]:
-    from prunus.method.base import methods as known_methods
+    from prunus.method import methods as known_methods
 
     known, names = known_methods(), [name.strip() for name in methods.split(",")]
     for name in names:

@@ -65,7 +65,7 @@ def demo(
     from prunus.cli.loading import load_model
     from prunus.cli.params import build_methods, field_names
     from prunus.cli.seen import pictures_as_seen
-    from prunus.method.base import methods
+    from prunus.method import methods
     from prunus.tasks.sample import load_sample
 
     if output.suffix.lower() != ".png":

@@ -11,7 +11,7 @@ from prunus.cli.console import out, print_json
 
 if TYPE_CHECKING:
     from prunus.families import Family
-    from prunus.method.base import Method
+    from prunus.method import Method
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
@@ -19,7 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 def methods(as_json: Json = False) -> None:
     """List methods with parameters, defaults, paper, kind and supported families."""
     from prunus.families import families
-    from prunus.method.base import methods as known_methods
+    from prunus.method import methods as known_methods
 
     known, homes = known_methods(), families()
     described: dict[str, dict[str, Any]] = {
@@ -55,7 +55,7 @@ def models(as_json: Json = False) -> None:
     """List built-in models, supported families and which method runs on which."""
     from prunus.builtin import BUILTIN
     from prunus.families import families
-    from prunus.method.base import methods as known_methods
+    from prunus.method import methods as known_methods
 
     known, homes = known_methods(), families()
     matrix = {

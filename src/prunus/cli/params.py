@@ -13,7 +13,7 @@ from prunus.cli.errors import BadInput, unknown
 from prunus.errors import shown
 
 if TYPE_CHECKING:
-    from prunus.method.base import Method
+    from prunus.method import Method
 
 #: What ``--method`` calls the unmodified model.
 NONE = "none"
@@ -82,7 +82,7 @@ def build_methods(name: str, keep: str | None, params: Sequence[str]) -> tuple[M
 
 
 def _build(name: str, keep: str | None, params: Sequence[str]) -> Method:
-    from prunus.method.base import methods
+    from prunus.method import methods
 
     known = methods()
     if name not in known:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from prunus.cli.answer import Answer
-    from prunus.method.base import Method
+    from prunus.method import Method
 
 
 def run(

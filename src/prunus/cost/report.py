@@ -12,7 +12,7 @@ from prunus.cost.flops import FORMULA, prefill_flops
 from prunus.cost.kv import kv_bytes
 from prunus.cost.shapes import DecoderShape, read_shape
 from prunus.errors import PrunusError
-from prunus.method.base import Edit, Seen
+from prunus.method import Edit, Published, Seen
 from prunus.results.events import in_order
 from prunus.results.trace import Record, Report
 
@@ -127,6 +127,8 @@ def _published(record: Record, shape: DecoderShape) -> dict[str, dict[str, float
     """The figures of each method's own paper, as means over samples with images."""
     found: dict[str, dict[str, float]] = {}
     for method in record.methods:
+        if not isinstance(method, Published):
+            continue
         figures = [
             method.published(
                 shape,

@@ -35,6 +35,8 @@ class Resident:
         valid: bool ``[B, n]``; None when no slot is padding.
         tail: tokens at the end of the prompt, behind the last visual one, that ``crop`` may remove.
         shift: int64 ``[B]``, subtracted from later position ids (compact positions); or None.
+        closed: int64 ``[B]``, the same in this layer alone (positions closed up inside the
+            decoder); or None.
     """
 
     place: Tensor
@@ -42,6 +44,7 @@ class Resident:
     valid: Tensor | None
     tail: int
     shift: Tensor | None = None
+    closed: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -55,6 +58,7 @@ class Resident:
             place=_take(self.place, index),
             valid=None if self.valid is None else _take(self.valid, index),
             shift=None if self.shift is None else _take(self.shift, index),
+            closed=None if self.closed is None else _take(self.closed, index),
         )
 
     def without_last(self, count: int) -> Resident:

@@ -68,6 +68,7 @@ class Here(threading.local):
         prefill: the prompt that ran last in this thread.
         ends: where the next prompt ends, if that was told.
         in_model: the language model runs, and its hook was seen.
+        peeking: a layer runs only to see what its attention function is given.
     """
 
     def __init__(self) -> None:
@@ -77,6 +78,15 @@ class Here(threading.local):
         self.prefill: Prefill | None = None
         self.ends: Ends | None = None
         self.in_model = False
+        self.peeking = False
+
+
+class Peeked(Exception):
+    """Ends a layer that ran only to see what its attention function is ``given``."""
+
+    def __init__(self, given: Any) -> None:
+        super().__init__("seen")
+        self.given = given
 
 
 @dataclass(frozen=True)

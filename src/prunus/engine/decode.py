@@ -9,20 +9,32 @@ from torch import Tensor
 
 from prunus.engine.cache import Lease, PrunedLayer, PrunedWindowLayer, holds_less
 from prunus.engine.masks import FLASH, Slots, gather_mask
+from prunus.engine.rotary import rotary_module, tables
 from prunus.errors import PrunusError
+from prunus.families import Family
 
 
 class Resume:
     """One continuing call.
 
     Args:
+        family: adapter of the model.
         cache: of which some layer is pruned; embeds: ``[B, Q, D]``, what the language model is
             given; mask: the mask of the call, if it has one.
         backend: the attention implementation.
         lease: of the engine.
     """
 
-    def __init__(self, cache: Any, embeds: Tensor, mask: Any, backend: str, lease: Lease) -> None:
+    def __init__(
+        self,
+        family: Family,
+        cache: Any,
+        embeds: Tensor,
+        mask: Any,
+        backend: str,
+        lease: Lease,
+    ) -> None:
+        self._family = family
         self.cache, self.backend, self.lease = cache, backend, lease
         self.queries = embeds.shape[1]
         self.past = cache.get_seq_length()
@@ -71,6 +83,7 @@ class Resume:
         return (
             self._one
             and layer.prompt.valid is None
+            and layer.prompt.closed is None
             and len(args) < 2
             and kwargs.get("attention_mask") is None
             and not (isinstance(layer, PrunedWindowLayer) and self.past > layer.sliding_window - 2)
@@ -86,9 +99,23 @@ class Resume:
             made = self._mask(mask, layer, causal, states)
             self._made[key] = (mask, layer.prompt, made)
         changed = {**kwargs, "attention_mask": self._made[key][-1]}
+        if layer.prompt.closed is not None:
+            ids = kwargs.get("position_ids")
+            changed["position_embeddings"] = self._turned(layer.prompt.closed, ids, states)
         if self.backend in FLASH:  # it reads ids with gaps as packed sequences
             changed["position_ids"] = None
         return changed
+
+    def _turned(self, closed: Tensor, ids: Tensor | None, states: Tensor) -> tuple[Tensor, ...]:
+        """Rotary tables of a layer whose positions were closed up by ``closed`` (int64 ``[B]``)."""
+        if ids is None:
+            ids = self.past + torch.arange(self.queries, device=states.device)[None]
+        key = (id(closed), id(ids))
+        if key not in self._made:
+            moved = ids.to(states.device) - closed.to(states.device)[:, None]
+            self._made[key] = (closed, ids, tables(rotary_module(self._family), states, moved))
+        found: tuple[Tensor, ...] = self._made[key][-1]
+        return found
 
     def _mask(self, mask: Any, layer: PrunedLayer, causal: bool, states: Tensor) -> Any:
         place, valid = layer.places(self.queries), layer.valid(self.queries)

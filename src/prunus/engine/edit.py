@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from prunus.engine.attention import HIDDEN, Attention, Given, check, own_attention
 from prunus.errors import PrunusError
-from prunus.method.base import Edit
+from prunus.method import Edit
 from prunus.signals.attention import row_weights
 
 _ELEMENTS = 2**24  # weights [B, H, rows, S] that exist at a time

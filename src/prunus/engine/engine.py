@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from prunus.engine.attention import Given, is_causal, is_proved
 from prunus.engine.cache import Lease, check_cache, is_pruned, length_of
-from prunus.engine.calls import Generation, Here, Outer, by_name, cache_of
+from prunus.engine.calls import Generation, Here, Outer, Peeked, by_name, cache_of
 from prunus.engine.decode import Resume
 from prunus.engine.hooks import after, before, sweep
 from prunus.engine.lent import give_back, lend
@@ -33,12 +33,15 @@ from prunus.engine.refuse import (
     check_replay,
     hooks_not_seen,
 )
-from prunus.engine.tower.stage import EncoderStage
+from prunus.engine.rotary import check_rotary
+from prunus.engine.tower.seen import TowerSeen
+from prunus.engine.tower.stage import TowerStage
 from prunus.engine.tower.tap import Tap
 from prunus.engine.traffic import Traffic
 from prunus.engine.views import Sight
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family, attention_modules
+from prunus.method.question import QuestionMarks
 
 
 class Engine:
@@ -49,8 +52,14 @@ class Engine:
     thread, and the counts ``prompts`` and ``calls`` (of the model).
     """
 
-    def __init__(self, family: Family, plan: Plan, positions: str = "original") -> None:
-        self.family, self.plan = family, plan
+    def __init__(
+        self,
+        family: Family,
+        plan: Plan,
+        positions: str = "original",
+        marks: QuestionMarks | None = None,
+    ) -> None:
+        self.family, self.plan, self._marks = family, plan, marks
         self.prefill: Prefill | None = None
         self.prompts = self.calls = 0
         self._positions = positions
@@ -61,10 +70,10 @@ class Engine:
         self._traffic = Traffic()
         self._counting = threading.Lock()
         self._numbers: dict[int, int] = {}  # decoder layer, by identity of its attention
-        self._encoder: EncoderStage | None = None
+        self._encoder: TowerStage | None = None
         self._tap: Tap | None = None
-        if plan.encoder is not None:
-            self._encoder = EncoderStage(family, plan.encoder)
+        if plan.encoder is not None or plan.tower_looks or plan.summary:
+            self._encoder = TowerStage(family, plan)
         if plan.reads_features and family.reads_tower:
             self._tap = Tap(family)
 
@@ -90,7 +99,7 @@ class Engine:
         after(self, family.language_model, self._after)
         for number, layer in enumerate(family.layers):
             before(self, layer, self._layer_hook(number))
-            wanted = number in plan.looked or number in plan.edits
+            wanted = number in plan.looked or number in plan.edits or number in plan.peeked
             for attention in family.attention(number):
                 self._numbers[id(attention)] = number
                 lend(self, attention, self._attend if wanted else None, loans)
@@ -225,7 +234,7 @@ class Engine:
         here.running = running
         running.cache, running.backend = cache, backend
         running.edit(self.plan.methods)
-        if self.plan.features or self._encoder is not None:
+        if self.plan.features or self._encoder is not None or self._tap is not None:
             return (), self._choose_before(running, call)
         return None
 
@@ -244,7 +253,7 @@ class Engine:
         prompt = find_images(family, holders, grids)
         valid = find_valid(core, call, embeds)
         labels = outer.labels if ends is None or ends.labels is None else ends.labels
-        if plan.query_dependent and prompt.images:
+        if plan.asks and prompt.images:
             check_packing(core, call, holders, valid)
             if ends is None and labels is None:
                 check_candidates(outer.logits_to_keep)
@@ -254,13 +263,14 @@ class Engine:
                     self._told = check_end(family.top, plan, self._told)
         told = None if ends is None else ends.last
         last = last_prompt_token(valid, labels) if told is None else check_last(told, valid)
-        if plan.query_dependent and (labels is not None or told is not None):
+        if plan.asks and (labels is not None or told is not None):
             check_seen(prompt.images, last)
         running = Prefill(family, valid, prompt, last, plan, labels is not None)
         if prompt.images:
             check_replay(family, bool(plan.edits))
-            features = None if self._tap is None else self._tap.take(prompt.images)
-            running.looks.sight = Sight(core.get("input_ids"), valid, features)
+            running.looks.sight = Sight(core.get("input_ids"), valid, self._marks)
+            ids = call.get("position_ids")
+            running.line = ids is None or ids.ndim == 2
         return running
 
     def _remember(self, running: Prefill) -> None:
@@ -278,9 +288,12 @@ class Engine:
     def _choose_before(self, running: Prefill, call: dict[str, Any]) -> dict[str, Any]:
         """What is chosen before the language model takes effect at its first layer, whose masks
         and positions the model makes for the whole prompt."""
-        states = call["inputs_embeds"]
+        states, seen = call["inputs_embeds"], TowerSeen()
         if self._encoder is not None:
-            states = self._encoder.hand_over(running, states)
+            states = self._encoder.hand_over(running, states, seen)
+        if self._tap is not None:
+            self._tap.take(running.images, seen)
+        running.looks.tower = seen
         for step in self.plan.features:
             states = running.cut(step.method, step.stage, step.cut, states)
         if running.layout.whole:  # a method in the tower that merged nothing
@@ -310,7 +323,8 @@ class Engine:
         self, call: dict[str, Any], cache: Any, backend: str
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         mask = call.get("attention_mask")
-        resume = Resume(cache, call["inputs_embeds"], mask, backend, self._lease)
+        embeds = call["inputs_embeds"]
+        resume = Resume(self.family, cache, embeds, mask, backend, self._lease)
         self._here.running = resume
         ids = call.get("position_ids")
         moved = resume.shifted(ids)
@@ -343,26 +357,68 @@ class Engine:
                 check_cache(running.cache)
             states = running.catch_up(states)
             for step in steps:
+                if number in self.plan.peeked:
+                    self._peek(running, number, module, named, name, states)
                 states = running.cut(step.method, step.stage, step.cut, states)
             running.ran = running.layout
             running.start(number, states)
             if running.layout.whole:
                 return None
-            length = running.entry.size
-            check_layer_call(named, name, length)
-            changed = {
-                **named,
-                "attention_mask": running.mask(named.get("attention_mask"), causal, states),
-                "position_embeddings": running.rope(named.get("position_embeddings")),
-            }
-            ids = named.get("position_ids")
-            if ids is not None:  # FlashAttention would read ids with gaps as packed sequences
-                changed["position_ids"] = (
-                    None if running.backend in FLASH else running.positions(ids)
-                )
-            return _call(args, changed, name, states)
+            return _call(args, self._gathered(running, named, name, causal, states), name, states)
 
         return before_layer
+
+    def _gathered(
+        self, running: Prefill, named: dict[str, Any], name: str, causal: bool, states: Tensor
+    ) -> dict[str, Any]:
+        """The arguments of a layer, made for the whole prompt, for the present layout."""
+        check_layer_call(named, name, running.entry.size)
+        tables, ids = named.get("position_embeddings"), named.get("position_ids")
+        if running.layout.closed and not running.turned:
+            check_rotary(self.family, states, ids, tables)
+            running.turned = True
+        changed = {
+            **named,
+            "attention_mask": running.mask(named.get("attention_mask"), causal, states),
+            "position_embeddings": running.rope(tables),
+        }
+        if ids is not None:  # FlashAttention would read ids with gaps as packed sequences
+            changed["position_ids"] = None if running.backend in FLASH else running.positions(ids)
+        return changed
+
+    def _peek(
+        self,
+        running: Prefill,
+        number: int,
+        layer: nn.Module,
+        named: dict[str, Any],
+        name: str,
+        states: Tensor,
+    ) -> None:
+        """Look at what the attention of ``layer`` would be given, were it to run on ``states``: it
+        runs up to there, without its cache."""
+        attention = next(iter(self.family.attention(number)), None)
+        given = dict(named)
+        if not running.layout.whole:
+            given = self._gathered(running, given, name, is_causal(attention, given), states)
+        for cache in ("past_key_values", "past_key_value", "cache"):
+            if cache in given:
+                given[cache] = None
+        given["use_cache"] = False
+        here = self._here
+        here.running, here.peeking = None, True
+        try:
+            with torch.no_grad():
+                nn.Module.__call__(layer, **{**given, name: states.detach()})
+        except Peeked as found:
+            running.looks.peek(number, states, running.layout, found.given)
+            return
+        finally:
+            here.running, here.peeking = running, False
+        raise PrunusError(
+            f"the attention of decoder layer {number} cannot be looked at before it runs: the "
+            "layer does not go through transformers' attention functions; choose another method"
+        )
 
     def _attend(
         self,
@@ -376,6 +432,8 @@ class Engine:
         """Stands in for the attention function of layers that are looked at or edited."""
         backend = str(module.config._attn_implementation)
         given = Given(module, query, key, value, attention_mask, rest, backend)
+        if self._here.peeking:
+            raise Peeked(given)
         running, number = self._here.running, self._numbers[id(module)]
         if not isinstance(running, Prefill):
             if query.shape[2] > 1 and not self._here.in_model and hooks_not_seen():

@@ -110,7 +110,7 @@ def _check_assistants(config: Any, call: dict[str, Any], plan: Plan) -> None:
     assisted = call.get("assistant_model") is not None or getattr(
         config, "prompt_lookup_num_tokens", None
     )
-    if assisted and plan.query_dependent:
+    if assisted and plan.asks:
         raise PrunusError(
             f"{plan.name} looks at the last prompt token, which assisted decoding hides: "
             "generate without an assistant, or use a query-independent method"

@@ -20,6 +20,7 @@ class Layout:
         slot: int64 ``[B, L]``, for each logical position its own slot or, if it is gone, the slot
             of the nearest survivor before it (of the first survivor, if there is none before).
         whole: nothing was removed or moved; slots are logical positions.
+        closed: positions are those of a prompt that had only these tokens: 0, 1, 2, ...
     """
 
     def __init__(
@@ -30,7 +31,9 @@ class Layout:
         whole: bool,
         present: Tensor,
         place: Tensor | None = None,
+        closed: bool = False,
     ) -> None:
+        self.closed = closed
         self.index, self.valid, self.slot, self.whole = index, valid, slot, whole
         self._present, self._moved = present, place is not None
         self.place = index if place is None else place
@@ -55,10 +58,11 @@ class Layout:
         """Int64 ``[B]``: where the tokens at ``positions`` (int64 ``[B]``, logical) are."""
         return self.slot.gather(1, positions.to(self.slot.device)[:, None])[:, 0]
 
-    def keep(self, present: Tensor, counts: Sequence[int]) -> Layout:
+    def keep(self, present: Tensor, counts: Sequence[int], closed: bool = False) -> Layout:
         """The layout in which only ``present`` (bool ``[B, L]``) positions remain, as left-padded
-        rows and in the order they have here. ``counts`` are the row sums of ``present``, known to
-        the caller, so that no value has to be read back from the device."""
+        rows and in the order they have here; ``closed``: with their positions closed up. ``counts``
+        are the row sums of ``present``, known to the caller, so that no value has to be read back
+        from the device."""
         size = max(counts)
         # A stable sort of the mask puts what goes first and what stays last, each in order.
         index = torch.sort(present.byte(), dim=1, stable=True).indices[:, -size:]
@@ -66,7 +70,7 @@ class Layout:
         pad = torch.tensor([size - count for count in counts], device=present.device)[:, None]
         valid = torch.arange(size, device=present.device)[None] >= pad if ragged else None
         slot = torch.maximum(present.long().cumsum(1) - 1 + pad, pad)
-        kept = Layout(index, valid, slot, False, present)
+        kept = Layout(index, valid, slot, False, present, closed=closed or self.closed)
         if not self._moved:
             return kept
         before = self.slot.gather(1, index)
@@ -79,7 +83,7 @@ class Layout:
         ``slots[:, j]`` (int64 ``[B, S]``, a permutation that leaves padding alone) holds here."""
         new = torch.empty_like(slots).scatter_(1, slots, self._steps(slots))
         index, slot = self.index.gather(1, slots), new.gather(1, self.slot)
-        return Layout(index, self.valid, slot, False, self._present, self.place)
+        return Layout(index, self.valid, slot, False, self._present, self.place, self.closed)
 
     def _steps(self, like: Tensor) -> Tensor:
         return torch.arange(self.size, device=like.device).expand_as(like)
@@ -93,8 +97,11 @@ class Layout:
         """Like :meth:`take` along dimension ``dim`` of a tensor whose batch dimension is the one
         before the last such axis it shares with the layout: rotary tables ``[..., B|1, S, d]``
         (``dim=-2``) and position ids ``[..., B|1, S]`` (``dim=-1``); ``by_place`` those of the
-        places in ``new``, whatever tokens were moved there."""
+        places in ``new``, whatever tokens were moved there. Where ``new`` is closed up, they are
+        those of as many tokens from the start of each row."""
         wanted = new.place if by_place else new.index
+        if new.closed:
+            wanted = new._closed_up(self._present.byte().argmax(1, keepdim=True))
         source = self.slot.gather(1, wanted).to(states.device)
         batch = source.shape[0]
         if dim == -1:
@@ -105,6 +112,13 @@ class Layout:
         states = states.expand(*lead, batch, *states.shape[-2:])
         picked = source[..., None].expand(*lead, *source.shape, states.shape[-1])
         return states.gather(-2, picked)
+
+    def _closed_up(self, start: Tensor) -> Tensor:
+        """Int64 ``[B, S]``: places from ``start`` (int64 ``[B, 1]``) on, one for each token."""
+        steps = self._steps(self.index).expand_as(self.index)
+        if self.valid is None:
+            return start + steps
+        return (start + steps - (~self.valid).sum(1, keepdim=True)).clamp(min=0)
 
     def spread(self, states: Tensor) -> Tensor:
         """Back to full length: ``[B, S, D]`` to ``[B, L, D]``, the rows of removed positions

@@ -46,16 +46,18 @@ def resident_cache(running: Prefill, cache: Cache | None) -> None:
     if all(layout.whole for layout in layouts):
         return
     tail, shift = _tail(running), _shift(running)
-    places: dict[int, Resident] = {}
+    places: dict[tuple[int, int], Resident] = {}
     for number, (own, layout) in enumerate(zip(running.layouts, layouts, strict=True)):
         layer = cache.layers[number] if number < len(cache.layers) else None
         if (number and layout.whole) or layer is None or layer.keys is None:
             continue
         keys, values = layer.keys, layer.values
         logical = layout.slot.shape[1]
-        if id(layout) not in places:  # layers with one layout share what is said of it
-            places[id(layout)] = Resident(layout.place, logical, layout.valid, tail, shift)
-        prompt = places[id(layout)]
+        key = (id(layout), id(own) if own.closed else 0)
+        if key not in places:  # layers with one layout share what is said of it
+            closed = _closed(running, number) if own.closed else None
+            places[key] = Resident(layout.place, logical, layout.valid, tail, shift, closed)
+        prompt = places[key]
         if layer.is_sliding:
             prompt, keys, values = _in_window(own, layout, prompt, keys, values)
         elif layout is not own:
@@ -107,8 +109,15 @@ def _tail(running: Prefill) -> int:
 
 
 def _shift(running: Prefill) -> Tensor | None:
-    if not running.compact:
-        return None
-    now, device = running.visual(), running.entry.index.device
+    return _fewer(running, running.visual()) if running.compact else None
+
+
+def _closed(running: Prefill, layer: int) -> Tensor:
+    """How far positions of what comes are from those that ``layer`` goes by."""
+    return _fewer(running, running.counts[layer])
+
+
+def _fewer(running: Prefill, now: list[int]) -> Tensor:
+    device = running.entry.index.device
     dropped = [then - left for then, left in zip(running.original, now, strict=True)]
     return torch.tensor(dropped, device=device)

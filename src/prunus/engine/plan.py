@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from prunus.errors import PrunusError, PrunusTypeError
+from prunus.errors import PrunusError, PrunusTypeError, shown
 from prunus.families import Family
-from prunus.method.base import Cut, Edit, Method
+from prunus.method import Cut, Edit, EditsAttention, Method, tower_part
+from prunus.method.budget import Budget, Meaning
+from prunus.method.signals import Signal
 
 
 @dataclass(frozen=True)
@@ -26,17 +29,24 @@ class Plan:
 
     Attributes:
         depth: decoder layers that run.
+        budget: how many tokens each stage is to leave.
         features: stages before the language model; decoder: stages by layer.
         noted: decoder layers whose input states some stage wants to see again, and the layer of
             the last stage that does.
         encoder: the method that acts inside the vision tower, if there is one.
-        looked: decoder layers whose attention some stage looks at.
         edits: what the attention of decoder layers loses; forgets: layers whose cache loses all
             visual tokens.
+        looked: decoder layers whose attention some later stage looks at; peeked: those that are
+            looked at before they run; whole: those of which more than one row is looked at.
+        tower_looks: what is looked at of blocks of the vision tower, by block.
+        reads_features: some stage looks at what enters the projector; summary: at the CLS feature.
+        words: some stage reads the prompt's words; asks: some stage's choice depends on the
+        question.
     """
 
     methods: tuple[Method, ...]
     depth: int
+    budget: Budget
     features: tuple[Step, ...]
     decoder: dict[int, tuple[Step, ...]]
     noted: dict[int, int]
@@ -44,6 +54,13 @@ class Plan:
     edits: dict[int, Edit] = field(default_factory=dict)
     forgets: frozenset[int] = frozenset()
     looked: frozenset[int] = frozenset()
+    peeked: frozenset[int] = frozenset()
+    whole: frozenset[int] = frozenset()
+    tower_looks: dict[int, frozenset[Any]] = field(default_factory=dict)
+    reads_features: bool = False
+    summary: bool = False
+    words: bool = False
+    asks: bool = False
 
     @property
     def removes(self) -> bool:
@@ -51,12 +68,9 @@ class Plan:
         return bool(self.features or self.decoder or self.forgets or self.encoder is not None)
 
     @property
-    def query_dependent(self) -> bool:
-        return any(method.query_dependent for method in self.methods)
-
-    @property
-    def reads_features(self) -> bool:
-        return any(step.method.reads_features for step in self.features)
+    def compacts(self) -> bool:
+        """Whether positions are closed up inside the decoder."""
+        return any(step.cut.compact for steps in self.decoder.values() for step in steps)
 
     @property
     def last(self) -> Method:
@@ -70,18 +84,21 @@ class Plan:
         return " + ".join(method.name for method in self.methods)
 
 
-def make_plan(methods: Sequence[Method], family: Family, positions: str) -> Plan:
+def make_plan(
+    methods: Sequence[Method], family: Family, positions: str, budget: Meaning = "nominal"
+) -> Plan:
     """Resolve the stages of ``methods`` on the model of ``family``.
 
     Raises:
         PrunusError: a layer the model does not have, stages out of order, a method that needs the
-            whole grid behind one that removes tokens, an unknown position policy.
+            whole grid behind one that removes tokens, an unknown position policy, a budget without
+            a count.
     """
     if not methods:
         raise PrunusError("no method given: name one, for example prunus.prune(model, 'clse')")
-    methods = [method.fit(family) for method in methods]
+    methods = [method.bind(family) for method in methods]
     depth = len(family.layers)
-    inside = [method for method in methods if method.acts_in_tower]
+    inside = [method for method in methods if tower_part(method)]
     if len(inside) > 1:
         raise PrunusError(
             f"{' and '.join(method.name for method in inside)} both merge inside the vision tower: "
@@ -99,27 +116,81 @@ def make_plan(methods: Sequence[Method], family: Family, positions: str) -> Plan
         if any(later <= earlier for earlier, later in itertools.pairwise(layers)):
             raise PrunusError(f"{method.name}: its stages must lie at increasing layers")
     ordered = sorted(steps, key=lambda step: -1 if step.cut.layer is None else step.cut.layer)
-    for before, step in enumerate(ordered):
-        others = [other for other in ordered[:before] if other.method is not step.method]
-        if step.stage == 0 and step.method.needs_intact_grid and others:
-            raise PrunusError(
-                f"{step.method.name} needs the whole grid of each image, but "
-                f"{others[-1].method.name} removes tokens before it: change their order or layers"
-            )
-        if inside and step.stage == 0 and step.method.needs_intact_grid:
-            _check_spread(step.method, inside[0])
+    _check_order(ordered, inside)
     edits = _edits(methods, depth)
-    for step in steps:
-        if touched := sorted(set(step.cut.attention) & set(edits)):
+    attended = [(step, one) for step in ordered for one in step.cut.sees if one.keeps != "states"]
+    for step, signal in attended:
+        if signal.layer in edits:
             raise PrunusError(
-                f"{step.method.name} looks at the attention of layer {touched[0]}, which "
-                f"{_editor(methods, touched[0], depth)} edits: choose other layers"
+                f"{step.method.name} looks at the attention of layer {signal.layer}, which "
+                f"{_editor(methods, signal.layer, depth)} edits: choose other layers"
             )
     features = tuple(step for step in ordered if step.cut.layer is None)
     decoder: dict[int, tuple[Step, ...]] = {}
     for step in ordered:
         if step.cut.layer is not None:
             decoder[step.cut.layer] = (*decoder.get(step.cut.layer, ()), step)
+    _check_positions(positions, decoder)
+    signals = [signal for step in steps for signal in step.cut.sees]
+    noted: dict[int, int] = {}
+    for step in ordered:
+        for signal in step.cut.sees:
+            if signal.layer is not None:
+                noted[signal.layer] = step.cut.layer or 0  # in running order: the last one stays
+    forgets = frozenset(
+        layer
+        for method in methods
+        if isinstance(method, EditsAttention)
+        for layer in method.forgets(depth)
+    )
+    _check_layers(forgets, depth, "the cache")
+    peeked = {one.layer for step, one in attended if one.layer == step.cut.layer}
+    return Plan(
+        methods=tuple(methods),
+        depth=depth,
+        budget=Budget(methods, depth, budget),
+        features=features,
+        decoder=decoder,
+        noted=noted,
+        encoder=inside[0] if inside else None,
+        edits=edits,
+        forgets=forgets,
+        looked=_layers(one.layer for step, one in attended if one.layer != step.cut.layer),
+        peeked=_layers(peeked),
+        whole=_layers(one.layer for _, one in attended if one.keeps == "all"),
+        tower_looks=_tower_looks(signals, family),
+        reads_features=any(one.tower == "features" for one in signals),
+        summary=any(one.summary for one in signals),
+        words=any(one.words for one in signals),
+        asks=any(one.asks for one in signals),
+    )
+
+
+def _layers(layers: Iterable[int | None]) -> frozenset[int]:
+    return frozenset(layer for layer in layers if layer is not None)
+
+
+def _tower_looks(signals: Sequence[Signal[Any]], family: Family) -> dict[int, frozenset[Any]]:
+    """Names of what is looked at, by block.
+
+    Raises:
+        PrunusError: a block that the tower does not have, or a tower that cannot be looked at.
+    """
+    found: dict[int, set[str]] = {}
+    for signal in signals:
+        if signal.tower != "block":
+            continue
+        read = family.encoder().read
+        block = read - 1 if signal.block is None else signal.block
+        if not 0 <= block < read:
+            raise PrunusError(
+                f"{signal}: the vision tower has blocks 0 to {read - 1} that reach the projector"
+            )
+        found.setdefault(block, set()).add(signal.kept_as)
+    return {block: frozenset(names) for block, names in found.items()}
+
+
+def _check_positions(positions: str, decoder: Mapping[int, tuple[Step, ...]]) -> None:
     if positions not in ("original", "compact"):
         raise PrunusError(f"positions={positions!r}: choose 'original' or 'compact'")
     if positions == "compact" and decoder:
@@ -127,20 +198,34 @@ def make_plan(methods: Sequence[Method], family: Family, positions: str) -> Plan
             "positions='compact' is for tokens removed before the language model: "
             f"{next(iter(decoder.values()))[0].method.name} removes them inside it"
         )
-    noted: dict[int, int] = {}
-    for step in ordered:
-        for layer in (*step.cut.snapshots, *step.cut.attention):
-            noted[layer] = step.cut.layer or 0  # in running order: the last one stays
-    forgets = frozenset(layer for method in methods for layer in method.forgets(depth))
-    _check_layers(forgets, depth, "the cache")
-    looked = frozenset(layer for step in steps for layer in step.cut.attention)
-    tower = inside[0] if inside else None
-    return Plan(tuple(methods), depth, features, decoder, noted, tower, edits, forgets, looked)
+
+
+def _check_order(ordered: Sequence[Step], inside: Sequence[Method]) -> None:
+    """A method that needs the whole grid may run behind those that merge, if it only scores: its
+    scores are then computed on survivors spread back over the grid, and averaged."""
+    for before, step in enumerate(ordered):
+        if step.stage or not step.cut.whole:
+            continue
+        others = [other.method for other in ordered[:before] if other.method is not step.method]
+        droppers = [method for method in others if method.kind != "merge"]
+        if droppers:
+            raise PrunusError(
+                f"{step.method.name} needs the whole grid of each image, but "
+                f"{droppers[-1].name} removes tokens before it: change their order or layers"
+            )
+        mergers = [method for method in (*inside, *others) if method is not step.method]
+        if mergers and type(step.method).select is not Method.select:
+            raise PrunusError(
+                f"{step.method.name} needs the whole grid and makes its own selection, so it "
+                f"cannot run behind {mergers[0].name}, which merges tokens"
+            )
 
 
 def _edits(methods: Sequence[Method], depth: int) -> dict[int, Edit]:
     edits: dict[int, Edit] = {}
     for method in methods:
+        if not isinstance(method, EditsAttention):
+            continue
         for layer, edit in method.edits(depth).items():
             if layer in edits:
                 raise PrunusError(
@@ -152,9 +237,13 @@ def _edits(methods: Sequence[Method], depth: int) -> dict[int, Edit]:
     return edits
 
 
-def _editor(methods: Sequence[Method], layer: int, depth: int) -> str:
+def _editor(methods: Sequence[Method], layer: int | None, depth: int) -> str:
     """The first method that edits the attention of ``layer``."""
-    return next(method.name for method in methods if layer in method.edits(depth))
+    return next(
+        method.name
+        for method in methods
+        if isinstance(method, EditsAttention) and layer in method.edits(depth)
+    )
 
 
 def _check_layers(layers: Iterable[int], depth: int, what: str) -> None:
@@ -165,23 +254,16 @@ def _check_layers(layers: Iterable[int], depth: int, what: str) -> None:
         )
 
 
-def _check_spread(method: Method, before: Method) -> None:
-    """Behind a merge, the score of a method that needs the whole grid is computed on survivors
-    spread back over it and averaged: that takes a score, not a selection of its own."""
-    if before is not method and type(method).select is not Method.select:
-        raise PrunusError(
-            f"{method.name} needs the whole grid and makes its own selection, so it cannot run "
-            f"behind {before.name}, which merges tokens"
-        )
-
-
 def _of(steps: list[Step], method: Method) -> list[Step]:
     return [step for step in steps if step.method is method]
 
 
 def _check_step(step: Step, depth: int) -> None:
     name, cut = step.method.name, step.cut
-    seen = (*cut.snapshots, *cut.attention)
+    strange = [signal for signal in cut.sees if not isinstance(signal, Signal)]
+    if strange:
+        raise PrunusTypeError(f"{name}: {shown(strange[0])} in Cut(sees=...) is no signal")
+    seen = [signal for signal in cut.sees if signal.layer is not None]
     if cut.layer is None:
         if seen or cut.trim_cache:
             raise PrunusError(f"{name}: before the language model there is no layer to look at")
@@ -192,9 +274,9 @@ def _check_step(step: Step, depth: int) -> None:
         raise PrunusError(
             f"{name}: cannot cut at layer {cut.layer}, the model has layers 0 to {depth - 1}"
         )
-    late = [layer for layer in seen if not 0 <= layer < cut.layer]
+    late = [one.layer for one in seen if one.layer is not None and not 0 <= one.layer <= cut.layer]
     if late:
         raise PrunusError(
             f"{name}: a cut at layer {cut.layer} cannot look at layer {late[0]}, "
-            "only at layers that ran before it"
+            "only at layers that ran before it, or at the one that is about to run"
         )

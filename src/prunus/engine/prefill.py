@@ -12,15 +12,16 @@ from torch import Tensor
 from prunus.engine.edit import Job, Places
 from prunus.engine.gathered import Gathered
 from prunus.engine.layout import Layout
+from prunus.engine.merge import Made, applied, composed
 from prunus.engine.plan import Plan
-from prunus.engine.prompt import Prompt
+from prunus.engine.prompt import Image, Prompt
 from prunus.engine.tower.groups import Reduced
 from prunus.engine.tower.spread import per_survivor, spread_view
 from prunus.engine.views import Looks
 from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.grid import Grid
-from prunus.method.base import Cut, Edit, Method, Selection
+from prunus.method import Cut, Edit, EditsAttention, Method, Selection, tower_part
 from prunus.method.view import View
 
 
@@ -38,6 +39,10 @@ class Chosen:
     labels: list[str] | None = None
     edits: Mapping[int, Edit] = field(default_factory=dict)
     forgets: Sequence[int] = ()
+    made: list[Made | None] = field(default_factory=list)
+    merged_into: list[Tensor | None] = field(default_factory=list)
+    mix: list[tuple[Tensor, Tensor, Tensor]] | None = None
+    order: list[Tensor] | None = None
 
 
 class Prefill:
@@ -81,12 +86,16 @@ class Prefill:
         self.chosen: list[Chosen] = []
         self.order: dict[int, Tensor] = {}  # by number of image: original tokens as they are read
         self.compact = False  # positions were closed up before the language model
+        self.closed = False  # they are inside it, from here on
+        self.line = True  # positions are one number for each token
+        self.turned = False  # it is proved how rotary tables of closed positions are made
         self.cache: Any = None
         self.backend = ""
         self.macs = 0.0
         self.tower_macs = 0.0  # of all images of the call, before beams repeat them
         self.element_size: int = family.top.dtype.itemsize
-        self.looks = Looks(family, last, plan.noted)
+        self.looks = Looks(family, last, plan.noted, plan.whole)
+        self.looks.images = self.images
         self.edited: set[int] = set()  # layers whose attention was
         self._answers = answers
         self._memos: dict[int, dict[Any, Any]] = {}
@@ -168,11 +177,17 @@ class Prefill:
         with torch.no_grad(), torch.autocast(states.device.type, enabled=False):
             views = [
                 self.looks.view(
-                    [self.images[n] for n in members], grid, states, self.layout, self.samples, memo
+                    [self.images[n] for n in members],
+                    states,
+                    self.layout,
+                    self.samples,
+                    memo,
+                    self._count(method, stage, grid),
+                    cut.sees,
                 )
                 for (grid, _), members in groups.items()
             ]
-            selections = self._select(method, stage, views, list(groups.values()))
+            selections = self._select(method, stage, cut, views, list(groups.values()))
             for ((grid, count), members), one in zip(groups.items(), selections, strict=True):
                 each = method.macs(stage, grid, count, states.shape[-1])
                 self.macs += len(members) * each if one.macs is None else one.macs
@@ -181,7 +196,68 @@ class Prefill:
         if chosen.labels is not None and not any(chosen.labels):
             return states
         self.chosen.append(chosen)
-        return self._drop(chosen.kept, cut, states)
+        return self._go_on(chosen, states)
+
+    def _count(self, method: Method, stage: int, grid: Grid) -> int | None:
+        """Tokens of an input on ``grid`` that are to be left after ``stage``."""
+        counts = self.plan.budget.counts(method, grid.frames, grid.size)
+        if counts is None:
+            return None
+        return counts[stage] * (grid.frames if method.unit == "frame" else 1)
+
+    def _go_on(self, chosen: Chosen, states: Tensor) -> Tensor:
+        """The prompt and its ``states`` after a selection."""
+        cut = chosen.cut
+        new = self._new_states(chosen, states)
+        for image, made, kept, into in zip(
+            self.images, chosen.made, chosen.kept, chosen.merged_into, strict=True
+        ):
+            image.merged_into = into
+            if made is not None:
+                image.sizes = _sizes(image.counted(), made)
+            elif image.sizes is not None:
+                image.sizes = image.sizes[torch.searchsorted(image.present, kept)]
+        if cut.compact and cut.layer is not None and self.line:
+            self.closed = True
+        states = self._drop(chosen.kept, cut, states)
+        if chosen.order is not None and cut.layer is not None:
+            before = self.layout
+            self.reorder()
+            states = before.take(states, self.layout)
+        for image, kept, rows, values in new:
+            at = self.layout.slot[image.row, image.positions[kept[rows]]].to(states.device)
+            row = torch.full_like(at, image.row)
+            states = states.index_put((row, at), values)
+        return states
+
+    def _new_states(
+        self, chosen: Chosen, states: Tensor
+    ) -> list[tuple[Image, Tensor, Tensor, Tensor]]:
+        """Images, what they keep (original indices), which of that is new, and its states."""
+        found = []
+        for image, kept, made in zip(self.images, chosen.kept, chosen.made, strict=True):
+            if made is None:
+                continue
+            slot = torch.searchsorted(image.present, kept)
+            rows = made.changed(slot)
+            if not len(rows):
+                continue
+            if chosen.cut.space == "tower" and self.family.reads_tower:
+                tower = self.looks.tower
+                if tower is None:
+                    raise PrunusError(
+                        f"{chosen.method}: new tokens are to be made of the tower's features: name "
+                        "Features() in Cut(sees=...)"
+                    )
+                own = tower.features([image])[0]
+                summary = tower.summary([image])
+                own = own if summary is None else torch.cat([own, summary[0].to(own)])
+                values = self.family.project(applied(own, made, rows)).to(states)
+            else:
+                at = self.layout.slot[image.row, image.positions[image.present]].to(states.device)
+                values = applied(states[image.row, at], made, rows)
+            found.append((image, kept, rows, values))
+        return found
 
     def _chosen(
         self,
@@ -192,14 +268,21 @@ class Prefill:
     ) -> Chosen:
         """Selections by group as one by image, in indices of the original tokens."""
         kept = [image.present for image in self.images]
+        made: list[Made | None] = [None] * len(self.images)
         scores: list[Tensor | None] = [None] * len(self.images)
         labels: list[str] | None = None
+        ordered = False
         for ((grid, _), members), selection in zip(groups.items(), selections, strict=True):
             for place, number in enumerate(members):
                 present = self.images[number].present
-                kept[number] = present[selection.kept[place].to(present.device)]
+                slots = selection.kept[place].to(present.device)
+                kept[number] = present[slots]
+                made[number] = Made.of(
+                    selection, place, slots, self.images[number].counted(), method.name
+                )
                 if selection.order is not None:
-                    if cut.layer is not None:
+                    ordered = True
+                    if cut.layer is not None and not (cut.compact and self.line):
                         raise PrunusError(
                             f"{method.name} reorders tokens inside the language model, whose "
                             "earlier layers have read them already: only before it"
@@ -218,7 +301,42 @@ class Prefill:
                     labels = labels or [""] * len(self.images)
                     labels[number] = selection.labels[place]
         some = any(values is not None for values in scores)
-        return Chosen(cut, method.name, kept, self._filled(scores) if some else None, labels=labels)
+        return Chosen(
+            cut,
+            method.name,
+            kept,
+            self._filled(scores) if some else None,
+            labels=labels,
+            made=made,
+            merged_into=[
+                composed(
+                    image.merged_into,
+                    image.grid.size,
+                    image.present,
+                    own,
+                    None if new is None else new.into,
+                )
+                for image, own, new in zip(self.images, kept, made, strict=True)
+            ],
+            mix=self._mixes(kept, made),
+            order=[self.order.get(n, own) for n, own in enumerate(kept)] if ordered else None,
+        )
+
+    def _mixes(
+        self, kept: Sequence[Tensor], made: Sequence[Made | None]
+    ) -> list[tuple[Tensor, Tensor, Tensor]] | None:
+        """For the trace, what the new tokens of each image were made of."""
+        if all(one is None for one in made):
+            return None
+        found = []
+        for image, own, new in zip(self.images, kept, made, strict=True):
+            if new is None:
+                none = own[:0]
+                found.append((none, none, none.float()))
+            else:
+                slots = torch.searchsorted(image.present, own)
+                found.append(new.sparse(image.present, slots, image.grid.size))
+        return found
 
     def _filled(self, scores: Sequence[Tensor | None]) -> list[Tensor]:
         """``scores`` by image, NaN for those that were within their budget and so have none."""
@@ -232,6 +350,8 @@ class Prefill:
     def edit(self, methods: Sequence[Method]) -> None:
         """Note what ``methods`` edit in this prompt's attention and cache."""
         for method in methods:
+            if not isinstance(method, EditsAttention):
+                continue
             edits, forgets = method.edits(self.depth), tuple(method.forgets(self.depth))
             if edits or forgets:
                 present = [image.present for image in self.images]
@@ -252,26 +372,29 @@ class Prefill:
         for image, one in zip(self.images, own, strict=True):
             device = image.positions.device
             chosen.append(one.kept.to(device))
-            image.merged_into = one.merged_into.to(device)
+            image.merged_into = into = one.merged_into.to(device)
+            stands = torch.zeros(image.grid.size, device=device)
+            stands = stands.index_add(0, into.clamp(min=0), (into >= 0).to(stands))
+            image.sizes = stands[chosen[-1]]
             if len(one.kept) < image.grid.size:
                 _check_places(states[image.row, image.positions], one)
         scores = None
         if any(one.scores is not None for one in own):
             scores = self._filled([one.scores for one in own])
-        self.chosen.append(
-            Chosen(Cut(None), method.name, chosen, scores, own, method.attention_by_size)
-        )
+        part = tower_part(method)
+        proportional = part is not None and part.proportional
+        self.chosen.append(Chosen(Cut(None), method.name, chosen, scores, own, proportional))
         if all(len(one.kept) == len(one.merged_into) for one in own):
             return states  # nothing was merged
         return self._drop(chosen, Cut(None), states)
 
     def _select(
-        self, method: Method, stage: int, views: list[View], groups: list[list[int]]
+        self, method: Method, stage: int, cut: Cut, views: list[View], groups: list[list[int]]
     ) -> Sequence[Selection]:
         """What ``method`` keeps. Where it needs the whole grid and tokens were merged, survivors
         are spread over the cells that they stand for, and the scores of these are averaged."""
         owners = [[self.images[number].merged_into for number in members] for members in groups]
-        spread = stage == 0 and method.needs_intact_grid
+        spread = stage == 0 and cut.whole
         if not spread or all(owner is None for own in owners for owner in own):
             return method.choose(stage, views)
         selections = []
@@ -280,6 +403,11 @@ class Prefill:
             if view.intact or not merged:
                 selections.append(method.select(stage, view))
                 continue
+            if any(bool((one < 0).any()) for one in merged):
+                raise PrunusError(
+                    f"{method.name} needs the whole grid of each image, but a method before it has "
+                    "dropped tokens: change their order or layers"
+                )
             slots = torch.searchsorted(view.present, torch.stack(merged))
             scores = per_survivor(
                 method.score(stage, spread_view(view, slots)), slots, view.present.shape[1]
@@ -297,7 +425,7 @@ class Prefill:
             image.present = indices
         visual = self.visual()
         counts = [text + seen for text, seen in zip(self.text, visual, strict=True)]
-        self.layout = before.keep(present, counts)
+        self.layout = before.keep(present, counts, self.closed)
         if cut.trim_cache and cut.layer is not None:
             self.trims.append((cut.layer, self.layout, visual))
         return before.take(states, self.layout)
@@ -309,7 +437,7 @@ class Prefill:
         for number, order in self.order.items():
             image = self.images[number]
             read = order[torch.isin(order, image.present)]  # a later method may have taken some
-            own = before.slot[image.row, image.positions[image.present]]
+            own = before.slot[image.row, image.positions[image.present]].sort().values
             slots[image.row, own] = before.slot[image.row, image.positions[read]]
         self.layout = before.reordered(slots)
 
@@ -374,6 +502,12 @@ class Prefill:
                 self._text_only = self.entry.keep(present, self.text)
             return self._text_only, [0] * len(counts)
         return layout, counts
+
+
+def _sizes(before: Tensor, made: Made) -> Tensor:
+    """Float32 ``[k]``: original tokens that each survivor stands for."""
+    sizes = torch.zeros(len(made.mix), device=before.device)
+    return sizes.index_add(0, made.into.clamp(min=0), before * (made.into >= 0))
 
 
 def _check_places(states: Tensor, reduced: Reduced) -> None:

@@ -26,7 +26,14 @@ class Image:
     present: Tensor  # int64 [n], ascending original indices still there
     kind: str  # of visual input: "image" or "video"
     order: int  # its number among those of its kind, before beams repeat it
-    merged_into: Tensor | None = None  # int64 [N], the survivor each token is part of
+    merged_into: Tensor | None = None  # int64 [N], the survivor each token is part of; -1: none
+    sizes: Tensor | None = None  # float32 [n], original tokens that each stands for; None: one
+
+    def counted(self) -> Tensor:
+        """Float32 ``[n]``: how many original tokens each of those present stands for."""
+        if self.sizes is None:
+            return torch.ones(len(self.present), device=self.present.device)
+        return self.sizes
 
 
 @dataclass

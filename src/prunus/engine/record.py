@@ -17,6 +17,16 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
+def _on_cpu(parts: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    into, of, weight = parts
+    return into.cpu(), of.cpu(), weight.cpu()
+
+
+def _into(tokens: Tensor | None) -> Tensor:
+    assert tokens is not None  # something was merged
+    return tokens.cpu()
+
+
 def make_trace(prefill: Prefill) -> list[TraceEntry]:
     """One entry per selection; of beams, which choose alike, the first row speaks."""
     firsts = [n for n, image in enumerate(prefill.images) if image.row % prefill.repeats == 0]
@@ -46,7 +56,13 @@ def make_trace(prefill: Prefill) -> list[TraceEntry]:
             labels=None if chosen.labels is None else nested(chosen.labels, str),
             edits=chosen.edits,
             forgets=chosen.forgets,
+            mix=None if chosen.mix is None else nested(chosen.mix, _on_cpu),
+            order=None if chosen.order is None else nested(chosen.order, Tensor.cpu),
+            space=chosen.cut.space,
+            compact=chosen.cut.compact,
         )
+        if chosen.mix is not None:
+            entry = replace(entry, merged_into=nested(chosen.merged_into, _into))
         if chosen.reduced is not None:
             entry = replace(
                 entry,
@@ -73,7 +89,7 @@ def make_record(prefill: Prefill, plan: Plan) -> Record:
         if image.row % step:
             continue
         images[image.sample].append(image.grid)
-        asked = plan.last.asked(image.grid)
+        asked = plan.budget.asked(plan.last, image.grid.frames, image.grid.size)
         if asked is None or nominal is None:
             nominal = None
         else:

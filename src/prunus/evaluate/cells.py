@@ -11,7 +11,7 @@ from typing import Any, Literal
 from prunus.errors import PrunusError
 from prunus.evaluate.coverage import best_tokens
 from prunus.grid import Grid
-from prunus.method.base import Method, methods
+from prunus.method import Method, methods
 from prunus.method.budget import Keep, check_keep, resolve_keep
 from prunus.method.view import Facts
 from prunus.pruners.clse import CLSE
@@ -128,7 +128,7 @@ class Cell:
         Raises:
             PrunusError: a method that does not fit.
         """
-        fitted = tuple(method.fit(model) for method in self.methods)
+        fitted = tuple(method.bind(model) for method in self.methods)
         if not fitted:
             return self
         return replace(self, method=fitted if isinstance(self.method, tuple) else fitted[0])

@@ -19,6 +19,7 @@ from prunus.grid import Grid
 
 _FAMILIES: dict[str, type[Family]] = {}
 _LAYERS = ("layers", "h")
+_NORMS = ("norm", "final_layernorm", "ln_f")
 _PIXELS = "pixel_values"
 _FEATURES = ("mm_encoder_outputs",)
 _ATTENTION = re.compile("attention|attn", re.IGNORECASE)
@@ -98,6 +99,33 @@ class Family(ABC):
     def text_config(self) -> Any:
         """Configuration of the language model."""
         return self.config.get_text_config()
+
+    @property
+    def depth(self) -> int:
+        """Decoder layers that run."""
+        return len(self.layers)
+
+    def last_norm(self, states: Tensor) -> Tensor:
+        """``states [..., D]`` behind the language model's last norm.
+
+        Raises:
+            PrunusError: it is not where it is looked for.
+        """
+        model = self.language_model
+        norm = next((getattr(model, name) for name in _NORMS if hasattr(model, name)), None)
+        if not isinstance(norm, nn.Module):
+            raise PrunusError(
+                f"the language model {type(model).__name__} has no last norm named "
+                f"{', '.join(_NORMS)}: choose a method that does not look behind it"
+            )
+        found: Tensor = norm(states)
+        return found
+
+    def project(self, features: Tensor) -> Tensor:
+        """Tower features ``[n, D]`` as embeddings of the language model, ``[n, D']``; for families
+        that have one row per token before the projector (:attr:`reads_tower`)."""
+        found: Tensor = self.projector(features[None])
+        return found[0]
 
     @property
     def reads_tower(self) -> bool:

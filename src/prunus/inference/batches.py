@@ -15,7 +15,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from prunus.errors import PrunusError, shown
 from prunus.families import Family, family_of
 from prunus.grid import Grid
-from prunus.method import Method
+from prunus.method import Method, signals_of, tower_part
+from prunus.method.signals import Signal
 from prunus.tasks.faults import processing
 from prunus.tasks.sets import Clip
 
@@ -195,10 +196,14 @@ class Vision:
     def must_run(self, methods: Sequence[Method]) -> bool:
         """Whether the tower has to run for ``methods``: one acts inside it, or reads what it hands
         to the projector."""
+        depth = self.family.depth
         return any(
-            method.acts_in_tower or (method.reads_features and self.family.reads_tower)
+            bool(tower_part(method)) or any(map(self._needs_tower, signals_of(method, depth)))
             for method in methods
         )
+
+    def _needs_tower(self, signal: Signal[Any]) -> bool:
+        return signal.tower == "block" or (bool(signal.tower) and self.family.reads_tower)
 
     def inputs(self, prepared: Sequence[Prepared], in_tower: bool = False) -> dict[str, Any]:
         """Arguments of ``generate`` for one image per row: features, or pixels where the tower has

@@ -1,5 +1,32 @@
 """What a pruning method is: its configuration, where it looks, what it answers."""
 
-from prunus.method.base import Cut, Edit, Method, Seen, Selection, make_method, methods
+from prunus.method.base import Method, looks_at_question, signals_of
+from prunus.method.capabilities import (
+    EditsAttention,
+    MergesInTower,
+    Published,
+    Seen,
+    tower_part,
+)
+from prunus.method.places import Cut, Edit
+from prunus.method.registry import find_method, make_method, methods
+from prunus.method.selection import Selection
+from prunus.method.view import View
 
-__all__ = ["Cut", "Edit", "Method", "Seen", "Selection", "make_method", "methods"]
+__all__ = [
+    "Cut",
+    "Edit",
+    "EditsAttention",
+    "MergesInTower",
+    "Method",
+    "Published",
+    "Seen",
+    "Selection",
+    "View",
+    "find_method",
+    "looks_at_question",
+    "make_method",
+    "methods",
+    "signals_of",
+    "tower_part",
+]

@@ -12,13 +12,10 @@ from typing import Any
 from prunus.errors import PrunusError, shown
 from prunus.io.files import write_text
 from prunus.io.jsons import parse, read_bytes
-from prunus.method.base import make_method
+from prunus.method.registry import find_method, make_method
 
 _FIELDS = {"method": str, "model": str, "depth": int, "params": dict, "measured": dict}
 _JSON = {str: "a text", int: "a whole number", dict: "an object"}
-
-#: What a method cannot do without.
-_NEEDED = {"visipruner": ("tokens_threshold",)}
 
 
 @dataclass(frozen=True)
@@ -95,6 +92,7 @@ def _check_params(method: str, params: dict[str, Any]) -> None:
             continue  # its range is the method's to check
         if type(value) is not float or not math.isfinite(value):
             raise PrunusError(f"{name}={shown(value)} must be a number")
-    if absent := [name for name in _NEEDED.get(method, ()) if name not in params]:
+    needed = find_method(method)[0].measured
+    if absent := [name for name in needed if name not in params]:
         raise PrunusError(f"params lack {', '.join(absent)}")
     make_method(method, params)

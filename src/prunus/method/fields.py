@@ -112,6 +112,7 @@ def fit(name: str, value: Any, hint: Any, finite: bool = True) -> Any:
     for option in options:
         if _is(value, option):
             return _as(name, value, option, finite)
+    options = [option for option in options if not _in_memory(option)]
     raise PrunusTypeError(
         f"{name}={shown(value)} is no {_joined(map(_name, options))}: "
         f"give {_joined(map(_word, options))}"
@@ -153,7 +154,12 @@ def _known(option: Any) -> bool:
     if get_origin(option) is tuple:
         inner = get_args(option)
         return len(inner) == 2 and inner[1] is Ellipsis
-    return option in _WORDS or get_origin(option) in (Literal, dict, list)
+    return option in _WORDS or _in_memory(option) or get_origin(option) in (Literal, dict, list)
+
+
+def _in_memory(option: Any) -> bool:
+    """Whether ``option`` is a named tuple: something that no text or file can give."""
+    return isinstance(option, type) and issubclass(option, tuple) and hasattr(option, "_fields")
 
 
 def _is(value: Any, option: Any) -> bool:

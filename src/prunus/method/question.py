@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,19 @@ def marks_of(processor: Any) -> QuestionMarks | None:
     marks = QuestionMarks(tuple(opening), tuple(closing), tuple(_placeholders(processor)))
     _check(processor, marks)
     return marks
+
+
+_PROCESSORS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def belongs(processor: Any, model: Any) -> None:
+    """Remember that ``processor`` makes the prompts of ``model``, as long as that lives."""
+    _PROCESSORS[model] = processor
+
+
+def processor_of(model: Any) -> Any:
+    """What was remembered of ``model``, or None."""
+    return _PROCESSORS.get(model)
 
 
 def visual_ids(processor: Any) -> list[int]:

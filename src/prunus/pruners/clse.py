@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 from prunus.errors import PrunusError
 from prunus.grid import Grid
-from prunus.method.base import Cut, Method
-from prunus.method.budget import Keep, check_keep, resolve_keep
-from prunus.method.view import View
+from prunus.method import Cut, Method, View
+from prunus.method.budget import Keep, check_keep
+from prunus.method.signals import Attention, Signal, States
 from prunus.signals.change import mean_shift, residual_norm
 from prunus.signals.spectral import evolution, gate, high_frequency
 
@@ -96,15 +96,13 @@ class CLSE(Method):
         trim = self.variant == "released" if self.trim_cache is None else self.trim_cache
         cuts = []
         for stage, layer in enumerate(self._stage_layers(depth)):
-            change = stage == 0 and self.scoring != "attn"
-            cuts.append(
-                Cut(
-                    layer,
-                    snapshots=(self.reference,) if change else (),
-                    attention=(layer - 1,) if stage or self.scoring in _ATTENTION else (),
-                    trim_cache=trim,
-                )
-            )
+            sees: list[Signal[Any]] = []
+            if stage == 0 and self.scoring != "attn":
+                sees.append(States(self.reference))
+            if stage or self.scoring in _ATTENTION:
+                sees.append(Attention(layer - 1))
+            whole = stage == 0 and self.scoring in _SPECTRAL
+            cuts.append(Cut(layer, tuple(sees), trim, whole=whole))
         return cuts
 
     def _stage_layers(self, depth: int) -> tuple[int, ...]:
@@ -115,11 +113,10 @@ class CLSE(Method):
         # Rounding up gives the published 1/10/19 at 28 layers and 1/14/27 at 40.
         return (1, *(math.ceil(layer * depth / 32) for layer in _STAGE_LAYERS[1:]))
 
-    def budget(self, stage: int, original: int) -> int:
-        keep = resolve_keep(self.keep, original)
-        if self.variant != "released" or keep >= original:
-            return keep
-        return max(1, min(original, keep * _STAGE_KEEP[stage] // 192))
+    def counts(self, keep: float | None, original: int, depth: int) -> Sequence[float] | None:
+        if keep is None or self.variant != "released":
+            return super().counts(keep, original, depth)
+        return [original if keep >= original else keep * part / 192 for part in _STAGE_KEEP]
 
     def score(self, stage: int, view: View) -> Tensor:
         scores = self._score(stage, view)
@@ -128,27 +125,19 @@ class CLSE(Method):
     def _score(self, stage: int, view: View) -> Tensor:
         layer = self._stage_layers(view.depth)[stage]
         if stage > 0 or self.scoring == "attn":
-            return view.attention(layer - 1)
+            return view[Attention(layer - 1)]
         if self.scoring not in _SPECTRAL:
             change = residual_norm if self.scoring == "residual" else mean_shift
-            return change(view.states, view.snapshot(self.reference))
+            return change(view.states, view[States(self.reference)])
         intensity = evolution(
             high_frequency(view.states, view.grid, self.cutoff),
-            high_frequency(view.snapshot(self.reference), view.grid, self.cutoff),
+            high_frequency(view[States(self.reference)], view.grid, self.cutoff),
         )
         if self.scoring == "clse":  # the gate is monotone in I, and saturates: rank by I itself
             return intensity
-        return gate(intensity, self.temperature) * view.attention(layer - 1)
+        return gate(intensity, self.temperature) * view[Attention(layer - 1)]
 
     def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
         if stage > 0 or self.scoring not in _SPECTRAL:
             return 0.0  # additions only, like the norms that no cost counts
         return 2.0 * grid.size * (grid.rows + grid.cols) * width  # two maps, two axes
-
-    @property
-    def query_dependent(self) -> bool:
-        return self.variant == "released" or self.scoring in _ATTENTION
-
-    @property
-    def needs_intact_grid(self) -> bool:
-        return self.scoring in _SPECTRAL

@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError, PrunusTypeError
-from prunus.grid import Grid
-from prunus.method.base import Cut, Method
-from prunus.method.budget import Keep, check_keep, resolve_keep
-from prunus.method.merging import Merging, TowerView
+from prunus.method import Cut, Method, Selection, View
+from prunus.method.budget import Keep, check_keep
 from prunus.method.removals import SCHEDULES, Schedule, removals, shares
+from prunus.method.signals import Signal, States, TowerAttention, TowerKeys
 from prunus.signals.density import diversity
 from prunus.signals.similarity import best_partners, unit
 from prunus.signals.topk import stable_topk
+
+_RECEIVED = TowerAttention(rows="all")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class EvoPrune(Method):
     paper = "arXiv 2603.03681"
     summary = "merges similar tokens inside the vision tower, spares unique and attended ones"
     kind = "merge"
+    unit = "frame"
 
     keep: Keep = field(default=1 / 3, metadata={"help": "tokens per image or frame, or share"})
     schedule: Schedule = field(default="skip", metadata={"help": " | ".join(SCHEDULES)})
@@ -107,26 +109,21 @@ class EvoPrune(Method):
             raise PrunusError(f"tau={self.tau!r}: give 'auto' or a positive number")
 
     @property
-    def acts_in_tower(self) -> bool:
-        return True
-
-    @property
-    def attention_by_size(self) -> bool:
-        return self.proportional
+    def in_tower(self) -> tuple[Signal[Any], ...]:
+        compared: Signal[Any] = TowerKeys() if self.metric == "key" else States()
+        return (compared, _RECEIVED) if self.protect > 0 else (compared,)
 
     def cuts(self, depth: int) -> Sequence[Cut]:
         return []
 
-    def asked(self, grid: Grid) -> float:
-        return float(grid.frames * resolve_keep(self.keep, grid.rows * grid.cols))
-
-    def merges(self, blocks: int, original: int) -> Sequence[int]:
+    def merges(self, blocks: int, original: int, count: int | None) -> Sequence[int]:
         weights = shares(self.schedule, blocks, self.start, self.some, self.growth)
-        budget = resolve_keep(self.keep, original)
-        return removals(original, budget, weights, larger=self.parity == "tokens")
+        left = original if count is None else count
+        return removals(original, left, weights, larger=self.parity == "tokens")
 
-    def merge(self, view: TowerView) -> Merging:
-        vectors = unit(view.keys if self.metric == "key" else view.states)
+    def merge(self, view: View) -> Selection:
+        vectors = unit(view[TowerKeys() if self.metric == "key" else States()])
+        gone = view.count or 0
         groups, tokens, width = vectors.shape
         places = torch.arange(tokens, device=vectors.device).expand(groups, tokens)
         if view.carry is not None:
@@ -142,9 +139,9 @@ class EvoPrune(Method):
             weights = weight.gather(1, giving), weight.gather(1, taking)
             macs += float(tokens * tokens * width)
         # Enough must stay free for the pairs that are to merge.
-        count = math.floor(min(self.protect * tokens, tokens - 2 * view.count))
+        count = math.floor(min(self.protect * tokens, tokens - 2 * gone))
         if self.protect > 0:
-            received = view.received
+            received = view[_RECEIVED]
             spared = torch.zeros_like(received, dtype=torch.bool)
             spared.scatter_(1, stable_topk(received, max(0, count)), True)
             barred = spared.gather(1, giving), spared.gather(1, taking)
@@ -152,16 +149,16 @@ class EvoPrune(Method):
         scores, partner = best_partners(
             _rows(vectors, giving), _rows(vectors, taking), weights, barred
         )
-        best = stable_topk(scores, view.count)
+        best = stable_topk(scores, gone)
         source, destination = giving.gather(1, best), taking.gather(1, partner.gather(1, best))
         carry = None
         if self.order == "append":
-            order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, view.count :]
+            order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, gone:]
             if self.parity == "cls":
                 order = order.sort(1).values
             line = torch.cat([giving.gather(1, order), taking], dim=1)
             carry = _places(line, tokens)
-        return Merging(source, destination, self.by_size, received, carry, macs)
+        return Selection.merge(view, source, destination, self.by_size, received, carry, macs)
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,10 +13,9 @@ from torch import Tensor
 
 from prunus.errors import PrunusError, PrunusTypeError, shown
 from prunus.grid import Grid
-from prunus.method.base import Cut, Edit, Method, Selection
+from prunus.method import Cut, Edit, Method, Selection, View
 from prunus.method.fields import fit
-from prunus.method.merging import Merging, TowerView
-from prunus.method.view import View
+from prunus.method.signals import Signal, Summary
 from prunus.results.trace import TraceEntry
 
 
@@ -28,8 +27,9 @@ class Fixed(Method):
     None keeps everything. With ``pairs`` it acts inside the vision tower instead, and merges what
     they name: for each kind ("image", "video") and each image of that kind its grid and its steps
     ``(block, sources, destinations)``, original indices. With ``attention`` or ``forgotten`` it
-    edits attention or caches, and keeps all tokens. :meth:`replay` turns a trace into the list of
-    methods that repeats it.
+    edits attention or caches, and keeps all tokens. ``mixes`` and ``orders`` are as a trace has
+    them (:attr:`TraceEntry.mix`, :attr:`TraceEntry.order`). :meth:`replay` turns a trace into the
+    list of methods that repeats it.
 
     Raises:
         PrunusError: indices that are negative, repeated, out of the grid, already gone, or of
@@ -56,12 +56,23 @@ class Fixed(Method):
     forgotten: tuple[int, ...] = field(
         default=(), metadata={"help": "layers whose cache loses all visual tokens"}
     )
+    mixes: Any = field(
+        default=None, metadata={"help": "with nested indices: what new tokens are made of"}
+    )
+    orders: Any = field(
+        default=None, metadata={"help": "with nested indices: in which order they are read"}
+    )
+    space: Literal["model", "tower"] = field(
+        default="model", metadata={"help": "where `mixes` mix: model | tower"}
+    )
+    compact: bool = field(default=False, metadata={"help": "close positions up at this layer"})
 
     def __post_init__(self) -> None:
         if self.attention is not None:
             _check_edits(self.attention)
         if self.pairs is not None:
             _check_pairs(self.pairs)
+        _check_made(self.mixes, self.orders, self.indices)
         if self.indices is None:
             return
         nested = _rows(self.indices)
@@ -81,14 +92,10 @@ class Fixed(Method):
         return [_replayed(entry) for entry in trace]
 
     @property
-    def acts_in_tower(self) -> bool:
-        return self.pairs is not None
+    def in_tower(self) -> tuple[Signal[Any], ...] | None:
+        return None if self.pairs is None else ()
 
-    @property
-    def attention_by_size(self) -> bool:
-        return self.proportional
-
-    def merges(self, blocks: int, original: int) -> Sequence[int]:
+    def merges(self, blocks: int, original: int, count: int | None) -> Sequence[int]:
         counts = [0] * blocks
         for grid, steps in itertools.chain.from_iterable((self.pairs or {}).values()):
             if grid.rows * grid.cols == original:
@@ -97,10 +104,10 @@ class Fixed(Method):
                 return counts
         return counts
 
-    def merge(self, view: TowerView) -> Merging:
+    def merge(self, view: View) -> Selection:
         own = self.pairs.get(view.kind, []) if view.kind else next(iter(self.pairs.values()))
         found: list[tuple[Tensor, Tensor]] = []
-        for (image, frame), present in zip(view.members, view.present, strict=True):
+        for (image, frame), present in zip(view.owners, view.present, strict=True):
             if image >= len(own):
                 raise PrunusError(
                     f"Fixed holds merges of {len(own)} inputs of kind {view.kind}, "
@@ -112,7 +119,7 @@ class Fixed(Method):
             gone, into = (tokens[here] - frame * view.grid.size for tokens in (gone, into))
             found.append((torch.searchsorted(present, gone), torch.searchsorted(present, into)))
         source, destination = (torch.stack(tokens) for tokens in zip(*found, strict=True))
-        return Merging(source, destination, self.by_size)
+        return Selection.merge(view, source, destination, self.by_size)
 
     def edits(self, depth: int) -> Mapping[int, Edit]:
         return self.attention or {}
@@ -121,18 +128,41 @@ class Fixed(Method):
         return self.forgotten
 
     def cuts(self, depth: int) -> Sequence[Cut]:
-        if self.acts_in_tower or self.attention or self.forgotten:
+        if self.pairs is not None or self.attention or self.forgotten:
             return []
-        return [Cut(self.layer, trim_cache=self.trim_cache)]
-
-    def nominal(self, original: int) -> float | None:
-        return None
+        sees: tuple[Signal[Any], ...] = (Summary(),) if self.mixes and self.layer is None else ()
+        return [Cut(self.layer, sees, self.trim_cache, self.space, compact=self.compact)]
 
     def neutral(self) -> Fixed:
         return Fixed(None, self.layer, self.trim_cache)
 
     def select(self, stage: int, view: View) -> Selection:
-        return Selection([self._select_one(view, row) for row in range(len(view.owners))])
+        rows = range(len(view.owners))
+        kept = [self._select_one(view, row) for row in rows]
+        if self.orders is None and self.mixes is None:
+            return Selection(kept)
+        order = None if self.orders is None else [self._read(view, row) for row in rows]
+        mix = None
+        if self.mixes is not None:
+            mix = [self._mixed(view, row, own) for row, own in zip(rows, kept, strict=True)]
+        return Selection(kept, order=order, mix=mix)
+
+    def _read(self, view: View, row: int) -> Tensor:
+        sample, image = view.owners[row]
+        order = self.orders[sample][image].to(view.present.device)
+        return torch.searchsorted(view.present[row], order)
+
+    def _mixed(self, view: View, row: int, kept: Tensor) -> Tensor:
+        """Float32 ``[k, n + 1]``, the last column for the tower's CLS feature."""
+        sample, image = view.owners[row]
+        present = view.present[row]
+        into, of, weight = (part.to(present.device) for part in self.mixes[sample][image])
+        ahead = torch.searchsorted(present[kept], into)
+        whole = of == view.grid.size
+        column = torch.searchsorted(present, of.clamp(max=view.grid.size - 1))
+        column = torch.where(whole, present.shape[0], column)
+        mix = torch.zeros(len(kept), present.shape[0] + 1, device=present.device)
+        return mix.index_put((ahead, column), weight.to(mix), accumulate=True)
 
     def _select_one(self, view: View, row: int) -> Tensor:
         present = view.present[row]
@@ -162,7 +192,15 @@ def _replayed(entry: TraceEntry) -> Fixed:
     if entry.place == "attention":
         return Fixed(attention=entry.edits, forgotten=tuple(entry.forgets))
     if entry.steps is None:
-        return Fixed(entry.kept, entry.layer, entry.trim_cache)
+        return Fixed(
+            entry.kept,
+            entry.layer,
+            entry.trim_cache,
+            mixes=entry.mix,
+            orders=entry.order,
+            space=entry.space,
+            compact=entry.compact,
+        )
     return Fixed(pairs=_pairs(entry), by_size=entry.by_size, proportional=entry.proportional)
 
 
@@ -214,6 +252,30 @@ def _check_pairs(pairs: Any) -> None:
             f"pairs={shown(pairs)}: give merges as a trace has them "
             "({kind: [(grid, [(block, from, into)])]})"
         )
+
+
+def _check_made(mixes: Any, orders: Any, indices: Any) -> None:
+    """Raise PrunusTypeError for mixes or orders that are not as a trace has them."""
+    for name, given, parts in (("mixes", mixes, 3), ("orders", orders, 1)):
+        if given is None:
+            continue
+        try:
+            fits = len(given) == len(indices) and all(
+                len(own) == len(images)
+                and all(_are_tensors(one if parts > 1 else [one], parts) for one in own)
+                for own, images in zip(given, indices, strict=True)
+            )
+        except (TypeError, ValueError, LookupError, OverflowError):  # of another shape
+            fits = False
+        if not fits:
+            raise PrunusTypeError(
+                f"{name}={shown(given)}: give them as a trace has them, beside nested indices "
+                "([sample][image])"
+            )
+
+
+def _are_tensors(values: Any, count: int) -> bool:
+    return len(values) == count and all(isinstance(one, Tensor) for one in values)
 
 
 def _checked(indices: Any) -> tuple[int, ...]:

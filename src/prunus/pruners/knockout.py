@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from prunus.errors import PrunusError
-from prunus.method.base import Cut, Edit, Method
+from prunus.method import Cut, Edit, Method
 
 
 @dataclass(frozen=True)

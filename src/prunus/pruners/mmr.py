@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -9,22 +10,21 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.grid import Grid
-from prunus.method.base import Selection
-from prunus.method.budget import Keep, check_keep, resolve_keep
-from prunus.method.on_features import OnFeatures
-from prunus.method.view import View
-from prunus.selector.selector import question_text
+from prunus.method import Cut, Method, Selection, View
+from prunus.method.budget import Keep, check_keep
+from prunus.method.signals import Features, Question
+from prunus.method.words import question_text
 from prunus.signals.topk import first_best
 
 
 @dataclass(frozen=True)
-class MMR(OnFeatures):
+class MMR(Method):
     """Maximal marginal relevance (Carbonell & Goldstein, SIGIR 1998), greedily: the training-free
     counterpart of Stepwise, on the same features before the language model.
 
     Each step takes the token with the largest ``w r_i - (1 - w) max_{j picked} cos(x_i, x_j)``: x
     are visual features as a selector reads them, r the largest cosine of the projected token with a
-    word behind the image, from 0 to 1 over the image's tokens. The first has the largest r; where
+    word of the question, from 0 to 1 over the image's tokens. The first has the largest r; where
     ``weight`` is 0, the largest distance to its nearest neighbour (as in DivPrune).
     """
 
@@ -40,15 +40,14 @@ class MMR(OnFeatures):
         if not 0 <= self.weight <= 1:
             raise PrunusError(f"weight={self.weight}: give a number from 0 to 1")
 
-    @property
-    def query_dependent(self) -> bool:
-        return self.weight > 0
+    def cuts(self, depth: int) -> Sequence[Cut]:
+        return [Cut(None, (Features(), Question()) if self.weight else (Features(),))]
 
     def select(self, stage: int, view: View) -> Selection:
-        count = resolve_keep(self.keep, view.grid.size)
-        if count == view.grid.size:
-            return Selection(view.present)
-        rows = nn.functional.normalize(view.features.float(), dim=-1)
+        count = view.count or 0
+        if count >= view.present.shape[1]:
+            return Selection(Selection.everything(view).kept)
+        rows = nn.functional.normalize(view[Features()].float(), dim=-1)
         similar = rows @ rows.transpose(1, 2)
         itself = torch.eye(rows.shape[1], dtype=torch.bool, device=rows.device)
         if self.weight:
@@ -70,7 +69,7 @@ class MMR(OnFeatures):
 
     def _relevance(self, view: View) -> Tensor:
         """Float32 ``[G, N]`` in 0..1."""
-        text, valid = question_text(view.words(), None)
+        text, valid = question_text(view[Question()])
         text = nn.functional.normalize(text.float(), dim=-1)
         states = nn.functional.normalize(view.states.float(), dim=-1).to(text.device)
         cosine = states @ text.transpose(1, 2)

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from prunus.method.base import Selection
-from prunus.method.budget import Keep, check_keep, resolve_keep
-from prunus.method.view import View
+from prunus.method import Selection, View
+from prunus.method.budget import Keep, check_keep
 from prunus.selector.config import Kind
-from prunus.selector.learned import Learned
+from prunus.selector.learned import Learned, Loaded
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class OneShot(Learned):
     summary = "Stepwise's encoder and gate, but all tokens scored at once"
     kind_of_selector: ClassVar[Kind] = "one-shot"
 
-    selector: str | Path | None = field(
+    selector: str | Path | Loaded | None = field(
         default=None, metadata={"help": "folder or name; default: what ships for the model"}
     )
     keep: Keep = field(default=1 / 9, metadata={"help": "tokens per image, or share of them"})
@@ -32,7 +31,7 @@ class OneShot(Learned):
         check_keep(self.keep)
 
     def select(self, stage: int, view: View) -> Selection:
-        count = resolve_keep(self.keep, view.grid.size)
-        if count == view.grid.size:
-            return Selection(view.present)
+        count = view.count or 0
+        if count >= view.present.shape[1]:
+            return Selection(Selection.everything(view).kept)
         return self.chosen(view, [count] * len(view.owners))

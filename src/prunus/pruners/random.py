@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from prunus.method.base import Cut, Method
+from prunus.method import Cut, Method, View
 from prunus.method.budget import Keep, check_keep
-from prunus.method.view import View
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from prunus.errors import PrunusError
-from prunus.method.base import Selection
-from prunus.method.budget import Keep, check_keep, resolve_keep
-from prunus.method.view import View
+from prunus.method import Selection, View
+from prunus.method.budget import Keep, check_keep
 from prunus.selector.config import Kind
-from prunus.selector.learned import Learned
+from prunus.selector.learned import Learned, Loaded
 
 Mode = Literal["adaptive", "fixed", "mean"]
 
@@ -33,7 +32,7 @@ class Stepwise(Learned):
     summary = "a learned pointer picks tokens one by one and stops by itself"
     kind_of_selector: ClassVar[Kind] = "stepwise"
 
-    selector: str | Path | None = field(
+    selector: str | Path | Loaded | None = field(
         default=None, metadata={"help": "folder or name; default: what ships for the model"}
     )
     keep: Keep | None = field(
@@ -71,22 +70,18 @@ class Stepwise(Learned):
         object.__setattr__(self, "mode", mode)
 
     def select(self, stage: int, view: View) -> Selection:
-        size, bias = view.grid.size, self.bias
+        there, bias = view.present.shape[1], self.bias
         keep = None
-        if self.keep is not None:
-            count = resolve_keep(self.keep, size)
-            if count == size and self.order == "original":
-                return Selection(view.present)
+        if view.count is not None:
+            count = min(view.count, there)
+            if count == there and self.order == "original":
+                return Selection(Selection.everything(view).kept)
             if self.mode == "fixed":
                 keep = [count] * len(view.owners)
-            elif self.loaded is not None:
-                bias = self.loaded[1].bias_for(
-                    self.keep if isinstance(self.keep, float) else count / size
-                )
+            elif isinstance(self.selector, Loaded):
+                share = self.keep if isinstance(self.keep, float) else view.count / view.grid.size
+                bias = self.selector.card.bias_for(share)
         return self.chosen(view, keep, bias, self.order == "picked")
-
-    def nominal(self, original: int) -> float | None:
-        return None if self.keep is None else float(resolve_keep(self.keep, original))
 
     def neutral(self) -> Stepwise:
         return replace(self, keep=1.0, mode="fixed", bias=0.0, order="original")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.method.base import Cut, Method
+from prunus.method import Cut, Method
 from prunus.method.budget import Keep, check_keep
 from prunus.method.view import View
 from prunus.signals.topk import first_best
@@ -54,7 +54,7 @@ class Uniform(Method):
     def score(self, stage: int, view: View) -> Tensor:
         present, grid = view.present, view.grid
         groups, count = present.shape
-        keep = min(self.budget(stage, grid.size), count)
+        keep = min(view.count or count, count)
         if self.pattern == "lattice":
             return lattice_among(present, keep, grid.frames * grid.rows, grid.cols).float()
         places = (2 * torch.arange(keep, device=present.device) + 1) * count // (2 * keep)

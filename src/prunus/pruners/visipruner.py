@@ -15,9 +15,10 @@ from prunus.cost.published import dense_flops, nominal_attention, nominal_flops
 from prunus.cost.shapes import DecoderShape
 from prunus.errors import PrunusError
 from prunus.grid import Grid
-from prunus.method.base import Cut, Edit, Method, Seen, Selection
+from prunus.method import Cut, Edit, Method, Seen, Selection, View
 from prunus.method.calibration import Calibration
-from prunus.method.view import View, by_sample
+from prunus.method.signals import LeaveOneOut
+from prunus.method.view import Facts, by_sample
 from prunus.signals.critical import Event, Progress, Rule, critical
 
 Stage = Literal["shallow", "middle", "deep"]
@@ -57,6 +58,7 @@ class VisiPruner(Method):
     name = "visipruner"
     paper = "arXiv 2510.17205 (EMNLP 2025)"
     summary = "no vision in shallow layers, critical tokens in the middle, vision exit"
+    measured = ("tokens_threshold",)
 
     preset: Literal["code", "paper"] = field(default="code", metadata={"help": "code | paper"})
     stages: tuple[Stage, ...] = field(default=STAGES, metadata={"help": "of the three"})
@@ -105,24 +107,27 @@ class VisiPruner(Method):
     def __post_init__(self) -> None:
         if self.preset not in _PRESETS:
             raise PrunusError(f"preset={self.preset!r}: choose {' or '.join(_PRESETS)}")
-        measured = None if self.calibration is None else Calibration.load(self.calibration)
-        found = {} if measured is None else measured.params
-        given = {"layer_threshold": found.get("layer_threshold"), **_PRESETS[self.preset]}
-        for name, value in given.items():
+        for name, value in _PRESETS[self.preset].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        object.__setattr__(self, "_measured", measured)
+        if self.calibration is not None:  # what a file says is put in by bind(), and fits now
+            Calibration.load(self.calibration)
         _check(self)
+
+    def bind(self, model: Facts) -> VisiPruner:
+        if self.calibration is None:
+            return self
+        found = Calibration.load(self.calibration)
+        found.check(self.name, model.depth)
+        names = ["layer_threshold", "shallow_layers"]
+        names += ["tokens_threshold"] if self.relative is None else []
+        own = {n: found.params[n] for n in names if getattr(self, n) is None and n in found.params}
+        return replace(self, calibration=None, **own)  # type: ignore[arg-type]
 
     def shallow(self, depth: int) -> int:
         """S, the number of shallow layers of a decoder with ``depth`` layers."""
-        measured: Calibration | None = getattr(self, "_measured")  # noqa: B009
-        if measured is not None:
-            measured.check(self.name, depth)
         if self.shallow_layers is not None:
             return self.shallow_layers
-        if measured is not None and "shallow_layers" in measured.params:
-            return int(measured.params["shallow_layers"])
         return max(1, round(_SHALLOW * depth))
 
     def edits(self, depth: int) -> Mapping[int, Edit]:
@@ -151,7 +156,7 @@ class VisiPruner(Method):
                 f"visipruner would look at layers {first} to {depth - 2} of {depth} (late_layer "
                 f"{late}), which is impossible: choose another shallow_layers or late_layer"
             )
-        return [Cut(layer, attention=(layer - 1,)) for layer in range(first + 1, depth)]
+        return [Cut(layer, (LeaveOneOut(layer - 1),)) for layer in range(first + 1, depth)]
 
     def _first_seen(self, depth: int) -> int:
         """First layer whose attention is looked at; layer S itself is left alone."""
@@ -168,7 +173,7 @@ class VisiPruner(Method):
             states.setdefault(sample, Progress(filtered="middle" not in self.stages))
         if all(states[sample].done for sample in samples):
             return [Selection.everything(view) for view in views]
-        seen = [view.influence(layer) for view in views]
+        seen = [view[LeaveOneOut(layer)] for view in views]
         lowest = [own.cosine.amin(1).tolist() if own.cosine.shape[1] else [] for own in seen]
         rule = Rule(
             self.filter_below,
@@ -210,10 +215,7 @@ class VisiPruner(Method):
         """L2 change above which a token is critical; ``output`` is the norm of the whole output."""
         if self.relative is not None:
             return self.relative * float(output)
-        if self.tokens_threshold is not None:
-            return self.tokens_threshold
-        measured: Calibration | None = getattr(self, "_measured")  # noqa: B009
-        return _TOKENS if measured is None else float(measured.params["tokens_threshold"])
+        return _TOKENS if self.tokens_threshold is None else self.tokens_threshold
 
     def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
         return 4.0 * present * width  # logits, output, its products with values, their norms
@@ -227,10 +229,6 @@ class VisiPruner(Method):
             macs = nominal_flops(shape, *counts)
             saved = nominal_attention(shape, *counts, text=seen.text, shallow=shallow)
         return {"visual MACs": macs, "of": dense, "visual attention saved": saved}
-
-    @property
-    def query_dependent(self) -> bool:
-        return self.adaptive
 
     def neutral(self) -> VisiPruner:
         return replace(self, stages=(), decode_without=())

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from prunus.grid import Grid
 
 if TYPE_CHECKING:
-    from prunus.method.base import Edit, Method
+    from prunus.method import Edit, Method
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,12 @@ class TraceEntry:
     already gone) or None if the method has none, ``grid[sample][image]`` where the tokens lie,
     ``kind[sample][image]`` what they show: "image" or "video".
     ``merged_into[sample][image]``, for methods that merge, gives for every original token the
-    original index of the survivor that now stands for it; ``steps[sample][image]``, where that
+    original index of the survivor that now stands for it (-1: none does); ``mix[sample][image]``,
+    where that happened at a cut, how the new tokens were made: original indices of survivors and of
+    what went into them (the number of all tokens stands for the tower's CLS feature), and weights
+    (all other survivors stayed as they were), in the features of ``space``;
+    ``order[sample][image]``, where the model reads them in another order, original indices in it;
+    ``compact``: positions were closed up from here on; ``steps[sample][image]``, where that
     happened inside the vision tower, the merges in their order: ``(block, sources, destinations)``,
     original indices, with ``by_size`` (mean of original tokens, or of those that meet) and
     ``proportional`` (later attention counted tokens by their size). ``trim_cache`` tells whether
@@ -49,12 +54,26 @@ class TraceEntry:
     labels: list[list[str]] | None = None
     edits: Mapping[int, Edit] = field(default_factory=dict)
     forgets: Sequence[int] = ()
+    mix: list[list[tuple[Tensor, Tensor, Tensor]]] | None = None
+    order: list[list[Tensor]] | None = None
+    space: Literal["model", "tower"] = "model"
+    compact: bool = False
 
     def of(self, sample: int) -> TraceEntry:
         """The same selection as a prompt of only this ``sample`` would have made it."""
         own = {
             name: None if (value := getattr(self, name)) is None else [value[sample]]
-            for name in ("kept", "grid", "kind", "scores", "merged_into", "steps", "labels")
+            for name in (
+                "kept",
+                "grid",
+                "kind",
+                "scores",
+                "merged_into",
+                "steps",
+                "labels",
+                "mix",
+                "order",
+            )
         }
         return replace(self, **own)  # type: ignore[arg-type]
 

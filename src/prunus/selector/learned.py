@@ -2,55 +2,70 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError, PrunusStateError
-from prunus.method.base import Method, Selection
-from prunus.method.on_features import OnFeatures
-from prunus.method.view import Facts, View
+from prunus.method import Cut, Method, Selection, View
+from prunus.method.signals import Features, Question
+from prunus.method.view import Facts
+from prunus.method.words import question_text
 from prunus.selector.config import Kind, SelectorConfig
 from prunus.selector.cost import selector_macs
 from prunus.selector.pointer import Picks
-from prunus.selector.selector import Selector, question_text
+from prunus.selector.selector import Selector
 from prunus.selector.store import Card, find_selector, load_selector, shipped
 
 M = TypeVar("M", bound="Learned")
 
 
+class Loaded(NamedTuple):
+    """A selector in memory."""
+
+    selector: Selector
+    card: Card
+
+    def __repr__(self) -> str:
+        return f"<a {self.selector.config.kind} selector in memory>"
+
+
 @dataclass(frozen=True)
-class Learned(OnFeatures):
+class Learned(Method):
     """Base of the methods with a ``selector``: None for the one of that kind that ships for the
-    model, the name of another that ships, or a folder."""
+    model, the name of another that ships, a folder, or one in memory, which must fit the model.
+
+    They choose once, before the language model, among all tokens of an image that are there, from
+    their features and the question.
+    """
 
     kind_of_selector: ClassVar[Kind]
 
-    selector: str | Path | None = None
+    selector: str | Path | Loaded | None = None
+
+    def cuts(self, depth: int) -> Sequence[Cut]:
+        return [Cut(None, (Features(), Question()))]
 
     def with_selector(self: M, selector: Selector, card: Card) -> M:
-        """The method with a selector in memory, which must fit the model."""
-        fitted = copy.copy(self)
-        object.__setattr__(fitted, "_loaded", (selector, card))
-        return fitted
+        """The method with a selector in memory."""
+        return replace(self, selector=Loaded(selector, card))
 
     @property
-    def loaded(self) -> tuple[Selector, Card] | None:
-        """Selector and card, once they are known."""
-        return getattr(self, "_loaded", None)
+    def loaded(self) -> Loaded | None:
+        """Selector and card, once they are in memory."""
+        return self.selector if isinstance(self.selector, Loaded) else None
 
-    def fit(self, model: Facts) -> Method:
+    def bind(self, model: Facts) -> Method:
         if self.loaded is not None:
             selector, card = self.loaded
         elif self.selector is None or str(self.selector) in shipped():
             selector, card = find_selector(str(self.selector or self.kind_of_selector), model)
         else:
-            selector, card = load_selector(self.selector, model)
+            selector, card = load_selector(str(self.selector), model)
         if selector.config.kind != self.kind_of_selector:
             raise PrunusError(
                 f"{self.name} needs a {self.kind_of_selector} selector, but this one is "
@@ -66,8 +81,8 @@ class Learned(OnFeatures):
         if self.loaded is None:
             raise PrunusStateError("the method was not fitted to a model: use it in prunus.prune")
         selector, card = self.loaded
-        text, valid = question_text(view.words(), card.marks)
-        features = view.features
+        text, valid = question_text(view[Question()], card.marks)
+        features = view[Features()]
         selector.to(features.device)
         there = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
         encoded = selector.encode(
@@ -83,8 +98,9 @@ class Learned(OnFeatures):
         picks, config, words = self.picks(view, keep, bias)
         counts = picks.counts.tolist() if keep is None else list(keep)
         order = [own[:count] for own, count in zip(picks.order, counts, strict=True)]
-        most = config.most(view.grid.size)
+        there = view.present.shape[1]
+        most = config.most(there)
         steps = counts if keep is not None else [min(count + 1, most) for count in counts]
-        macs = sum(selector_macs(config, view.grid.size, words, own) for own in steps)
+        macs = sum(selector_macs(config, there, words, own) for own in steps)
         kept: list[Tensor] = [own.sort().values for own in order]
         return Selection(kept, picks.scores, order=order if ordered else None, macs=macs)

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from prunus.errors import PrunusError
-from prunus.method.question import QuestionMarks, question_mask
-from prunus.method.view import Words
 from prunus.selector.config import SelectorConfig
 from prunus.selector.encoder import Encoder
 from prunus.selector.pointer import Picks, Pointer, Unrolled
@@ -98,22 +96,3 @@ class Selector(nn.Module):
     def parameter_count(self) -> int:
         """Number of weights."""
         return sum(weight.numel() for weight in self.parameters())
-
-
-def question_text(words: Words, marks: QuestionMarks | None) -> tuple[Tensor, Tensor]:
-    """Word embeddings ``[G, L, D]`` of the question that each of G images is asked, and bool
-    ``[G, L]``, which of them are there (questions differ in length)."""
-    steps = torch.arange(words.ids.shape[1], device=words.ids.device)
-    last = (words.prompt * steps).amax(1)
-    asked = question_mask(words.ids, last, words.prompt, marks, words.visual)
-    ids, valid = compact_text(words.ids[..., None], asked)
-    return words.embed(ids[..., 0]), valid
-
-
-def compact_text(embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows of ``embeds [B, S, D]`` that ``mask`` (bool ``[B, S]``) names, moved to the front:
-    ``[B, L, D]`` and bool ``[B, L]``, L the longest question (at least 1)."""
-    longest = max(int(mask.sum(1).max()), 1)
-    index = torch.sort(mask.byte(), dim=1, descending=True, stable=True).indices[:, :longest]
-    rows = embeds.gather(1, index[..., None].expand(-1, -1, embeds.shape[-1]))
-    return rows, mask.gather(1, index)

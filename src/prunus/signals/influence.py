@@ -3,10 +3,28 @@ anything out."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from prunus.signals.attention import row_weights
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How the attention output of the last prompt token (all heads, before the output projection)
+    changes when the weight of one visual token is set to zero.
+
+    Attributes:
+        cosine: float32 ``[G, n]``, cosine of the output without that token and the whole output.
+        change: float32 ``[G, n]``, L2 norm of the difference.
+        output: float32 ``[G]``, L2 norm of the whole output.
+    """
+
+    cosine: Tensor
+    change: Tensor
+    output: Tensor
 
 
 def leave_one_out(

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from prunus.errors import PrunusError
 from prunus.evaluate.cells import Cell
 from prunus.evaluate.runner import Evaluation
-from prunus.method.base import Method
+from prunus.method import Method
 from prunus.tasks.faults import Faults
 from prunus.tasks.sets import EvalSet
 

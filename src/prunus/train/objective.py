@@ -13,8 +13,9 @@ from prunus.engine.prompt import Image, find_images
 from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.method.budget import resolve_keep
+from prunus.method.words import compact_text
 from prunus.selector.config import TrainSettings
-from prunus.selector.selector import Selector, compact_text
+from prunus.selector.selector import Selector
 from prunus.train.data import Batch
 from prunus.train.gate import Denoiser, NoiseGate
 from prunus.train.relax import aggregated_log_scores, soft_length, standardised

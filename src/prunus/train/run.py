@@ -17,7 +17,7 @@ from torch import Tensor
 
 from prunus.errors import PrunusError
 from prunus.families import family_of
-from prunus.method.base import Method
+from prunus.method import Method
 from prunus.pruners.one_shot import OneShot
 from prunus.pruners.stepwise import Stepwise
 from prunus.selector.config import TrainSettings

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from prunus.method.base import Edit
+from prunus.method import Edit
 from prunus.results.events import Event
 from prunus.results.trace import TraceEntry, spans
 from prunus.viz.entry import Before, Spot

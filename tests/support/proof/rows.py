@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prunus import Cut, Method, Random, TraceEntry, View
+from prunus.method.signals import Attention, LeaveOneOut, ValueNorm
 from tests.support.decoders import DEPTH, Decoder
 from tests.support.eager import Attended, watched
 from tests.support.masked import hidden
@@ -38,14 +39,12 @@ class Probe(Method):
         self.seen: dict[tuple[str, int, int, int], Tensor] = {}
 
     def cuts(self, depth: int) -> list[Cut]:
-        return [Cut(depth - 1, attention=self.layers)]
+        kinds = {"row": Attention, "value norm": ValueNorm}
+        looks = dict.fromkeys(kinds.get(look, LeaveOneOut) for look in self.looks)
+        return [Cut(depth - 1, tuple(kind(layer) for kind in looks for layer in self.layers))]
 
-    def budget(self, stage: int, original: int) -> int:
-        return original
-
-    @property
-    def query_dependent(self) -> bool:
-        return True
+    def counts(self, keep: object, original: int, depth: int) -> list[int]:
+        return [original]
 
     def score(self, stage: int, view: View) -> Tensor:
         for layer in self.layers:
@@ -53,7 +52,7 @@ class Probe(Method):
                 values = _look(view, layer, name)
                 for number, owner in enumerate(view.owners):
                     self.seen[(name, layer, *owner)] = values[number]
-        return view.attention(self.layers[0])
+        return torch.zeros_like(view.sizes)
 
 
 Probe.name = "probe"
@@ -61,10 +60,10 @@ Probe.name = "probe"
 
 def _look(view: View, layer: int, name: str) -> Tensor:
     if name == "row":
-        return view.attention(layer)
+        return view[Attention(layer)]
     if name == "value norm":
-        return view.value_norm(layer)
-    influence = view.influence(layer)
+        return view[ValueNorm(layer)]
+    influence = view[LeaveOneOut(layer)]
     return influence.cosine if name == "cosine" else influence.change
 
 

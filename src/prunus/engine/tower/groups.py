@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prunus.errors import PrunusError
 from prunus.families.towers.base import Frames
-from prunus.method.merging import Merging
+from prunus.method import Selection
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Group:
         none = self.present[:, :0]
         return none, none, self.sizes[:, :0]
 
-    def merge(self, block: int, chosen: Merging) -> tuple[Tensor, Tensor, Tensor]:
+    def merge(self, block: int, chosen: Selection) -> tuple[Tensor, Tensor, Tensor]:
         """Carry out ``chosen``; sources and destinations as original indices ``[G, r]``, and the
         share ``[G, r]`` of the merged token that each source makes up.
 
@@ -110,28 +110,30 @@ class Group:
         """
         groups, tokens = self.present.shape
         wanted = (groups, self.removals[block])
-        for given in (chosen.source, chosen.destination):
-            if given.shape != wanted:
-                raise PrunusError(f"a merge of shape {tuple(given.shape)}, expected {wanted}")
-        source = chosen.source.to(self.present.device)
-        destination = chosen.destination.to(self.present.device)
+        source, destination, lost = _pairs(chosen, tokens, wanted)
+        source, destination = source.to(self.present.device), destination.to(self.present.device)
         stays = torch.ones_like(self.present, dtype=torch.bool).scatter(1, source, False)
         left = tokens - wanted[1]
         self.sound = self.sound & (stays.sum(1) == left).all()
         self.sound = self.sound & stays.gather(1, destination).all()
 
         self.by_size = chosen.by_size
-        sizes = self.sizes.scatter_add(1, destination, self.sizes.gather(1, source))
+        arriving = torch.ones_like(self.sizes).gather(1, source)
+        if lost is not None:  # a token that is dropped arrives nowhere
+            arriving = arriving * ~lost.to(arriving.device)
+        added = self.sizes.gather(1, source) * arriving
+        sizes = self.sizes.scatter_add(1, destination, added)
         if chosen.by_size:
-            share = self.sizes.gather(1, source) / sizes.gather(1, destination)
+            share = added / sizes.gather(1, destination)
         else:
-            ones = torch.ones_like(self.sizes)
-            meeting = ones.scatter_add(1, destination, ones.gather(1, source))
-            share = 1.0 / meeting.gather(1, destination)
+            meeting = torch.ones_like(self.sizes).scatter_add(1, destination, arriving)
+            share = arriving / meeting.gather(1, destination)
 
         gone, into = self.present.gather(1, source), self.present.gather(1, destination)
         moved = torch.arange(self._into.shape[1], device=gone.device).repeat(groups, 1)
-        self._into = moved.scatter(1, gone, into).gather(1, self._into)
+        ends = into if lost is None else into.masked_fill(lost.to(into.device), -1)
+        found = moved.scatter(1, gone, ends).gather(1, self._into.clamp(min=0))
+        self._into = torch.where(self._into < 0, self._into, found)
         self._steps.append((block, gone, into))
         if chosen.scores is not None and self.scores is None:
             full = self.sizes.new_full((groups, self._into.shape[1]), float("nan"))
@@ -159,3 +161,33 @@ class Group:
             [(block, gone[number], into[number]) for block, gone, into in self._steps],
             self.by_size,
         )
+
+
+def _pairs(
+    chosen: Selection, tokens: int, wanted: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Sources and destinations int64 ``[G, r]`` of an answer, and bool, which sources are dropped
+    instead (None: none are).
+
+    Raises:
+        PrunusError: indices of another shape than ``wanted``.
+    """
+    if chosen.pairs is not None:
+        for given in chosen.pairs:
+            if given.shape != wanted:
+                raise PrunusError(f"a merge of shape {tuple(given.shape)}, expected {wanted}")
+        return *chosen.pairs, None
+    kept, into = chosen.kept, chosen.into
+    if not isinstance(kept, Tensor) or kept.shape != (wanted[0], tokens - wanted[1]):
+        raise PrunusError(f"kept must be one tensor of {tokens - wanted[1]} tokens of each frame")
+    steps = torch.arange(tokens, device=kept.device).repeat(len(kept), 1)
+    stays = torch.zeros_like(steps, dtype=torch.bool).scatter(1, kept, True)
+    source = torch.sort(stays.byte(), dim=1, stable=True).indices[:, : wanted[1]]
+    if into is None:
+        lost = torch.ones_like(source, dtype=torch.bool)
+        return source, kept[:, :1].expand_as(source), lost
+    if not isinstance(into, Tensor) or into.shape != steps.shape:
+        raise PrunusError(f"into must be one tensor of {tokens} tokens of each frame")
+    destination = into.gather(1, source)
+    lost = destination < 0
+    return source, torch.where(lost, kept[:, :1], destination), lost

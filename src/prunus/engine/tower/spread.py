@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from prunus.method.view import Influence, View
+from prunus.method.signals import Of, Rows, Source
+from prunus.method.view import View
+from prunus.signals.influence import Influence
 
 
 def spread_view(view: View, slots: Tensor) -> View:
@@ -17,25 +20,12 @@ def spread_view(view: View, slots: Tensor) -> View:
     Args:
         slots: int64 ``[G, N]``, for every original token its survivor's place among the n present.
     """
-
-    def spread(values: Tensor) -> Tensor:
-        at = slots.to(values.device)
-        if values.ndim == 3:
-            return values.gather(1, at[..., None].expand(-1, -1, values.shape[-1]))
-        return values.gather(1, at)
-
-    def influence(layer: int) -> Influence:
-        own = view.influence(layer)
-        return Influence(spread(own.cosine), spread(own.change), own.output)
-
     return replace(
         view,
         present=torch.arange(view.grid.size, device=slots.device).expand_as(slots),
-        _states=lambda: spread(view.states),
-        _snapshot=lambda layer: spread(view.snapshot(layer)),
-        _attention=lambda layer: spread(view.attention(layer)),
-        _influence=influence,
-        _value_norm=lambda layer: spread(view.value_norm(layer)),
+        sizes=torch.ones_like(slots, dtype=torch.float32),
+        source=_Spread(view.source, slots),
+        _read={},
     )
 
 
@@ -46,3 +36,66 @@ def per_survivor(scores: Tensor, slots: Tensor, count: int) -> Tensor:
     total = scores.new_zeros(len(scores), count, dtype=torch.float32)
     sizes = torch.zeros_like(total).scatter_add_(1, at, torch.ones_like(at, dtype=torch.float32))
     return total.scatter_add_(1, at, scores.float()) / sizes
+
+
+class _Spread:
+    """Signals of ``source`` for every original token."""
+
+    def __init__(self, source: Source, slots: Tensor) -> None:
+        self._source, self._slots = source, slots
+
+    def spread(self, values: Tensor) -> Tensor:
+        """``[G, n, ...]`` to ``[G, N, ...]``."""
+        at = self._slots.to(values.device)
+        at = at.view(*at.shape, *[1] * (values.ndim - 2))
+        return values.gather(1, at.expand(*at.shape[:2], *values.shape[2:]))
+
+    def layer(self, number: int | None) -> Any:
+        """See :class:`~prunus.method.signals.Source`."""
+        return _SpreadLayer(self, self._source.layer(number))
+
+    def block(self, number: int | None) -> Any:
+        """See :class:`~prunus.method.signals.Source`."""
+        return _SpreadBlock(self, self._source.block(number))
+
+    def features(self) -> Tensor:
+        """See :class:`~prunus.method.signals.Source`."""
+        return self.spread(self._source.features())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)  # what is of no single token
+
+
+class _SpreadLayer:
+    def __init__(self, spread: _Spread, layer: Any) -> None:
+        self._spread, self._layer = spread, layer
+
+    def pick(self, values: Tensor, of: Of = "visual") -> Tensor:
+        own: Tensor = self._layer.pick(values, of)
+        return self._spread.spread(own) if of == "visual" else own
+
+    def rows(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        weights, valid = self._layer.rows(rows)
+        return self._spread.spread(weights.transpose(1, 3)).transpose(1, 3), valid
+
+    def last(self) -> Tensor:
+        return self._spread.spread(self._layer.last())
+
+    def influence(self) -> Influence:
+        own = self._layer.influence()
+        spread = self._spread.spread
+        return Influence(spread(own.cosine), spread(own.change), own.output)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+
+class _SpreadBlock:
+    def __init__(self, spread: _Spread, block: Any) -> None:
+        self._spread, self._block = spread, block
+
+    def attention(self, rows: Any) -> Tensor:
+        return self._spread.spread(self._block.attention(rows))
+
+    def keys(self, rotary: bool) -> Tensor:
+        return self._spread.spread(self._block.keys(rotary))

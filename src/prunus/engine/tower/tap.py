@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from prunus.engine.calls import by_name
 from prunus.engine.hooks import before
 from prunus.engine.prompt import Image
+from prunus.engine.tower.seen import Rows, TowerSeen
 from prunus.errors import PrunusError
 from prunus.families import Family
 
@@ -42,23 +43,27 @@ class Tap:
         states = next(iter(by_name(module, args, kwargs).values()))
         self._here.seen.append(states.detach())
 
-    def take(self, images: Sequence[Image]) -> list[Tensor]:
-        """Features ``[N, D]`` of the images of a prompt in the order of the tower's calls.
+    def take(self, images: Sequence[Image], seen_by: TowerSeen) -> None:
+        """Add to ``seen_by`` the features of the images of a prompt, of those of their tokens that
+        are there.
 
         Raises:
             PrunusError: the tower did not run for exactly these images.
         """
         seen, self._here.seen = self._here.seen, []
         found: list[Tensor] = []
-        grids = {image.order: image.grid for image in images}
+        own = {(image.kind, image.order): image for image in images}
+        grids = [image.grid for image in own.values()]
         for features in seen:
             for one in features:
-                before, after = self._family.extra_tokens(next(iter(grids.values())))
+                before, after = self._family.extra_tokens(grids[0])
                 found.append(one[before : len(one) - after])
-        if [len(one) for one in found] != [grids[order].size for order in sorted(grids)]:
+        keys = sorted(own)
+        if [len(one) for one in found] != [len(own[key].present) for key in keys]:
             raise PrunusError(
-                "a learned selector reads the vision tower's features, but the tower did not run "
+                "a method reads the vision tower's features, but the tower did not run "
                 f"for these {len(grids)} images inside prunus.prune: pass pixel values instead of "
                 "features computed before"
             )
-        return found
+        for key, features in zip(keys, found, strict=True):
+            seen_by.projected_from[key] = Rows(own[key].present, features)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from prunus.errors import PrunusError
 from prunus.grid import Grid
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -52,6 +53,9 @@ class Tower(ABC):
 
     takes_bias: ClassVar[bool] = False
     """Whether :meth:`enter` can add a bias to the attention logits of every key."""
+
+    has_summary: bool = False
+    """Whether there is a CLS token."""
 
     blocks: Sequence[nn.Module]
     """All blocks that run."""
@@ -102,8 +106,26 @@ class Tower(ABC):
         return call
 
     @abstractmethod
-    def keys(self, number: int, seen: Mapping[str, Tensor]) -> Tensor:
-        """``[rows, d]``: keys of block ``number``, mean over heads, before rotary embedding."""
+    def keys(
+        self, number: int, seen: Mapping[str, Tensor], call: Call, rotary: bool = False
+    ) -> Tensor:
+        """``[rows, d]``: keys of block ``number``, mean over heads, before rotary embedding or
+        behind it; ``call`` as the block was given it."""
+
+    def summary(self, states: Tensor) -> Tensor:
+        """``[images, 1, D]``: the CLS token in the states between blocks.
+
+        Raises:
+            PrunusError: there is none.
+        """
+        raise PrunusError(f"{type(self).__name__} has no CLS token")
+
+    def summed(
+        self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None
+    ) -> tuple[Tensor, float]:
+        """Float32 ``[rows]``: attention of the CLS token's row, mean over heads, all keys in the
+        softmax; where there is none, :meth:`received`. And the multiply-accumulates this took."""
+        return self.received(number, seen, call, bias)
 
     @abstractmethod
     def received(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prunus.families.towers.base import Arrangement, Call, Frames, Tower
 from prunus.grid import Grid
-from prunus.signals.attention import column_mean
+from prunus.signals.attention import column_mean, last_row
 
 
 class ViT(Tower):
@@ -29,6 +29,7 @@ class ViT(Tower):
     def __init__(self, tower: Any, read: int, lead: int, features_lead: int, grids: Any) -> None:
         self.blocks = list(tower.encoder.layers)
         self.read, self.lead, self.features_lead = read, lead, features_lead
+        self.has_summary = lead > 0
         self._grids = grids
 
     def _block(self, number: int) -> Any:
@@ -73,8 +74,26 @@ class ViT(Tower):
             return (args[0], mask, *args[2:]), kwargs
         return args, {**kwargs, "attention_mask": mask}
 
-    def keys(self, number: int, seen: Mapping[str, Tensor]) -> Tensor:
+    def keys(
+        self, number: int, seen: Mapping[str, Tensor], call: Call, rotary: bool = False
+    ) -> Tensor:
         return self._heads(number, seen["key"]).mean(dim=1).flatten(0, 1)
+
+    def summary(self, states: Tensor) -> Tensor:
+        return states[:, :1] if self.has_summary else super().summary(states)
+
+    def summed(
+        self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None
+    ) -> tuple[Tensor, float]:
+        if not self.has_summary:
+            return self.received(number, seen, call, bias)
+        query, key = (self._heads(number, seen[name]) for name in ("query", "key"))
+        added = torch.zeros(key.shape[0], key.shape[2], device=key.device)
+        if bias is not None:
+            added = added + bias.view(added.shape).to(added)
+        scaling = float(self._block(number).self_attn.scale)
+        row = last_row(query[:, :, :1].float(), key.float(), added[:, None, None], scaling)
+        return row.flatten(), float(row.numel() * self._block(number).self_attn.embed_dim)
 
     def received(
         self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None

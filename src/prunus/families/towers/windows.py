@@ -106,8 +106,14 @@ class Windows(Tower):
         kwargs = {**kwargs, "cu_seqlens": left.to(ends.dtype), "position_embeddings": (cos, sin)}
         return args, kwargs
 
-    def keys(self, number: int, seen: Mapping[str, Tensor]) -> Tensor:
-        return self._heads(number, seen)[1].mean(dim=1)
+    def keys(
+        self, number: int, seen: Mapping[str, Tensor], call: Call, rotary: bool = False
+    ) -> Tensor:
+        query, key = self._heads(number, seen)
+        if rotary:
+            tables = call[1]["position_embeddings"]
+            key = apply_rotary_pos_emb_vision(query, key, *tables)[1]
+        return key.mean(dim=1)
 
     def received(
         self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None

@@ -1,0 +1,125 @@
+"""What tokens become at a cut: sums of what was there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunus.errors import PrunusError
+from prunus.method import Selection
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the survivors of one image become.
+
+    Attributes:
+        mix: float32 ``[k, n]``, or ``[k, n + 1]`` where the last column is the tower's CLS feature:
+            every survivor as a sum of the n tokens that were there.
+        into: int64 ``[n]``, for each of them the place among the k that it is now part of, -1 where
+            it is part of none.
+    """
+
+    mix: Tensor
+    into: Tensor
+
+    @classmethod
+    def of(cls, chosen: Selection, row: int, kept: Tensor, sizes: Tensor, name: str) -> Made | None:
+        """Of image ``row`` of an answer that keeps ``kept`` (int64 ``[k]``) of tokens that stand
+        for ``sizes`` (float32 ``[n]``) original ones; None where all stay as they are.
+
+        Raises:
+            PrunusError: an answer that makes no sense.
+        """
+        count = len(sizes)
+        if chosen.mix is not None:
+            mix = chosen.mix[row].to(sizes.device).float()
+            if mix.shape[0] != len(kept) or mix.shape[1] not in (count, count + 1):
+                raise PrunusError(
+                    f"{name}: mix has shape {tuple(mix.shape)} for {len(kept)} tokens made of "
+                    f"{count}: give [kept, present], or one column more for the CLS feature"
+                )
+            if not bool(mix.isfinite().all()):
+                raise PrunusError(f"{name}: mix holds NaN or infinity")
+            weight, into = mix[:, :count].abs().max(0) if len(kept) else _none(mix, count)
+            # A survivor stands for itself, whoever else took a share of it.
+            into = into.masked_fill(weight == 0, -1)
+            into[kept] = torch.arange(len(kept), device=into.device)
+            return cls(mix, into)
+        if chosen.into is None:
+            return None
+        given = chosen.into[row].to(sizes.device)
+        if given.shape != (count,) or not torch.equal(given[kept], kept):
+            raise PrunusError(
+                f"{name}: into must name one of the kept tokens (or -1) for each of the {count} "
+                "that are there, and every kept one itself"
+            )
+        stays = torch.isin(given, kept)
+        if not bool((stays | (given == -1)).all()):
+            raise PrunusError(f"{name}: into names tokens that are not kept")
+        into = torch.searchsorted(kept, given.clamp(min=0)).masked_fill(~stays, -1)
+        if chosen.weights is not None:
+            share = chosen.weights[row].to(sizes.device).float()
+        else:
+            share = sizes if chosen.by_size else torch.ones_like(sizes)
+            share = torch.where(stays, share, 0.0)
+            total = torch.zeros(len(kept), device=sizes.device)
+            total = total.index_add(0, into.clamp(min=0), share)
+            share = share / total[into.clamp(min=0)]
+        mix = torch.zeros(len(kept), count, device=sizes.device)
+        there = torch.arange(count, device=sizes.device)[stays]
+        return cls(mix.index_put((into[stays], there), share[stays]), into)
+
+    def changed(self, kept: Tensor) -> Tensor:
+        """Int64: which of the k are not simply what they were."""
+        own = torch.zeros_like(self.mix)
+        own[torch.arange(len(kept), device=kept.device), kept] = 1.0
+        return (self.mix != own).any(1).nonzero().flatten()
+
+    def sparse(self, present: Tensor, kept: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """For the trace: survivors, what went into them (original indices; ``size`` is the CLS
+        feature) and weights, of those that changed."""
+        rows = self.changed(kept)
+        at, column = (self.mix[rows] != 0).nonzero().unbind(1)
+        names = torch.cat([present, present.new_tensor([size])])
+        return present[kept][rows[at]], names[column], self.mix[rows[at], column]
+
+
+def _none(mix: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    empty = torch.zeros(count, device=mix.device)
+    return empty, empty.long()
+
+
+def composed(
+    before: Tensor | None, size: int, present: Tensor, kept: Tensor, into: Tensor | None
+) -> Tensor | None:
+    """Int64 ``[N]``: for every original token the survivor (original index) that it is part of, -1
+    for none; None where nothing was ever merged.
+
+    Args:
+        before: the same before this cut; present: int64 ``[n]``, what was there; kept: int64
+            ``[k]``, original indices of what stays; into: as in :class:`Made`, or None.
+    """
+    if before is None and into is None:
+        return None
+    found = torch.full((size + 1,), -1, dtype=torch.long, device=present.device)
+    if into is None:
+        found[kept] = kept
+    else:
+        found[present] = torch.where(into >= 0, kept[into.clamp(min=0)], -1) if len(kept) else -1
+    if before is None:
+        return found[:size]
+    return torch.where(before < 0, -1, found[before])
+
+
+def applied(states: Tensor, made: Made, rows: Tensor) -> Tensor:
+    """The new states ``[r, D]`` of the survivors ``rows`` from those that were there, ``[n, D]`` or
+    ``[n + 1, D]``; summed in fp32."""
+    mix = made.mix[rows].to(states.device)
+    if mix.shape[1] > len(states):
+        if bool((mix[:, len(states) :] != 0).any()):
+            raise PrunusError("new tokens are made of the CLS feature, and this tower has none")
+        mix = mix[:, : len(states)]
+    return (mix @ states[: mix.shape[1]].float()).to(states.dtype)

@@ -1,0 +1,56 @@
+"""Rotary tables for positions that the model did not ask for: made by the model's own module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunus.errors import PrunusError
+from prunus.families import Family
+
+
+def rotary_module(family: Family) -> nn.Module:
+    """The language model's rotary embedding, called with states and position ids.
+
+    Raises:
+        PrunusError: it has none, or several.
+    """
+    found: list[nn.Module] = [
+        module
+        for module in family.language_model.children()
+        if "rotary" in type(module).__name__.lower()
+    ]
+    if len(found) != 1:
+        raise PrunusError(
+            f"positions cannot be closed up inside {type(family.language_model).__name__}, which "
+            f"has {len(found)} rotary embeddings of its own: choose a method (or "
+            "variant) that keeps positions, or one that acts before the language model"
+        )
+    return found[0]
+
+
+def check_rotary(family: Family, states: Tensor, ids: Tensor | None, given: Any) -> None:
+    """Raise PrunusError unless the module makes of ``ids`` (int64 ``[B|1, L]``; None: 0, 1, ...)
+    the tables that the layers are ``given`` for the whole prompt."""
+    length = given[0].shape[-2] if isinstance(given, tuple) else -1
+    if ids is None:
+        ids = torch.arange(length, device=states.device)[None]
+    made = tables(rotary_module(family), states, ids)
+    if not isinstance(given, tuple) or not all(
+        own.shape == other.shape and torch.equal(own, other)
+        for own, other in zip(made, given, strict=True)
+    ):
+        raise PrunusError(
+            f"the rotary embedding of {type(family.language_model).__name__} is called in a way "
+            "that is not known here, so that positions cannot be closed up inside it: choose a "
+            "method (or variant) that keeps positions"
+        )
+
+
+def tables(module: nn.Module, states: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
+    """What ``module`` makes of position ids int64 ``[B, Q]``."""
+    with torch.no_grad():
+        found: tuple[Tensor, ...] = module(states, ids)
+    return found

@@ -1,0 +1,350 @@
+"""One call of the vision tower: what is left from block to block, and what is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from prunus.engine.tower.groups import Group, Reduced
+from prunus.engine.tower.rows import Merge, merge_rows, rows_of, token_rows
+from prunus.engine.tower.seen import Key, Name, Rows, TowerSeen
+from prunus.errors import PrunusError, PrunusStateError
+from prunus.families.towers.base import Tower
+from prunus.grid import Grid
+from prunus.method import Method, tower_part
+from prunus.method.view import View
+from prunus.method.words import Words
+
+Counts = Callable[[int], int | None]
+"""Tokens of a frame that has so many which are to be left; None: the method does not say."""
+
+
+class TowerPass:
+    """One call of the tower, from its first block to the end of the projector.
+
+    Args:
+        tower: adapter of the tower.
+        method: what merges in it, or None: it is only looked at.
+        counts: the method's budget.
+        looks: names of what is kept of blocks, by block.
+        call: the tower's own arguments; grids: of its images; kind: what the call is for.
+    """
+
+    def __init__(
+        self,
+        tower: Tower,
+        method: Method | None,
+        counts: Counts,
+        looks: Mapping[int, frozenset[Name]],
+        call: dict[str, Any],
+        grids: Sequence[Grid],
+        kind: str | None,
+    ) -> None:
+        self.tower, self.method, self.grids, self.kind = tower, method, list(grids), kind
+        self._given, self._looks, self._part = call, looks, tower_part(method)
+        frames = tower.frames(grids)
+        device = next(value.device for value in call.values() if isinstance(value, Tensor))
+        self.groups = [Group(one, self._removals(one.grid.size, counts), device) for one in frames]
+        for group in self.groups:
+            group.check(self.name, tower.read)
+        self.macs = 0.0
+        self.summary: Tensor | None = None
+        self._inside = tower.inside(frames, call)
+        self._rows: Tensor | None = None  # original rows that are left; None: all of them
+        self._running: Merge | None = None  # of the block that runs now
+        self._pending: Merge | None = None  # for the entrance of the next block
+        self._last: Callable[..., Merge] | None = None
+        self._last_block = -1
+        self._before: list[Tensor] = []
+        self._block = -1
+        self._call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self._bias: Tensor | None = None
+        self._seen: dict[str, Tensor] = {}
+        self._kept: dict[int, list[tuple[Tensor, dict[Name, Tensor]]]] = {}
+
+    @property
+    def name(self) -> str:
+        """Of the method."""
+        return "" if self.method is None else self.method.name
+
+    def _removals(self, size: int, counts: Counts) -> Sequence[int]:
+        if self._part is None:
+            return [0] * self.tower.read
+        return self._part.merges(self.tower.read, size, counts(size))
+
+    @property
+    def present(self) -> list[Tensor]:
+        """For each group, int64 ``[G, T]``: original tokens that are left."""
+        return [group.present for group in self.groups]
+
+    @property
+    def merges(self) -> bool:
+        """Whether any block merges anything."""
+        return any(any(group.removals) for group in self.groups)
+
+    def merges_at(self, block: int) -> bool:
+        """Whether ``block`` merges anything."""
+        return block < self.tower.read and any(group.removals[block] for group in self.groups)
+
+    def concerns(self, block: int) -> bool:
+        """Whether ``block`` merges anything, or is looked at."""
+        return block in self._looks or self.merges_at(block)
+
+    def enter(self, block: int, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Arguments of ``block`` for what is left."""
+        states: Tensor = args[0] if args else kwargs["hidden_states"]
+        if self._pending is not None:
+            states, self._pending = self._pending.apply(states), None
+            if args:
+                args = (states, *args[1:])
+            else:
+                kwargs = {**kwargs, "hidden_states": states}
+        self._block, self._seen = block, {}
+        if self._rows is not None and self._part is not None and self._part.proportional:
+            self._bias = self._sizes(states.device).log()
+        rows = None if self._rows is None else self._rows.to(states.device)
+        self._call = self.tower.enter(block, (args, kwargs), rows, self._bias)
+        return self._call
+
+    def tap(self, block: int, name: str, output: Tensor) -> None:
+        """Note what a module inside the attention of a block that matters gave."""
+        if block == self._block and self.concerns(block):
+            self._seen[name] = output.detach()
+
+    def look(self, block: int) -> None:
+        """Keep what is asked for of ``block``, whose attention has run."""
+        if block not in self._looks:
+            return
+        with torch.no_grad():
+            self._kept[block] = [
+                (
+                    group.present,
+                    {
+                        name: self.take(block, name, n, self.present)
+                        for name in sorted(self._looks[block])
+                    },
+                )
+                for n, group in enumerate(self.groups)
+            ]
+
+    def merge(self, block: int, states: Tensor) -> Tensor:
+        """Let the method choose, and merge ``states``, what the attention of ``block`` left."""
+        method, before = self._part, self.present
+        assert method is not None  # only then is anything removed
+        with torch.no_grad(), torch.autocast(states.device.type, enabled=False):
+            chosen = []
+            for number, group in enumerate(self.groups):
+                if group.removals[block]:
+                    answer = method.merge(self._view(number, block, states, before))
+                    self.macs += len(group.frames.members) * (answer.macs or 0.0)
+                    chosen.append(group.merge(block, answer))
+                else:
+                    chosen.append(group.nothing())
+            sources, destinations, weights = zip(*chosen, strict=True)
+            after = self.present
+
+            def as_rows(arrangement: Any) -> Merge:
+                return merge_rows(arrangement, before, after, sources, destinations, weights)
+
+            self._running = as_rows(self._inside)
+            self._rows = rows_of(self._inside, after)
+        self._last, self._last_block, self._before = as_rows, block, before
+        self._seen = {}
+        return self._running.apply(states)
+
+    def leave(self, block: int, output: Tensor) -> Tensor:
+        """The MLP's ``output`` for every token that entered the block."""
+        running, self._running = self._running, None
+        if running is None:
+            raise PrunusStateError(f"the MLP of tower block {block} ran without its norm")
+        self._pending = running
+        return running.spread(output)
+
+    def features(self, states: Tensor) -> Tensor:
+        """What enters the projector: the last merge, where the features were taken before it."""
+        frames = [group.frames for group in self.groups]
+        arrangement = self.tower.features(frames, self._given)
+        late = self._last is not None and self._last_block == self.tower.read - 1
+        expected = len(rows_of(arrangement, self._before if late else self.present))
+        if states.flatten(0, -2).shape[0] != expected:
+            raise PrunusError(
+                f"the projector was given {tuple(states.shape[:-1])} features, but the vision "
+                f"tower left {expected}: take them from the layer and with the selection strategy "
+                "that the model's configuration names"
+            )
+        return self._last(arrangement).apply(states) if late and self._last else states
+
+    def projected(self, states: Tensor) -> Tensor:
+        """The projector's output at full length: survivors at their own places, zeros elsewhere."""
+        frames = [group.frames for group in self.groups]
+        arrangement = self.tower.projected(frames, self._given)
+        rows = rows_of(arrangement, self.present).to(states.device)
+        full = states.new_zeros(arrangement.length, states.shape[-1])
+        full = full.index_copy(0, rows, states.flatten(0, -2))
+        return full.view(*states.shape[:-2], -1, states.shape[-1])
+
+    def reduced(self) -> list[Reduced]:
+        """What is left of each image, in the order in which the tower was given them.
+
+        Raises:
+            PrunusError: the method's answer was no merge.
+        """
+        if any(group.pending for group in self.groups):
+            raise PrunusStateError(
+                f"{self.name} was to merge in the vision tower, whose blocks ran without "
+                "prunus' hooks: if the tower was compiled before, call torch._dynamo.reset()"
+            )
+        if not all(bool(group.sound) for group in self.groups):
+            raise PrunusError(
+                f"{self.name}.merge named a source twice, or a destination that is a source"
+            )
+        return self._by_image(
+            lambda group, number: group.reduced(number), lambda parts, _: Reduced.joined(parts)
+        )
+
+    def tell(self, seen: TowerSeen, kind: str) -> None:
+        """Add to ``seen`` what was kept, as of images of ``kind``."""
+        for block, groups in self._kept.items():
+            names = groups[0][1]
+            for name in names:
+                by_group = {id(group): own for group, own in zip(self.groups, groups, strict=True)}
+
+                def one(group: Group, number: int, name: Name = name) -> Rows:
+                    present, values = by_group[id(group)]  # noqa: B023 - called at once
+                    return Rows(present[number], values[name][number])
+
+                found = self._by_image(one, self._rows_joined)
+                keyed: dict[Key, Rows] = {(kind, n): own for n, own in enumerate(found)}
+                seen.blocks.setdefault(block, {}).setdefault(name, {}).update(keyed)
+        if self.summary is not None:
+            seen.summaries.update({(kind, n): own for n, own in enumerate(self.summary)})
+
+    def _rows_joined(self, frames: list[Rows], image: int) -> Rows:
+        return Rows.joined(frames, self.grids[image].size // self.grids[image].frames)
+
+    def _by_image(
+        self, one: Callable[[Group, int], Any], joined: Callable[[list[Any], int], Any]
+    ) -> list[Any]:
+        """``one(group, number)`` of every frame, frames of one image ``joined``."""
+        parts: dict[int, dict[int, Any]] = {}
+        for group in self.groups:
+            for number, (image, frame) in enumerate(group.frames.members):
+                parts.setdefault(image, {})[frame] = one(group, number)
+        return [
+            joined([parts[image][frame] for frame in sorted(parts[image])], image)
+            for image in range(len(self.grids))
+        ]
+
+    def _view(self, number: int, block: int, states: Tensor, present: Sequence[Tensor]) -> View:
+        group = self.groups[number]
+        return View(
+            grid=group.frames.grid,
+            present=group.present,
+            sizes=group.sizes,
+            count=group.removals[block],
+            owners=group.frames.members,
+            samples=len(self.grids),
+            depth=0,
+            memo={},
+            source=_Inside(self, number, block, states, present),
+            sees=(self._part and self._part.in_tower) or (),
+            kind=self.kind,
+            block=block,
+            blocks=self.tower.read,
+            carry=group.carry,
+        )
+
+    def mean(self, values: Tensor, number: int, present: Sequence[Tensor]) -> Tensor:
+        """Over the patches of each token of a group, where those ``present`` are there: ``[rows,
+        D]`` to ``[G, T, D]``."""
+        rows = token_rows(self._inside, present, number)
+        picked = values[rows.to(values.device)]
+        return picked.squeeze(2) if picked.shape[2] == 1 else picked.mean(2)
+
+    def take(self, block: int, name: Name, number: int, present: Sequence[Tensor]) -> Tensor:
+        """What ``name`` means, of the tokens of a group: ``[G, T, ...]``."""
+        if name in ("keys", "rotary"):
+            keys = self.tower.keys(block, self._seen, self._call, name == "rotary")
+            return self.mean(keys, number, present)
+        if name not in self._seen:  # of all groups at once
+            attention = self.tower.summed if name == "summary" else self.tower.received
+            self._seen[name], macs = attention(block, self._seen, self._call, self._bias)
+            self.macs += macs
+        values, rows = self._seen[name], token_rows(self._inside, present, number)
+        return values[rows.to(values.device)].sum(2)
+
+    def _sizes(self, device: torch.device) -> Tensor:
+        """Float32, one per row that is left: how many original tokens it stands for."""
+        if self._rows is None:
+            return torch.ones(self._inside.length, dtype=torch.float32, device=device)
+        sizes = torch.ones(len(self._rows), dtype=torch.float32, device=self._rows.device)
+        for number, group in enumerate(self.groups):
+            rows = token_rows(self._inside, self.present, number)
+            sizes[rows] = group.sizes[..., None].expand(rows.shape)
+        return sizes.to(device)
+
+
+class _Inside:
+    """Signals inside a block (:class:`prunus.method.signals.Source`), for one group of frames."""
+
+    def __init__(
+        self, run: TowerPass, number: int, block: int, states: Tensor, present: Sequence[Tensor]
+    ) -> None:
+        self._run, self._number, self._block, self._states = run, number, block, states
+        self._present = present  # of all groups, before any of them merges
+
+    def layer(self, number: int | None) -> Any:
+        """Only the states at this place."""
+        if number is not None:
+            raise PrunusError("inside the vision tower there is no decoder layer to look at")
+        return self
+
+    @property
+    def states(self) -> Tensor:
+        """``[G, T, D]`` behind the attention's residual sum."""
+        states = self._states.detach().flatten(0, -2)
+        return self._run.mean(states, self._number, self._present)
+
+    def pick(self, values: Tensor, of: str = "visual") -> Tensor:
+        """They are those of the tokens already."""
+        if of != "visual":
+            raise PrunusError("inside the vision tower there is no text")
+        return values
+
+    def block(self, number: int | None) -> Any:
+        """Only this one."""
+        if number not in (None, self._block):
+            raise PrunusError(f"at block {self._block} of the tower, only that block can be seen")
+        return self
+
+    def attention(self, rows: Literal["summary", "all"]) -> Tensor:
+        """See :class:`~prunus.method.signals.Tower`."""
+        return self._run.take(self._block, rows, self._number, self._present)
+
+    def keys(self, rotary: bool) -> Tensor:
+        """See :class:`~prunus.method.signals.Tower`."""
+        name: Name = "rotary" if rotary else "keys"
+        return self._run.take(self._block, name, self._number, self._present)
+
+    def features(self) -> Tensor:
+        """There are none yet."""
+        raise PrunusError("inside the vision tower there are no features yet")
+
+    def summary(self) -> Tensor | None:
+        """There is none yet."""
+        raise PrunusError("inside the vision tower there is no CLS feature yet")
+
+    def words(self) -> Words:
+        """There are none yet."""
+        raise PrunusError("inside the vision tower there is no text")
+
+    def normed(self, states: Tensor) -> Tensor:
+        """There is no language model yet."""
+        raise PrunusError("inside the vision tower there is no language model")
+
+    def text(self, question: bool) -> Tensor:
+        """There is no text yet."""
+        raise PrunusError("inside the vision tower there is no text")

@@ -1,0 +1,95 @@
+"""What methods look at of a vision tower: kept per image, for the tokens that were there then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from prunus.engine.prompt import Image
+from prunus.errors import PrunusError
+
+#: What is kept of a block, by name: attention of the CLS token's row or of all rows, keys before
+#: and behind rotary embedding.
+Name = Literal["summary", "all", "keys", "rotary"]
+Key = tuple[str, int]
+"""Kind of an image ("image", "video") and its number among those of its kind."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Values ``[T, ...]`` of the original tokens ``present`` (int64 ``[T]``, ascending)."""
+
+    present: Tensor
+    values: Tensor
+
+    def of(self, present: Tensor) -> Tensor:
+        """Those of the tokens ``present``, which are some of them."""
+        own = self.present.to(self.values.device)
+        return self.values[torch.searchsorted(own, present.to(own.device))]
+
+    @staticmethod
+    def joined(frames: Sequence[Rows], size: int) -> Rows:
+        """Frames of ``size`` tokens as one video."""
+        present = [one.present + number * size for number, one in enumerate(frames)]
+        return Rows(torch.cat(present), torch.cat([one.values for one in frames]))
+
+
+@dataclass
+class TowerSeen:
+    """Of one prompt, by image."""
+
+    projected_from: dict[Key, Rows] = field(default_factory=dict)
+    summaries: dict[Key, Tensor] = field(default_factory=dict)
+    blocks: dict[int, dict[Name, dict[Key, Rows]]] = field(default_factory=dict)
+
+    def features(self, images: Sequence[Image]) -> Tensor:
+        """``[G, n, D]``, what entered the projector."""
+        return _stacked(self.projected_from, images, "features")
+
+    def summary(self, images: Sequence[Image]) -> Tensor | None:
+        """``[G, 1, D]``, the CLS feature, where there is one."""
+        if not self.summaries:
+            return None
+        return torch.stack([self.summaries[image.kind, image.order] for image in images])
+
+    def block(self, number: int | None, images: Sequence[Image]) -> SeenBlock:
+        """Block ``number``, or the last that was looked at."""
+        at = max(self.blocks, default=-1) if number is None else number
+        if at not in self.blocks:
+            raise PrunusError(
+                f"block {number} of the vision tower was not kept: name a signal of it in "
+                "Cut(sees=...)"
+            )
+        found = self.blocks[at]
+        return SeenBlock(lambda name: _stacked(found.get(name, {}), images, name))
+
+
+@dataclass(frozen=True)
+class SeenBlock:
+    """One block for G images (:class:`prunus.method.signals.Tower`); ``take`` gives ``[G, n, ...]``
+    by name."""
+
+    take: Callable[[Name], Tensor]
+
+    def attention(self, rows: Literal["summary", "all"]) -> Tensor:
+        """See :class:`~prunus.method.signals.Tower`."""
+        return self.take(rows)
+
+    def keys(self, rotary: bool) -> Tensor:
+        """See :class:`~prunus.method.signals.Tower`."""
+        return self.take("rotary" if rotary else "keys")
+
+
+def _stacked(kept: dict[Key, Rows], images: Sequence[Image], what: str) -> Tensor:
+    missing = [image for image in images if (image.kind, image.order) not in kept]
+    if missing:
+        raise PrunusError(
+            f"the vision tower's {what} of image {missing[0].image} of sample {missing[0].sample} "
+            "were not kept: name the signal in Cut(sees=...), and pass pixel values instead of "
+            "features computed before"
+        )
+    return torch.stack([kept[image.kind, image.order].of(image.present) for image in images])
