@@ -280,9 +280,10 @@ class Prefill:
                 made[number] = Made.of(
                     selection, place, slots, self.images[number].counted(), method.name
                 )
-                if selection.order is not None:
+                closing = cut.layer is not None and cut.compact
+                if selection.order is not None and (self.line or not closing):
                     ordered = True
-                    if cut.layer is not None and not (cut.compact and self.line):
+                    if cut.layer is not None and not closing:
                         raise PrunusError(
                             f"{method.name} reorders tokens inside the language model, whose "
                             "earlier layers have read them already: only before it"

@@ -105,6 +105,17 @@ class Family(ABC):
         """Decoder layers that run."""
         return len(self.layers)
 
+    @property
+    def tower_takes_bias(self) -> bool:
+        """Whether a bias can be added to the logits of the vision tower's attention."""
+        backend = self.config.vision_config._attn_implementation
+        return self.encoder().takes_bias and backend in ("eager", "sdpa")
+
+    @property
+    def tower_has_summary(self) -> bool:
+        """Whether the vision tower has a CLS token."""
+        return self.encoder().has_summary
+
     def last_norm(self, states: Tensor) -> Tensor:
         """``states [..., D]`` behind the language model's last norm.
 

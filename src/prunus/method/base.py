@@ -38,6 +38,8 @@ class Method:
         kind: "drop", "merge" or "edit": what its oracle must do.
         unit: what ``keep`` counts the tokens of: an "image" (a video is one, and so are all tiles
             of a picture), or each "frame".
+        averages: ``keep`` is the average over all layers by the method's own definition, so that
+            its budget is always a true one.
         measured: parameters that a calibration file (:mod:`prunus.method.calibration`) must have.
         presets: settings that have a name, as published or as an ablation: ``clse@released``.
     """
@@ -47,6 +49,7 @@ class Method:
     summary: ClassVar[str] = ""
     kind: ClassVar[Literal["drop", "merge", "edit"]] = "drop"
     unit: ClassVar[Literal["image", "frame"]] = "image"
+    averages: ClassVar[bool] = False
     measured: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 

@@ -52,6 +52,7 @@ class Counted(Protocol):
 
     name: ClassVar[str]
     unit: ClassVar[Literal["image", "frame"]]
+    averages: ClassVar[bool]
 
     def counts(self, keep: float | None, original: int, depth: int) -> Sequence[float] | None:
         """Tokens left after each stage where ``keep`` are asked for."""
@@ -117,25 +118,26 @@ class Budget:
         each = size // frames if method.unit == "frame" else size
         keep: Keep | None = getattr(method, "keep", None)
         target = None if keep is None else resolve_keep(keep, each)
-        if self._meaning == "nominal" or method is not self._methods[-1] or target is None:
+        true = method.averages or (self._meaning == "true" and method is self._methods[-1])
+        if target is None or not true:
             return _whole(method.counts(target, each, self._depth), each)
-        return self._true(method, target, each, self._entering(frames, size))
+        return self._true(method, target, each, self._entering(method, frames, size))
 
-    def _entering(self, frames: int, size: int) -> list[float]:
-        """Tokens that each layer would have without the last method."""
+    def _entering(self, last: Counted, frames: int, size: int) -> list[float]:
+        """Tokens that each layer would have without ``last`` and what comes behind it."""
         there = [float(size)] * self._depth
-        for method in self._methods[:-1]:
+        for method in self._methods:
+            if method is last:
+                break
             counts = self.counts(method, frames, size)
             if counts is None:
                 raise PrunusError(
                     f"budget='true': how many tokens {method.name} leaves is not known before, so "
-                    f"{self._methods[-1].name} behind it cannot reach a true average"
+                    f"{last.name} behind it cannot reach a true average"
                 )
             times = frames if method.unit == "frame" else 1
             there = self._left(method, there, [times * count for count in counts])
-        if self._methods[-1].unit == "frame":
-            there = [count / frames for count in there]
-        return there
+        return [count / frames for count in there] if last.unit == "frame" else there
 
     def _true(
         self, method: Counted, target: int, each: int, entering: Sequence[float]

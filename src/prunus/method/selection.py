@@ -24,7 +24,8 @@ class Selection:
         labels: for each image what happened, in one word, or "" where nothing did; a selection in
             which nothing happened leaves no trace.
         order: the same indices as ``kept`` in the order in which the language model is to read
-            them; before it, or where positions are closed up.
+            them; before it, or where positions are closed up (where they are no line, tokens are
+            read as they lie).
         into: int64 ``[G, n]``, or G tensors: for every present token the index of the kept one that
             it becomes part of (kept ones: themselves), -1 where it goes without a trace.
         weights: float32 ``[G, n]``, or G tensors, with ``into``: how much of each token there is in

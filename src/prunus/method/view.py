@@ -30,6 +30,14 @@ class Facts(Protocol):
     def text_width(self) -> int:
         """Channels of a word embedding."""
 
+    @property
+    def tower_takes_bias(self) -> bool:
+        """Whether a bias can be added to the logits of the vision tower's attention."""
+
+    @property
+    def tower_has_summary(self) -> bool:
+        """Whether the vision tower has a CLS token."""
+
     def fingerprint(self) -> Tensor:
         """Float32 numbers that differ from model to model."""
 

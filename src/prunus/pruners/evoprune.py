@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from prunus.errors import PrunusError, PrunusTypeError
 from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.removals import SCHEDULES, Schedule, removals, shares
 from prunus.method.signals import Signal, States, TowerAttention, TowerKeys
+from prunus.signals.bipartite import lined_up, rows, sides
 from prunus.signals.density import diversity
 from prunus.signals.similarity import best_partners, unit
 from prunus.signals.topk import stable_topk
@@ -124,13 +124,9 @@ class EvoPrune(Method):
     def merge(self, view: View) -> Selection:
         vectors = unit(view[TowerKeys() if self.metric == "key" else States()])
         gone = view.count or 0
-        groups, tokens, width = vectors.shape
-        places = torch.arange(tokens, device=vectors.device).expand(groups, tokens)
-        if view.carry is not None:
-            places = view.carry.argsort(dim=1)
-        giving, taking = places[:, ::2], places[:, 1::2]
-        if self.parity == "cls":  # which has the first place, and is never merged
-            giving, taking = taking, giving
+        tokens, width = vectors.shape[1:]
+        cls = self.parity == "cls"  # which has the first place, and is never merged
+        giving, taking = sides(vectors, view.carry, cls)
         macs = float(giving.shape[1] * taking.shape[1] * width)
 
         weights = barred = received = None
@@ -147,29 +143,11 @@ class EvoPrune(Method):
             barred = spared.gather(1, giving), spared.gather(1, taking)
 
         scores, partner = best_partners(
-            _rows(vectors, giving), _rows(vectors, taking), weights, barred
+            rows(vectors, giving), rows(vectors, taking), weights, barred
         )
         best = stable_topk(scores, gone)
         source, destination = giving.gather(1, best), taking.gather(1, partner.gather(1, best))
         carry = None
         if self.order == "append":
-            order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, gone:]
-            if self.parity == "cls":
-                order = order.sort(1).values
-            line = torch.cat([giving.gather(1, order), taking], dim=1)
-            carry = _places(line, tokens)
+            carry = lined_up(scores, giving, taking, gone, cls)
         return Selection.merge(view, source, destination, self.by_size, received, carry, macs)
-
-
-def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """Rows ``index [G, A]`` of ``values [G, T, d]``."""
-    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
-
-
-def _places(line: Tensor, tokens: int) -> Tensor:
-    """``[G, tokens]``: for every token in ``line [G, T]`` its place there; what stands for the
-    others, which were merged, means nothing."""
-    ranks = torch.arange(line.shape[1], device=line.device).expand_as(line)
-    return torch.zeros(len(line), tokens, dtype=torch.long, device=line.device).scatter(
-        1, line, ranks
-    )

@@ -1,4 +1,4 @@
-"""How alone a token is among its nearest neighbours (EvoPrune, arXiv 2603.03681, section 3)."""
+"""How densely tokens lie among others: how alone one is, and which stand for many."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ _EPSILON = 1e-12
 def diversity(
     vectors: Tensor, neighbours: int, tau: float | Literal["auto"], budget: int = 2**24
 ) -> Tensor:
-    """``d = 1 - mean over the nearest of exp(-distance^2 / tau^2)``: near 0 in a crowd of similar
-    tokens, near 1 for one like no other.
+    """How alone a token is (EvoPrune, arXiv 2603.03681, section 3): ``d = 1 - mean over the nearest
+    of exp(-distance^2 / tau^2)``: near 0 in a crowd of similar tokens, near 1 for one like no
+    other.
 
     Args:
         vectors: float32 ``[G, T, d]`` of length 1, so that squared distances lie in [0, 4].
@@ -45,3 +46,35 @@ def diversity(
     else:
         scale = torch.full_like(squared[:1, :1, :1], float(tau) ** 2)
     return 1.0 - torch.exp(-squared / scale).mean(dim=-1)
+
+
+def density_peaks(states: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Density-peak clustering (SparseVLM, arXiv 2410.04417): ``count`` tokens that are dense and
+    far from denser ones.
+
+    Distances are L2 over the square root of the width; the density of a token is ``exp(-m)``, m the
+    mean of the ``count`` smallest squared distances (its own 0 among them); it counts times the
+    distance to the nearest denser token (of the densest: the largest distance there is). Of equally
+    dense tokens the earlier one counts as denser.
+
+    Args:
+        states: ``[n, D]`` of any floating dtype; computed in float32.
+
+    Returns:
+        int64 ``[count]``, peaks from the best on, and int64 ``[n]``, the place among them of the
+        peak nearest to each token (peaks: their own).
+    """
+    distance = torch.cdist(states.float(), states.float()) / states.shape[-1] ** 0.5
+    tokens = len(distance)
+    near = distance.square().topk(min(count, tokens), dim=-1, largest=False).values
+    density = (-near.mean(-1)).exp()
+    steps = torch.arange(tokens, device=states.device)
+    earlier = (density[None] == density[:, None]) & (steps[None] < steps[:, None])
+    denser = (density[None] > density[:, None]) | earlier
+    apart = torch.where(denser, distance, torch.inf).amin(-1)
+    apart = torch.where(denser.any(-1), apart, distance.max())
+    order = torch.sort(density * apart, descending=True, stable=True).indices
+    peaks = order[:count]
+    nearest = distance[:, peaks].argmin(-1)
+    nearest[peaks] = torch.arange(len(peaks), device=states.device)
+    return peaks, nearest

@@ -1,0 +1,145 @@
+"""SparseVLM: words that look at the image rate its tokens; what goes is recycled in clusters."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from prunus.errors import PrunusError
+from prunus.method import Cut, Method, Selection, View
+from prunus.method.budget import Keep, check_keep
+from prunus.method.signals import Attention, States, TextMask
+from prunus.signals.density import density_peaks
+from prunus.signals.topk import stable_topk
+
+_LAYERS = (3, 7, 16)  # of 32: the outputs of layers 2, 6 and 15
+#: Tokens that are kept (without recycled ones) of 576, by budget: the released schedules.
+_KEPT = {64: (66, 30, 17), 96: (238, 48, 26), 128: (303, 110, 36), 192: (300, 200, 110)}
+
+
+@dataclass(frozen=True)
+class SparseVLM(Method):
+    """SparseVLM v1.5 (arXiv 2410.04417), at the input of ``layers``.
+
+    Raters are the words behind the image to which, at the model's input, its tokens are most alike
+    (more than the mean); their mean attention in the layer before is the score. Of what goes, the
+    best 30 % are recycled: density peaks among them become the means of their clusters, are read
+    behind the tokens that were kept, and positions are closed up.
+
+    Released schedules for 64, 96, 128 and 192 of 576 tokens; between them, counts are
+    interpolated, beyond 192 towards all and below 64 in proportion (ours). They count recycled
+    tokens on top: "192" keeps 309, 204, 113. Random noise on densities, which breaks ties in the
+    released code, is left out: ties go to the lower index.
+    """
+
+    name = "sparsevlm"
+    paper = "arXiv 2410.04417 (ICML 2025)"
+    summary = "tokens that relevant words attend to; the rest recycled into cluster means"
+    kind = "merge"
+    presets = {str(keep): {"keep": keep} for keep in _KEPT}
+
+    keep: Keep = field(default=1 / 3, metadata={"help": "tokens per image, or share of them"})
+    layers: tuple[int, ...] | None = field(
+        default=None, metadata={"help": "layers at whose input tokens go; default: 3, 7, 16 of 32"}
+    )
+    recycle: bool = field(default=True, metadata={"help": "merge the best of what goes"})
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+        if self.layers is not None and (len(self.layers) != 3 or min(self.layers) < 1):
+            raise PrunusError(f"layers={self.layers}: name three, from 1 on")
+
+    def cuts(self, depth: int) -> Sequence[Cut]:
+        first = (States(0), States(0, "text"), TextMask())
+        found = []
+        for stage, layer in enumerate(self._stages(depth)):
+            sees = (Attention(layer - 1, "text", each=True), *(first if stage == 0 else ()))
+            found.append(Cut(layer, sees, compact=True))
+        return found
+
+    def _stages(self, depth: int) -> tuple[int, ...]:
+        if self.layers is not None:
+            return self.layers
+        layers: list[int] = []
+        for layer in _LAYERS:
+            layers.append(max(math.ceil(layer * depth / 32), layers[-1] + 1 if layers else 1))
+        return tuple(layers)
+
+    def counts(self, keep: float | None, original: int, depth: int) -> Sequence[float]:
+        there, left = original, []
+        for kept in _schedule(576 * (keep or 0.0) / original):
+            own = max(1, min(math.floor(kept * original / 576 + 1e-6), there))
+            there = own + (_centres(there - own) if self.recycle else 0)
+            left.append(float(there))
+        return left
+
+    def select(self, stage: int, view: View) -> Selection:
+        there = view.present.shape[1]
+        total = min(view.count or 0, there)
+        if total == there:
+            return Selection.everything(view)
+        raters = self._raters(view) if stage == 0 else view.memo["raters"]
+        layer = self._stages(view.depth)[stage]
+        rows = view[Attention(layer - 1, "text", each=True)]
+        mask = torch.stack([raters[owner] for owner in view.owners]).to(rows)
+        scores = (rows * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+        kept = max(k for k in range(total + 1) if k + self._added(there - k) <= total)
+        best = stable_topk(scores, kept)
+        if not self.recycle:
+            return Selection(best, scores)
+        made = [
+            _recycled(own, tokens, values, total - kept)
+            for own, tokens, values in zip(best, view.states, scores, strict=True)
+        ]
+        order = [line for line, _ in made]
+        ascending = torch.stack([line.sort().values for line in order])
+        into = torch.stack([own for _, own in made])
+        macs = float(rows.shape[0] * (0.3 * (there - kept)) ** 2 * view.states.shape[-1])
+        return Selection(ascending, scores, order=order, into=into, by_size=False, macs=macs)
+
+    def _added(self, gone: int) -> int:
+        return _centres(gone) if self.recycle else 0
+
+    def _raters(self, view: View) -> dict[tuple[int, int], Tensor]:
+        """Bool ``[T]`` by image: words to which its tokens are more alike than to the mean word."""
+        mask = view[TextMask()]
+        alike = view[States(0)].float() @ view[States(0, "text")].float().transpose(1, 2)
+        alike = alike.masked_fill(~mask[:, None], -torch.inf).softmax(-1).mean(1)
+        mean = alike.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp_min(1)
+        found: dict[tuple[int, int], Tensor] = view.memo.setdefault("raters", {})
+        found |= dict(zip(view.owners, (alike > mean) & mask, strict=True))
+        return found
+
+
+def _schedule(keep: float) -> tuple[float, ...]:
+    """What is kept of 576 at each stage."""
+    points = [(0.0, (0.0, 0.0, 0.0)), *_KEPT.items(), (576.0, (576.0, 576.0, 576.0))]
+    for (low, before), (high, after) in itertools.pairwise(points):
+        if keep <= high:
+            share = (keep - low) / (high - low)
+            return tuple(a + share * (b - a) for a, b in zip(before, after, strict=True))
+    return points[-1][1]
+
+
+def _centres(gone: int) -> int:
+    """How many clusters ``gone`` tokens are recycled into."""
+    return (int(0.3 * gone) + 1) // 10 + 1 if gone else 0
+
+
+def _recycled(kept: Tensor, states: Tensor, scores: Tensor, centres: int) -> tuple[Tensor, Tensor]:
+    """Of one image with ``kept`` int64 ``[k]`` of states ``[n, D]``: what is read, in its order,
+    and what every token becomes part of."""
+    count, device = len(states), states.device
+    gone = torch.ones(count, dtype=torch.bool, device=device).scatter(0, kept, False)
+    best = gone.nonzero().flatten()
+    best = best[stable_topk(scores[best], int(0.3 * len(best)) + 1)]
+    peaks, nearest = density_peaks(states[best], centres)
+    into = torch.full((count,), -1, device=device)
+    into[kept] = kept
+    into[best] = best[peaks][nearest]
+    return torch.cat([kept, best[peaks]]), into

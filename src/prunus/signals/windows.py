@@ -1,0 +1,60 @@
+"""Pieces of grids that average pooling takes together."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+
+def windows(sheets: Sequence[tuple[int, int]], count: int) -> list[list[int]]:
+    """``count`` pieces of several sheets (rows, columns) whose tokens are numbered through.
+
+    Each sheet gets a share in proportion to its tokens, and at least one; where there are more
+    sheets than pieces, neighbouring sheets are taken together. Within a sheet the pieces are those
+    of :func:`pieces`.
+    """
+    sizes = [rows * cols for rows, cols in sheets]
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    if count < len(sheets):
+        bounds = [number * len(sheets) // count for number in range(count + 1)]
+        ends = [*starts, sum(sizes)]
+        return [list(range(ends[a], ends[b])) for a, b in itertools.pairwise(bounds)]
+    found = []
+    for (rows, cols), start, share in zip(sheets, starts, _shares(sizes, count), strict=True):
+        found += [[start + token for token in piece] for piece in pieces(rows, cols, share)]
+    return found
+
+
+def pieces(rows: int, cols: int, count: int) -> list[list[int]]:
+    """``count`` pieces of one sheet: bands of rows, each cut into columns, with the bounds of
+    adaptive pooling (piece i of m over n is ``i n // m`` to ``-(-(i + 1) n // m)``). Bands that do
+    not come out even have a column more than others. Their first tokens differ."""
+    bands = min(rows, count, max(1, round(math.sqrt(count * rows / cols))))
+    while -(-count // bands) > cols:
+        bands += 1
+    each, more = divmod(count, bands)
+    found = []
+    for band, (top, bottom) in enumerate(_bounds(rows, bands)):
+        for left, right in _bounds(cols, each + (band < more)):
+            found.append([y * cols + x for y in range(top, bottom) for x in range(left, right)])
+    return found
+
+
+def _bounds(length: int, parts: int) -> list[tuple[int, int]]:
+    return [(i * length // parts, -(-(i + 1) * length // parts)) for i in range(parts)]
+
+
+def _shares(sizes: Sequence[int], count: int) -> list[int]:
+    """``count`` in proportion to ``sizes``, at least 1 and at most all of each; what rounding
+    leaves goes to the largest remainders, earlier ones first."""
+    total = sum(sizes)
+    exact = [count * size / total for size in sizes]
+    shares = [min(size, max(1, math.floor(own))) for size, own in zip(sizes, exact, strict=True)]
+    order = sorted(range(len(sizes)), key=lambda n: shares[n] - exact[n])
+    while sum(shares) != count:
+        step = 1 if sum(shares) < count else -1
+        for number in order if step > 0 else reversed(order):
+            if sum(shares) != count and 1 <= shares[number] + step <= sizes[number]:
+                shares[number] += step
+    return shares
