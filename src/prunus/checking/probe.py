@@ -124,9 +124,13 @@ def find_spots(family: Family, batch: Inputs) -> list[list[Tensor]]:
                 if not queue:
                     raise PrunusError(f"the prompts have more placeholders than {kind}s")
                 grid = queue.pop(0)
-                before, after = family.extra_tokens(grid)
-                found[row].append(left[before : before + grid.size])
-                left = left[before + grid.size + after :]
+                count = len(family.cells(grid))
+                if len(left) < count:
+                    raise PrunusError(
+                        f"the prompts have fewer placeholders than their {kind}s need"
+                    )
+                found[row].append(left[family.places(grid).to(left.device)])
+                left = left[count:]
     return [sorted(row, key=lambda spot: int(spot[0])) for row in found]
 
 

@@ -33,6 +33,7 @@ from prunus.engine.refuse import (
     check_replay,
     hooks_not_seen,
 )
+from prunus.engine.side import SideInputs
 from prunus.engine.tower.stage import EncoderStage
 from prunus.engine.tower.tap import Tap
 from prunus.engine.traffic import Traffic
@@ -225,9 +226,10 @@ class Engine:
         here.running = running
         running.cache, running.backend = cache, backend
         running.edit(self.plan.methods)
+        running.side, rest = SideInputs.taken(self.family, call)
         if self.plan.features or self._encoder is not None:
-            return (), self._choose_before(running, call)
-        return None
+            return (), self._choose_before(running, rest)
+        return None if rest is call else ((), rest)
 
     def _start(self, outer: Outer, call: Mapping[str, Any]) -> Prefill:
         """The prompt of a call that has no cache yet."""
@@ -342,12 +344,14 @@ class Engine:
                 running.cache = cache_of(named)
                 check_cache(running.cache)
             states = running.catch_up(states)
+            states = running.side.add(number, states, running.layout)
             for step in steps:
                 states = running.cut(step.method, step.stage, step.cut, states)
             running.ran = running.layout
             running.start(number, states)
             if running.layout.whole:
-                return None
+                added = number - 1 in running.side.by_layer
+                return _call(args, named, name, states) if added else None
             length = running.entry.size
             check_layer_call(named, name, length)
             changed = {

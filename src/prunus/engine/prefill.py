@@ -14,12 +14,13 @@ from prunus.engine.gathered import Gathered
 from prunus.engine.layout import Layout
 from prunus.engine.plan import Plan
 from prunus.engine.prompt import Prompt
+from prunus.engine.side import SideInputs
 from prunus.engine.tower.groups import Reduced
 from prunus.engine.tower.spread import per_survivor, spread_view
 from prunus.engine.views import Looks
 from prunus.errors import PrunusError
 from prunus.families import Family
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method.base import Cut, Edit, Method, Selection
 from prunus.method.view import View
 
@@ -87,6 +88,7 @@ class Prefill:
         self.tower_macs = 0.0  # of all images of the call, before beams repeat them
         self.element_size: int = family.top.dtype.itemsize
         self.looks = Looks(family, last, plan.noted)
+        self.side = SideInputs()
         self.edited: set[int] = set()  # layers whose attention was
         self._answers = answers
         self._memos: dict[int, dict[Any, Any]] = {}
@@ -160,7 +162,7 @@ class Prefill:
     def cut(self, method: Method, stage: int, cut: Cut, states: Tensor) -> Tensor:
         """Let ``method`` choose among the tokens of ``states``, which are those of the present
         layout, and return them without what it dropped."""
-        groups: dict[tuple[Grid, int], list[int]] = {}
+        groups: dict[tuple[AnyGrid, int], list[int]] = {}
         for number, image in enumerate(self.images):
             groups.setdefault((image.grid, image.present.shape[0]), []).append(number)
         memo = self._memos.setdefault(id(method), {})
@@ -187,7 +189,7 @@ class Prefill:
         self,
         cut: Cut,
         method: Method,
-        groups: Mapping[tuple[Grid, int], list[int]],
+        groups: Mapping[tuple[AnyGrid, int], list[int]],
         selections: Sequence[Selection],
     ) -> Chosen:
         """Selections by group as one by image, in indices of the original tokens."""
@@ -355,6 +357,7 @@ class Prefill:
         """Let go of everything that only the running forward pass needed."""
         self._gathered.forget()
         self.cache = None
+        self.side = SideInputs()
         self.looks.release()
         self._memos.clear()
         self._jobs.clear()

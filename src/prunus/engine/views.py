@@ -15,7 +15,7 @@ from prunus.engine.layout import Layout
 from prunus.engine.prompt import Image
 from prunus.errors import PrunusError
 from prunus.families import Family
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method.view import Influence, View, Words
 from prunus.signals.attention import last_row
 from prunus.signals.influence import leave_one_out
@@ -127,7 +127,7 @@ class Looks:
     def view(
         self,
         images: Sequence[Image],
-        grid: Grid,
+        grid: AnyGrid,
         states: Tensor,
         layout: Layout,
         samples: int,

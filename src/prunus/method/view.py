@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class View:
             for all views of the prompt, empty at first.
     """
 
-    grid: Grid
+    grid: AnyGrid
     present: Tensor
     owners: Sequence[tuple[int, int]]
     samples: int

@@ -53,8 +53,8 @@ class Tap:
         grids = {image.order: image.grid for image in images}
         for features in seen:
             for one in features:
-                before, after = self._family.extra_tokens(next(iter(grids.values())))
-                found.append(one[before : len(one) - after])
+                places = self._family.places(next(iter(grids.values())))
+                found.append(one[places.to(one.device)])
         if [len(one) for one in found] != [grids[order].size for order in sorted(grids)]:
             raise PrunusError(
                 "a learned selector reads the vision tower's features, but the tower did not run "
