@@ -116,8 +116,8 @@ class Tiles:
     def _refuse(self, name: str) -> NoReturn:
         shapes = " and ".join(f"{part.rows}x{part.cols}" for part in self.parts)
         raise PrunusAttributeError(
-            f"this image is no single grid and has no one {name!r}: it is made of parts of {shapes} "
-            "tokens (tiles). Go through grid.parts, whose tokens stand one part behind the other"
+            f"this image is no single grid and has no one {name!r}: it is made of parts (tiles) of "
+            f"{shapes} tokens. Go through grid.parts, whose tokens stand one part behind the other"
         )
 
 

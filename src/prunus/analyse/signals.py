@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prunus.analyse.context import Batch, Context, Step
 from prunus.analyse.probe import Probe
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method.view import View
 from prunus.pruners.clse import CLSE
 from prunus.run import prune
@@ -38,7 +38,7 @@ class Notes:
     all heads together.
     """
 
-    grid: Grid
+    grid: AnyGrid
     spectrum: list[Tensor] = field(default_factory=list)
     amplitude: list[Tensor] = field(default_factory=list)
     level: list[Tensor] = field(default_factory=list)

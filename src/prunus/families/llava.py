@@ -67,7 +67,7 @@ class Llava(Family):
 
     def grids_of(self, call: Mapping[str, Any]) -> dict[str, list[AnyGrid]]:
         pixels = call.get("pixel_values")
-        return {} if pixels is None else {"image": self._grids(pixels)}
+        return {} if pixels is None else {"image": [*self._grids(pixels)]}
 
     def _grids(self, pixels: Tensor) -> list[Grid]:
         images, _, height, width = pixels.shape

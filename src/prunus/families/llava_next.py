@@ -126,4 +126,5 @@ class LlavaNext(Family):
             left.shape[0] * patch / scale,
         )
         overview = Grid(1, side, side, (patch, patch), (0.0, 0.0, float(width), float(height)))
-        return Tiles((overview, Grid(1, *left.shape, (patch, patch), area)))
+        rows, cols = left.shape
+        return Tiles((overview, Grid(1, rows, cols, (patch, patch), area)))

@@ -24,8 +24,8 @@ class Qwen3VL(Qwen2VL):
 
     def encoder(self) -> Tower:
         raise PrunusError(
-            f"methods inside the vision tower are not supported for {self.name}: features leave its "
-            "tower at several depths (DeepStack), where merging would leave different tokens"
+            f"methods inside the vision tower are not supported for {self.name}: features leave "
+            "its tower at several depths (DeepStack), where merging would leave different tokens"
         )
 
     def beside(self, call: dict[str, Any]) -> tuple[dict[str, Any], list[Beside]]:

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from prunus.errors import PrunusError, shown
 from prunus.families import Family, family_of
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import Method
 from prunus.tasks.faults import processing
 from prunus.tasks.sets import Clip
@@ -137,7 +137,7 @@ class Prepared:
 
     pixels: dict[str, Tensor]
     features: Tensor | None
-    grid: Grid | None
+    grid: AnyGrid | None
 
     @property
     def kind(self) -> str:
@@ -173,7 +173,7 @@ class Vision:
             found.append(replace(plain, features=features))
         return found
 
-    def _grid(self, pixels: dict[str, Tensor]) -> Grid | None:
+    def _grid(self, pixels: dict[str, Tensor]) -> AnyGrid | None:
         grids = [grid for own in self.family.grids_of(pixels).values() for grid in own]
         return grids[0] if len(grids) == 1 else self.family.default_grid()
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError, PrunusTypeError, shown
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method.budget import Keep, resolve_keep
 from prunus.method.fields import check_fields, check_rest
 from prunus.method.merging import Merging, TowerView
@@ -140,7 +140,7 @@ class Method:
         keep: Keep | None = getattr(self, "keep", None)
         return None if keep is None else float(resolve_keep(keep, original))
 
-    def asked(self, grid: Grid) -> float | None:
+    def asked(self, grid: AnyGrid) -> float | None:
         """Like :meth:`nominal`, of an image whose tokens lie on ``grid``."""
         return self.nominal(grid.size)
 
@@ -174,7 +174,7 @@ class Method:
             raise PrunusError(f"{self.name}.score returned NaN at stage {stage}")
         return Selection(stable_topk(scores, count), scores)
 
-    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+    def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         """Multiply-accumulates that scoring one image costs beyond the model's own work."""
         return 0.0
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError, PrunusTypeError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method.base import Cut, Method
 from prunus.method.budget import Keep, check_keep, resolve_keep
 from prunus.method.merging import Merging, TowerView
@@ -117,8 +117,8 @@ class EvoPrune(Method):
     def cuts(self, depth: int) -> Sequence[Cut]:
         return []
 
-    def asked(self, grid: Grid) -> float:
-        return float(grid.frames * resolve_keep(self.keep, grid.rows * grid.cols))
+    def asked(self, grid: AnyGrid) -> float:
+        return float(grid.frames * resolve_keep(self.keep, grid.size // grid.frames))
 
     def merges(self, blocks: int, original: int) -> Sequence[int]:
         weights = shares(self.schedule, blocks, self.start, self.some, self.growth)

@@ -14,7 +14,7 @@ from torch import Tensor
 from prunus.cost.published import dense_flops, nominal_attention, nominal_flops
 from prunus.cost.shapes import DecoderShape
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method.base import Cut, Edit, Method, Seen, Selection
 from prunus.method.calibration import Calibration
 from prunus.method.view import View, by_sample
@@ -215,7 +215,7 @@ class VisiPruner(Method):
         measured: Calibration | None = getattr(self, "_measured")  # noqa: B009
         return _TOKENS if measured is None else float(measured.params["tokens_threshold"])
 
-    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+    def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         return 4.0 * present * width  # logits, output, its products with values, their norms
 
     def published(self, shape: DecoderShape, seen: Seen) -> dict[str, float]:

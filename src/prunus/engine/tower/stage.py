@@ -23,7 +23,7 @@ from prunus.engine.tower.rows import Merge, merge_rows, rows_of, token_rows
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family
 from prunus.families.towers.base import Tower
-from prunus.grid import Grid
+from prunus.grid import AnyGrid, Grid
 from prunus.method.base import Method
 from prunus.method.merging import TowerView
 
@@ -232,7 +232,7 @@ class _Here(threading.local):
         """As if nothing had run."""
         self.running: TowerPass | None = None
         self.coming: Mapping[str, Any] = {}
-        self.expected: list[tuple[str, list[Grid]]] = []
+        self.expected: list[tuple[str, list[AnyGrid]]] = []
         self.done: dict[str | None, TowerPass] = {}
         self.skipping = False
 
