@@ -36,7 +36,7 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
-DEPTH = 4
+DEPTH = 5
 TILE, PATCH = 32, 8  # pixels, of LLaVA-NeXT
 PINPOINTS = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]
 QWEN_PATCH, QWEN_CELL = 4, 8  # pixels: a patch, and the 2 x 2 of them that are one visual token
@@ -93,8 +93,6 @@ class Kind:
     Attributes:
         image, video: what stands in a text for an image or video ("" where there are none).
         build: a fresh model and processor.
-        cells: for each image of the inputs, by the processor's output alone, how many placeholders
-            it has and which of these are cells, in the order of the family's grid.
     """
 
     name: str
@@ -263,12 +261,13 @@ def clip(frames: int, width: int, height: int, seed: int = 0) -> list[Image.Imag
 
 
 SMALL, WIDE, TALL = (48, 32), (88, 40), (40, 72)  # width and height
+SIZES = (WIDE, SMALL, TALL)
 
 
 def encoded(kind: Kind, processor: Any, *rows: str) -> dict[str, Tensor]:
     """A left-padded batch. A row is a text in which ``I`` stands for an image (of sizes that take
     turns over the batch), ``V`` for a video, and everything else for itself."""
-    sizes = itertools.cycle([WIDE, SMALL, TALL])
+    sizes = itertools.cycle(SIZES)
     images, videos, texts = [], [], []
     for row in rows:
         text = ""
