@@ -50,6 +50,9 @@ class Family(ABC):
     name: ClassVar[str]
     model_types: ClassVar[tuple[str, ...]]
     summary: ClassVar[str] = ""
+    no_merging: ClassVar[str] = "its adapter says nothing of the tower's blocks"
+    """Why methods inside the vision tower are not supported; "" where :meth:`encoder` gives them
+    its blocks."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -150,8 +153,7 @@ class Family(ABC):
             PrunusError: not supported for this family or configuration.
         """
         raise PrunusError(
-            f"methods inside the vision tower are not supported for {self.name}: its adapter says "
-            "nothing of the tower's blocks"
+            f"methods inside the vision tower are not supported for {self.name}: {self.no_merging}"
         )
 
     # -- image tokens --------------------------------------------------------------------------

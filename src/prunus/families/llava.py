@@ -24,6 +24,7 @@ class Llava(Family):
     name = "llava"
     model_types = ("llava",)
     summary = "LLaVA-1.5: CLIP or SigLIP tower, Llama-like language model"
+    no_merging = ""
 
     def __init__(self, top: Any) -> None:
         super().__init__(top)

@@ -15,7 +15,6 @@ from transformers.models.llava_next.modeling_llava_next import (
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
-from prunus.families.towers.base import Tower
 from prunus.grid import AnyGrid, Grid, Tiles
 
 _TOWERS = {"clip_vision_model": "default", "siglip_vision_model": "full"}
@@ -30,6 +29,10 @@ class LlavaNext(Family):
     name = "llava-next"
     model_types = ("llava_next",)
     summary = "LLaVA-NeXT (1.6): an overview and tiles of any resolution, CLIP or SigLIP tower"
+    no_merging = (
+        "behind the tower the model cuts tokens that are padding away by their places in the "
+        "tiles, and tokens that were merged into those would be lost"
+    )
 
     def __init__(self, top: Any) -> None:
         super().__init__(top)
@@ -55,13 +58,6 @@ class LlavaNext(Family):
     @property
     def reads_tower(self) -> bool:
         return False  # tokens that are padding are gone only behind the projector
-
-    def encoder(self) -> Tower:
-        raise PrunusError(
-            f"methods inside the vision tower are not supported for {self.name}: behind the tower "
-            "the model cuts tokens that are padding away by their places in the tiles, and tokens "
-            "that were merged into those would be lost"
-        )
 
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {"image": self.holds(self.config.image_token_id, input_ids, embeds)}

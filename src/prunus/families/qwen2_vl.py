@@ -23,6 +23,7 @@ class Qwen2VL(Family):
     name = "qwen2-vl"
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl",)
     summary = "Qwen2-VL: images and videos of any size, M-RoPE"
+    no_merging = ""
 
     @property
     def tower(self) -> nn.Module:

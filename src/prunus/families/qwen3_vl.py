@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prunus.errors import PrunusError
-from prunus.families.base import Beside
+from prunus.families.base import Beside, Family
 from prunus.families.qwen2_vl import Qwen2VL
 from prunus.families.towers.base import Tower
 
@@ -21,12 +20,13 @@ class Qwen3VL(Qwen2VL):
     name = "qwen3-vl"
     model_types = ("qwen3_vl", "qwen3_vl_moe")
     summary = "Qwen3-VL: images and videos of any size, timestamps, DeepStack, interleaved M-RoPE"
+    no_merging = (
+        "features leave its tower at several depths (DeepStack), where merging would leave "
+        "different tokens"
+    )
 
     def encoder(self) -> Tower:
-        raise PrunusError(
-            f"methods inside the vision tower are not supported for {self.name}: features leave "
-            "its tower at several depths (DeepStack), where merging would leave different tokens"
-        )
+        return Family.encoder(self)  # none: not that of Qwen2-VL
 
     def beside(self, call: dict[str, Any]) -> tuple[dict[str, Any], list[Beside]]:
         places, features = call.get("visual_pos_masks"), call.get("deepstack_visual_embeds")
