@@ -13,7 +13,7 @@ from torch import Tensor
 
 from prunus.errors import PrunusError
 from prunus.families import Family
-from prunus.inference.batches import build_prompt
+from prunus.inference.batches import build_prompt, joined
 from prunus.tasks.sample import load_sample
 
 Inputs = dict[str, Tensor]
@@ -103,7 +103,7 @@ def left_padded(rows: Sequence[Inputs], pad: int) -> Inputs:
         if all(row[name].shape[:2] == row["input_ids"].shape for row in own):
             fill = pad if name == "input_ids" else 0
             parts = [F.pad(part, (longest - part.shape[1], 0), value=fill) for part in parts]
-        batch[name] = torch.cat(parts)
+        batch[name] = joined(parts)
     return batch
 
 

@@ -338,8 +338,8 @@ class Prefill:
         counts = [0] * len(self.text)
         for row in {image.row for image in self.images}:
             own = [image for image in self.images if image.row == row]
-            start, last = int(own[0].positions[0]), int(self.last[row])
             places = torch.cat([image.positions for image in own])
+            start, last = int(places.min()), int(self.last[row])
             counts[row] = last + 1 - start - int((places <= last).sum())
         return counts
 

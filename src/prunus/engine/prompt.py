@@ -70,7 +70,7 @@ def find_images(
     images: list[Image] = []
     for row in found:
         if len({image.kind for image in row}) > 1:  # found kind by kind: into the prompt's order
-            row.sort(key=lambda image: int(image.positions[0]))
+            row.sort(key=lambda image: int(image.positions.min()))
         for number, image in enumerate(row):
             image.image = number
             images.append(image)
@@ -206,7 +206,7 @@ def check_seen(images: Sequence[Image], last: Tensor) -> None:
     its row, which then sees nothing of it to choose by."""
     ends = last.tolist()
     for image in images:
-        if int(image.positions[-1]) > ends[image.row]:
+        if int(image.positions.max()) > ends[image.row]:
             raise PrunusError(
                 f"the prompt of row {image.row} ends at token {ends[image.row]}, before image "
                 f"{image.image} of the row does, so that its last token cannot choose among that "
