@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from prunus.grid import Grid
+from prunus.errors import PrunusError
+from prunus.grid import Grid, Tiles
 from prunus.results.trace import spans
 
 
@@ -22,6 +23,39 @@ def test_boxes_tile_every_frame_row_by_row(shape: tuple[int, int, int]) -> None:
     for index in (-1, grid.size, grid.size + 1):
         with pytest.raises(ValueError, match=f"token index {index} is outside"):
             grid.box(index)
+
+
+def test_a_grid_that_lies_in_an_area_has_boxes_in_the_original_picture() -> None:
+    grid = Grid(1, 2, 4, (14, 14), (-10.0, 20.0, 100.0, 30.0))
+    assert grid.box(0) == (0, -10.0, 20.0, 15.0, 35.0)
+    assert grid.box(7) == (0, 65.0, 35.0, 90.0, 50.0)
+
+
+OVERVIEW, DETAIL = Grid(1, 2, 2, (8, 8), (0, 0, 48, 24)), Grid(1, 2, 3, (8, 8), (4, 0, 40, 24))
+
+
+def test_tokens_of_tiles_stand_one_part_behind_the_other() -> None:
+    tiles = Tiles((OVERVIEW, DETAIL))
+    assert tiles.size == 10 and tiles.frames == 1
+    assert [tiles.part_of(n) for n in (0, 3, 4, 9)] == [(0, 0), (0, 3), (1, 0), (1, 5)]
+    assert [tiles.box(n) for n in range(4)] == [OVERVIEW.box(n) for n in range(4)]
+    assert [tiles.box(n + 4) for n in range(6)] == [DETAIL.box(n) for n in range(6)]
+    assert tiles == Tiles((OVERVIEW, DETAIL)) and len({tiles, Tiles((OVERVIEW, DETAIL))}) == 1
+    assert OVERVIEW.parts == (OVERVIEW,)
+    for index in (-1, 10):
+        with pytest.raises(PrunusError, match=f"token index {index} is outside the tiles of 10"):
+            tiles.box(index)
+
+
+def test_tiles_have_no_rows_and_say_what_they_have() -> None:
+    tiles = Tiles((OVERVIEW, DETAIL))
+    for name in ("rows", "cols", "cell"):
+        assert not hasattr(tiles, name)
+        with pytest.raises(PrunusError, match=f"no one '{name}'.*2x2 and 2x3.*grid.parts"):
+            getattr(tiles, name)
+    for parts in ((), (OVERVIEW, Grid(2, 2, 2, (8, 8)))):
+        with pytest.raises(PrunusError, match="equally many frames"):
+            Tiles(parts)
 
 
 def test_spans_of_layers() -> None:

@@ -19,6 +19,10 @@ class PrunusTypeError(PrunusError, TypeError):
     """An argument of a wrong type."""
 
 
+class PrunusAttributeError(PrunusError, AttributeError):
+    """Something that this object, other than its like, has not."""
+
+
 class PrunusStateError(PrunusError, RuntimeError):
     """Something that cannot be done now: a model that is pruned already, a cache without its run,
     a report of nothing."""

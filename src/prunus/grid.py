@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
-from prunus.errors import PrunusError
+from prunus.errors import PrunusAttributeError, PrunusError
+
+Box = tuple[int, float, float, float, float]
+"""``(frame, left, top, right, bottom)`` of a token, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -12,24 +16,110 @@ class Grid:
     """Row-major arrangement of one image's visual tokens: token ``n = (t * rows + y) * cols + x``.
 
     ``cell`` is what one token covers in the image *as the model saw it* (after the processor's
-    resizing and cropping): ``(height, width)`` in pixels.
+    resizing and cropping): ``(height, width)`` in pixels. ``area`` is where the grid lies in the
+    original picture, ``(left, top, width, height)`` in its pixels, where the family knows; it may
+    reach over the picture's edge into padding.
     """
 
     frames: int
     rows: int
     cols: int
     cell: tuple[int, int]
+    area: tuple[float, float, float, float] | None = None
 
     @property
     def size(self) -> int:
         """Number of visual tokens."""
         return self.frames * self.rows * self.cols
 
-    def box(self, index: int) -> tuple[int, int, int, int, int]:
-        """``(frame, left, top, right, bottom)`` of token ``index``, in pixels of the seen image."""
+    @property
+    def parts(self) -> tuple[Grid, ...]:
+        """The rectangular grids that this is made of: itself."""
+        return (self,)
+
+    def box(self, index: int) -> Box:
+        """Where token ``index`` lies: in pixels of the original picture if ``area`` is known, else
+        of the seen image."""
         if not 0 <= index < self.size:
             raise PrunusError(f"token index {index} is outside the grid of {self.size} tokens")
         frame, rest = divmod(index, self.rows * self.cols)
         row, col = divmod(rest, self.cols)
-        height, width = self.cell
-        return frame, col * width, row * height, (col + 1) * width, (row + 1) * height
+        if self.area is None:
+            height, width = self.cell
+            return frame, col * width, row * height, (col + 1) * width, (row + 1) * height
+        left, top, wide, high = self.area
+        across = [left + wide * place / self.cols for place in (col, col + 1)]
+        down = [top + high * place / self.rows for place in (row, row + 1)]
+        return frame, across[0], down[0], across[1], down[1]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The visual tokens of one input that is cut into several rectangular ``parts`` (an overview
+    and the tiles of an image, say): those of the first part, then those of the next.
+
+    Everything that needs no more than the number of tokens and where each lies takes a
+    :class:`Grid` or this; what needs rows and columns goes through :attr:`parts`.
+
+    Raises:
+        PrunusError: no part, or parts with different numbers of frames.
+    """
+
+    parts: tuple[Grid, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts or len({part.frames for part in self.parts}) > 1:
+            raise PrunusError(
+                f"tiles of {[part.frames for part in self.parts]} frames: give one part or more, "
+                "all of equally many frames"
+            )
+
+    @property
+    def frames(self) -> int:
+        """Temporal slices of each part; 1 for an image."""
+        return self.parts[0].frames
+
+    @property
+    def size(self) -> int:
+        """Number of visual tokens."""
+        return sum(part.size for part in self.parts)
+
+    def part_of(self, index: int) -> tuple[int, int]:
+        """The number of the part that token ``index`` lies in, and its index in there."""
+        rest = index
+        for number, part in enumerate(self.parts):
+            if 0 <= rest < part.size:
+                return number, rest
+            rest -= part.size
+        raise PrunusError(f"token index {index} is outside the tiles of {self.size} tokens")
+
+    def box(self, index: int) -> Box:
+        """Where token ``index`` lies, as :meth:`Grid.box` of its part has it."""
+        number, own = self.part_of(index)
+        return self.parts[number].box(own)
+
+    @property
+    def rows(self) -> NoReturn:
+        """There is no one number of rows."""
+        self._refuse("rows")
+
+    @property
+    def cols(self) -> NoReturn:
+        """There is no one number of columns."""
+        self._refuse("cols")
+
+    @property
+    def cell(self) -> NoReturn:
+        """There is no one size of a cell."""
+        self._refuse("cell")
+
+    def _refuse(self, name: str) -> NoReturn:
+        shapes = " and ".join(f"{part.rows}x{part.cols}" for part in self.parts)
+        raise PrunusAttributeError(
+            f"this image is no single grid and has no one {name!r}: it is made of parts (tiles) of "
+            f"{shapes} tokens. Go through grid.parts, whose tokens stand one part behind the other"
+        )
+
+
+AnyGrid = Grid | Tiles
+"""Where the tokens of one visual input lie."""

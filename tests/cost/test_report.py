@@ -33,7 +33,7 @@ def config() -> LlavaConfig:
     )
 
 
-FAMILY = SimpleNamespace(config=config())
+FAMILY = SimpleNamespace(config=config(), tower_grids=lambda grid: grid.parts)
 GRID = Grid(1, 6, 6, (8, 8))
 
 

@@ -37,9 +37,8 @@ def features_of(case: Case, inputs: dict[str, Tensor]) -> tuple[list[Tensor], Te
         hook.remove()
     visual = torch.stack(list(family.placeholders(inputs["input_ids"], None).values())).any(0)
     if family.reads_tower:
-        before, after = family.extra_tokens(family.default_grid())  # type: ignore[arg-type]
-        rows = seen["tower"]
-        return [one[before : len(one) - after] for one in rows], seen["prompt"]
+        places = family.places(family.default_grid())  # type: ignore[arg-type]
+        return [one[places] for one in seen["tower"]], seen["prompt"]
     return [row[here] for row, here in zip(seen["prompt"], visual, strict=True)], seen["prompt"]
 
 
@@ -79,8 +78,8 @@ def test_equals_a_literal_loop(case: Case, weight: float) -> None:
         behind = int(visual.nonzero().max()) + 1
         words = [case.model.get_input_embeddings()(one).tolist() for one in ids[behind:]]
         grid = visual.nonzero()[:, 0]
-        extra, _ = family.extra_tokens(family.default_grid()) if family.reads_tower else (0, 0)
-        tokens = prompts[0][grid[extra : extra + len(features)]].tolist()
+        cells = family.places(family.default_grid()) if family.reads_tower else slice(None)  # type: ignore[arg-type]
+        tokens = prompts[0][grid[cells]].tolist()
         best = [max(cosine(token, word) for word in words) for token in tokens]
         low, high = min(best), max(best)
         relevance = [(value - low) / (high - low) for value in best]

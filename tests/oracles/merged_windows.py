@@ -1,4 +1,5 @@
-"""The oracle for methods that merge inside Qwen2.5-VL's tower: the same pairs, merged by hand.
+"""The oracle for methods that merge inside the tower of Qwen2-VL or Qwen2.5-VL: the same pairs,
+merged by hand.
 
 Nothing here uses the engine or the tower's own bookkeeping. One frame at a time (frames never meet
 in this tower), one attention head at a time, tokens in a dictionary by their original index, each
@@ -54,8 +55,9 @@ def merged_frame(
     """
     config = tower.config
     merge, heads = config.spatial_merge_size, config.num_heads
-    window = config.window_size // merge // config.patch_size
-    width = config.hidden_size // heads
+    # Qwen2-VL has no windows, and calls the channels of its tower otherwise.
+    window = getattr(config, "window_size", 0) // merge // config.patch_size
+    width = getattr(config, "embed_dim", config.hidden_size) // heads
     embedded = tower.patch_embed(pixels)
     unit = merge**2
     tokens = {n: embedded[n * unit : (n + 1) * unit] for n in range(grid.size)}
@@ -65,7 +67,7 @@ def merged_frame(
         rooms: dict[Any, list[int]] = {}
         for token in tokens:
             row, col = divmod(token, grid.cols)
-            full = number in config.fullatt_block_indexes
+            full = not window or number in config.fullatt_block_indexes
             rooms.setdefault(None if full else (row // window, col // window), []).append(token)
         keys, received = {}, {}
         for members in rooms.values():

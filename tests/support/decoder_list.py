@@ -34,6 +34,16 @@ _LLAMA4 = {
 }
 _MISTRAL4 = {**_MLA, "rope_parameters": _ministral3_rope()}
 
+# Of three rows of positions; a LLaVA gives them one, which they repeat.
+_MROPE = {
+    "tie_word_embeddings": False,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [1, 1, 2],
+    },
+}
+
 DECODERS = [
     Decoder("llama"),
     Decoder("mistral", "window"),
@@ -59,8 +69,21 @@ DECODERS = [
         name="qwen2-window",
     ),
     Decoder("qwen2_moe", "experts"),
+    Decoder("qwen2_vl_text", "rotary embedding by time, height and width", _MROPE),
+    Decoder("qwen2_5_vl_text", "rotary embedding by time, height and width", _MROPE),
     Decoder("qwen3", "norms on queries and keys"),
     Decoder("qwen3_moe", "norms on queries and keys, experts"),
+    Decoder(
+        "qwen3_vl_text",
+        "interleaved rotary embedding by time, height and width, norms on queries and keys",
+        _MROPE,
+    ),
+    Decoder(
+        "qwen3_vl_moe_text",
+        "interleaved rotary embedding by time, height and width, norms on queries and keys, "
+        "experts",
+        _MROPE,
+    ),
     Decoder("gemma", "scaled embeddings"),
     Decoder(
         "gemma2",

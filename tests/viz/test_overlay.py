@@ -74,7 +74,7 @@ def test_kept_patches_stay_as_they_are_and_dropped_ones_turn_grey() -> None:
 
 
 def test_kept_indices_and_scores_must_fit_the_grid() -> None:
-    assert kept_cells([1], GRID).tolist() == [[[False, True, False], [False, False, False]]]
+    assert kept_cells([1], GRID).tolist() == [False, True, False, False, False, False]
     with pytest.raises(ValueError, match="6 tokens"):
         kept_cells([6], GRID)
     with pytest.raises(ValueError, match="grid of 6"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,8 +78,8 @@ def _measure(context: Context, setting: Setting, step: Step) -> Measured:
             for name, keys in _FIGURES.items():
                 value: Any = report
                 for part in keys:
-                    value = value[part]
-                sums[name] += float(value) * len(batch.queries)
+                    value = None if value is None else value[part]
+                sums[name] += float("nan" if value is None else value) * len(batch.queries)
         step(len(batch.queries))
     if not setting:
         context.memo["dense"] = answers
@@ -95,7 +96,8 @@ def _measure(context: Context, setting: Setting, step: Step) -> Measured:
     figures = {}
     if setting:
         figures = {name: sums[name] / count for name in ("kept", "average")}
-        figures["flops_ratio"] = sums["flops"] / sums["dense_flops"]
+        if not math.isnan(sums["flops"]):  # it was counted
+            figures["flops_ratio"] = sums["flops"] / sums["dense_flops"]
     return Measured(
         np.array(right if context.known else same, dtype=np.float64),
         np.array(same, dtype=np.float64),

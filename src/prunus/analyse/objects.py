@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import adaptive_avg_pool2d
 
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.tasks.scenes import CANVAS, Scene, object_coverage
 
 _CLEARLY = 0.3  # share of a token's cell that an object must cover, as in evaluate.evidence
@@ -26,7 +26,7 @@ def _cover(scene: Scene, rows: int, cols: int) -> NDArray[np.float32]:
     return cells
 
 
-def shown(scene: Scene, grid: Grid, only: Sequence[int] | None = None) -> NDArray[np.bool_]:
+def shown(scene: Scene, grid: AnyGrid, only: Sequence[int] | None = None) -> NDArray[np.bool_]:
     """Bool ``[N]``: tokens that clearly show an object, or one of those numbered ``only``. An
     object that covers no token clearly (large cells, thin strokes) is shown by the one it covers
     most.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prunus.analyse.context import Batch, Context, Step
 from prunus.analyse.probe import Probe
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import View
 from prunus.method.signals import Attention, LeaveOneOut, States, ValueNorm
 from prunus.pruners.clse import CLSE
@@ -39,7 +39,7 @@ class Notes:
     all heads together.
     """
 
-    grid: Grid
+    grid: AnyGrid
     spectrum: list[Tensor] = field(default_factory=list)
     amplitude: list[Tensor] = field(default_factory=list)
     level: list[Tensor] = field(default_factory=list)

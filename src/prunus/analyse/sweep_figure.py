@@ -53,8 +53,10 @@ def draw_sweeps(rows: Sequence[Row], what: Quantity) -> Drawing:
         places = [line["setting"] for line in pick("layer", RATIOS[0])]
         for number, place in enumerate(places):
             own = [line for line in rows if line["sweep"] == "layer" and line["setting"] == place]
-            budgets = [100 * line["flops_ratio"] for line in own]
-            band(axis, budgets, own, name, f"at layer {place}", number, factor)
+            own = [line for line in own if "flops_ratio" in line]  # where FLOPs were counted
+            if own:
+                budgets = [100 * line["flops_ratio"] for line in own]
+                band(axis, budgets, own, name, f"at layer {place}", number, factor)
         finish(axis, "the same against what it costs", "prefill FLOPs of the language model, %")
 
     def by_place(axis: Any, sweep: str, title: str, x: str) -> None:

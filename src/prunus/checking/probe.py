@@ -13,7 +13,7 @@ from torch import Tensor
 
 from prunus.errors import PrunusError
 from prunus.families import Family
-from prunus.inference.batches import build_prompt
+from prunus.inference.batches import build_prompt, joined
 from prunus.tasks.sample import load_sample
 
 Inputs = dict[str, Tensor]
@@ -103,7 +103,7 @@ def left_padded(rows: Sequence[Inputs], pad: int) -> Inputs:
         if all(row[name].shape[:2] == row["input_ids"].shape for row in own):
             fill = pad if name == "input_ids" else 0
             parts = [F.pad(part, (longest - part.shape[1], 0), value=fill) for part in parts]
-        batch[name] = torch.cat(parts)
+        batch[name] = joined(parts)
     return batch
 
 
@@ -124,9 +124,13 @@ def find_spots(family: Family, batch: Inputs) -> list[list[Tensor]]:
                 if not queue:
                     raise PrunusError(f"the prompts have more placeholders than {kind}s")
                 grid = queue.pop(0)
-                before, after = family.extra_tokens(grid)
-                found[row].append(left[before : before + grid.size])
-                left = left[before + grid.size + after :]
+                count = len(family.cells(grid))
+                if len(left) < count:
+                    raise PrunusError(
+                        f"the prompts have fewer placeholders than their {kind}s need"
+                    )
+                found[row].append(left[family.places(grid).to(left.device)])
+                left = left[count:]
     return [sorted(row, key=lambda spot: int(spot[0])) for row in found]
 
 

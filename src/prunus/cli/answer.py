@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunus.grid import Grid
+    from prunus.grid import AnyGrid
     from prunus.method import Method
     from prunus.results.trace import Report, TraceEntry
 
@@ -21,7 +21,7 @@ class Answer:
     new_tokens: int
     report: Report
     trace: Sequence[TraceEntry] = field(default_factory=list)
-    grids: Sequence[Grid] = ()
+    grids: Sequence[AnyGrid] = ()
 
 
 class TokenSteps:
@@ -72,7 +72,7 @@ def answer(
     return Answer(text, len(new), report, trace, grids_of(model, inputs)[0])
 
 
-def grids_of(model: Any, inputs: Any) -> list[list[Grid]]:
+def grids_of(model: Any, inputs: Any) -> list[list[AnyGrid]]:
     """For each sample of an encoded prompt the grids of its images and videos, in their order."""
     from prunus.engine.prompt import find_images
     from prunus.families import family_of
@@ -80,7 +80,7 @@ def grids_of(model: Any, inputs: Any) -> list[list[Grid]]:
     family = family_of(model)
     ids = inputs["input_ids"]
     prompt = find_images(family, family.placeholders(ids, None), family.grids_of(inputs))
-    grids: list[list[Grid]] = [[] for _ in ids]
+    grids: list[list[AnyGrid]] = [[] for _ in ids]
     for image in prompt.images:
         grids[image.sample].append(image.grid)
     return grids

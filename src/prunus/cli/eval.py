@@ -260,7 +260,8 @@ def _table(rows: Sequence[Row], count: int, model: str) -> Table:
         value, low, high = (100 * number for number in row.accuracy)
         cost = ["", ""]
         if row.figures:
-            cost = [f"{row.figures['average']:.0f}", f"{row.figures['llm_flops_ratio']:.0%}"]
+            share = row.figures.get("llm_flops_ratio")  # None where it was not counted
+            cost = [f"{row.figures['average']:.0f}", "" if share is None else f"{share:.0%}"]
         change = ["", "", ""]
         if row.difference is not None and row.changed is not None:
             lost, won = row.changed

@@ -99,8 +99,11 @@ def models(as_json: Json = False) -> None:
 
 
 def supports(method: type[Method], family: type[Family]) -> bool:
-    """Whether ``method`` runs on ``family``: on all, unless it names its ``families``."""
+    """Whether ``method`` runs on ``family``: on all, unless it names its ``families``, or merges in
+    the vision tower and the family's tower cannot be merged in."""
     named = getattr(method, "families", None)
+    if method.kind == "merge" and family.no_merging:
+        return False
     return named is None or family.name in named
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from prunus.grid import Grid
+    from prunus.grid import AnyGrid
     from prunus.viz.seen import Picture
 
 
@@ -16,9 +17,10 @@ def pictures_as_seen(
     processor: Any,
     inputs: Any,
     shown: Sequence[Sequence[Image.Image]],
-    grids: Sequence[Grid],
+    grids: Sequence[AnyGrid],
 ) -> list[list[Picture]]:
-    """For each image or video of the prompt its frames (one, for an image), in [0, 1].
+    """For each image or video of the prompt its pictures, in [0, 1]: one for an image, or for each
+    of its parts if it is cut into tiles; of a video one for each slice.
 
     Where ``pixel_values`` are pictures, their normalisation is undone, so that cropping shows;
     processors that flatten patches only resize, and each frame is resized to its grid instead.
@@ -38,5 +40,6 @@ def pictures_as_seen(
     pictures = []
     for frames, grid in zip(shown, grids, strict=True):
         together = -(-len(frames) // grid.frames)
-        pictures.append([resized_image(frame, grid) for frame in frames[::together]])
+        seen = itertools.product(grid.parts, frames[::together])
+        pictures.append([resized_image(frame, part) for part, frame in seen])
     return pictures

@@ -18,7 +18,7 @@ class EditWork(NamedTuple):
 
 
 def edit_work(
-    shape: DecoderShape,
+    shape: DecoderShape | None,
     edits: Mapping[int, Any],
     visual: Sequence[int],
     text: int,
@@ -30,11 +30,11 @@ def edit_work(
     are computed once more, beside the attention of the whole layer.
 
     Args:
-        shape: sizes of the decoder.
+        shape: sizes of the decoder; None where they are not known, and only pairs are counted.
         visual: visual tokens in each decoder layer; text: text tokens of the sample.
         behind: text tokens of the prompt behind the first visual token.
     """
-    pairs, again = [0.0] * shape.layers, 0.0
+    pairs, again = [0.0] * len(visual), 0.0
     for layer, edit in edits.items():
         n = visual[layer]
         cut = n // 2 if edit.text == "half" else n
@@ -45,5 +45,5 @@ def edit_work(
                 pairs[layer] += queries * keys
             else:
                 again += queries * (n + text)
-    per_pair = 2 * shape.heads * shape.head_dim
+    per_pair = 0 if shape is None else 2 * shape.heads * shape.head_dim
     return EditWork(per_pair * sum(pairs), per_pair * again, pairs)

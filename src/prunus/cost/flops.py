@@ -70,7 +70,7 @@ def encoder_macs(
     """
     work = tower_work(shape, grid, steps)
     d = shape.width
-    matrices = 3 if isinstance(shape, WindowedShape) else 2  # of the MLP: gated or plain
+    matrices = shape.ffn_matrices if isinstance(shape, WindowedShape) else 2  # gated or plain MLP
     total = _embedded(shape, grid) * shape.patch_inputs * d
     for block in work:
         total += 4 * block.attended * d * d + 2 * block.pairs * d
@@ -97,7 +97,8 @@ def projector_macs(
         PrunusError: a projector that needs the ``grid`` and was given none.
     """
     if isinstance(shape, MergerShape):
-        return (needed(grid).size - gone) * shape.inputs * (shape.inputs + shape.width)
+        left = needed(grid).size - gone
+        return shape.count * left * shape.inputs * (shape.inputs + shape.width)
     return (shape.tokens - gone) * shape.width * (shape.inputs + shape.width)
 
 
@@ -116,7 +117,8 @@ def prefill_flops(
         config: a Hugging Face configuration, or a :class:`ModelShape`.
         per_layer_lengths: tokens (visual *and* text) that run through each decoder layer.
         images: number of images of the sample, or their grids (which a tower for images of any
-            size needs); each costs one pass of tower and projector.
+            size needs); each costs one pass of tower and projector. Of an image in tiles, each tile
+            is one (:meth:`prunus.families.Family.tower_grids`).
         merges: for each image, what a method merged inside the tower (default: nothing).
         method_macs: MACs that the pruning method itself spends; saved_macs: those of attention in
             the language model that it saves by other means than shorter layers.

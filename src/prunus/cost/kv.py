@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prunus.cost.shapes import DecoderShape
+from prunus.cost.shapes import CacheShape, DecoderShape
 from prunus.errors import PrunusError
 
 
-def kv_bytes(shape: DecoderShape, lengths: Sequence[int], element_size: int) -> int:
+def kv_bytes(shape: DecoderShape | CacheShape, lengths: Sequence[int], element_size: int) -> int:
     """Bytes of one sample's cache when layer ``l`` holds ``lengths[l]`` tokens.
 
     Args:
-        shape: sizes of the decoder.
+        shape: sizes of the decoder, or of its cache alone.
         lengths: tokens (visual and text) in the cache of each layer.
         element_size: bytes per number: 2 for bfloat16 and float16, 4 for float32.
 

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from prunus.cost.edits import edit_work
+from prunus.cost.edits import EditWork, edit_work
 from prunus.cost.flops import FORMULA, prefill_flops
 from prunus.cost.kv import kv_bytes
-from prunus.cost.shapes import DecoderShape, read_shape
+from prunus.cost.shapes import CacheShape, DecoderShape, ModelShape, read_cache, read_shape
 from prunus.errors import PrunusError
+from prunus.grid import Grid
 from prunus.method import Edit, Published, Seen
 from prunus.results.events import in_order
 from prunus.results.trace import Record, Report
 
 
-class HasConfig(Protocol):
-    """A model family's adapter, of which only the Hugging Face configuration is read."""
+class Costed(Protocol):
+    """What is asked of a model family's adapter."""
 
     config: Any
 
+    def tower_grids(self, grid: Any) -> Sequence[Grid]:
+        """What the vision tower works on for one input, pass by pass."""
 
-def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
+
+T = TypeVar("T")
+
+
+def build_report(record: Record, family: Costed, method_name: str) -> Report:
     """The :class:`~prunus.results.trace.Report` of the last prompt: means over samples.
+
+    What cannot be counted for this architecture is None, and ``uncounted`` says why.
 
     Args:
         record: what the engine wrote down during the prefill.
@@ -32,56 +41,35 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
         method_name: what to call the method in the report.
 
     Raises:
-        PrunusError: nothing has run yet, the record does not fit the model's number of layers, or
-            the architecture's cost is unknown.
+        PrunusError: nothing has run yet, or the record does not fit the model's number of layers.
     """
     samples = record.samples
     if samples == 0:
         raise PrunusError("there is nothing to report yet: run the model on a prompt first")
-    shape = read_shape(family.config)
-    depth = shape.decoder.layers
+    uncounted: dict[str, str] = {}
+    shape = _readable(read_shape, family.config, "flops", uncounted)
+    cache = _readable(read_cache, family.config, "kv_bytes", uncounted)
+    depth = len(record.per_layer) if cache is None else cache.layers
     if len(record.per_layer) != depth or len(record.resident) != depth:
         raise PrunusError(
             f"the record has {len(record.per_layer)} layers run and {len(record.resident)} in the "
             f"cache, the model has {depth}"
         )
 
-    inside = [entry for entry in record.entries if entry.place == "encoder"]
-    merges = inside[0].steps if inside else None
-    dense: list[dict[str, float]] = []
-    pruned: list[dict[str, float]] = []
+    decoder = None if shape is None else shape.decoder
     edits = {layer: edit for entry in record.entries for layer, edit in entry.edits.items()}
-    pairs: list[tuple[float, float]] = []  # query and visual key: dense, computed
-    dense_bytes: list[float] = []
-    pruned_bytes: list[float] = []
-    for sample in range(samples):
-        text, images = record.text[sample], record.images[sample]
-        full = [text + record.original[sample]] * depth
-        dense.append(prefill_flops(shape, full, images))
+    works, pairs = [], []  # pairs of query and visual key: dense, computed
+    for sample, (text, original) in enumerate(zip(record.text, record.original, strict=True)):
         visual = [layer[sample] for layer in record.per_layer]
         behind = record.behind[sample] if edits else 0
-        work = edit_work(shape.decoder, edits, visual, text, behind)
-        original = record.original[sample]
+        work = edit_work(decoder, edits, visual, text, behind)
+        works.append(work)
         ran = sum(n * (n + text) - cut for n, cut in zip(visual, work.pairs, strict=True))
         pairs.append((depth * original * (original + text), ran))
-        pruned.append(
-            prefill_flops(
-                shape,
-                [text + n for n in visual],
-                images,
-                merges=None if merges is None else merges[sample],
-                method_macs=record.method_macs / samples + work.spent,
-                saved_macs=work.saved,
-            )
-        )
-        dense_bytes.append(kv_bytes(shape.decoder, full, record.element_size))
-        resident = [text + layer[sample] for layer in record.resident]
-        pruned_bytes.append(kv_bytes(shape.decoder, resident, record.element_size))
 
     per_layer = [_mean(layer) for layer in record.per_layer]
     resident_mean = [_mean(layer) for layer in record.resident]
     mean_original = _mean(record.original)
-    flops_dense, flops_pruned = _mean_of_parts(dense), _mean_of_parts(pruned)
     changed = any(entry.edits for entry in record.entries) or any(
         layer[sample] < record.original[sample]
         for layer in (*record.per_layer, *record.resident)
@@ -101,26 +89,74 @@ def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
             "resident": _mean(resident_mean),
             "per_layer": per_layer,
         },
-        flops={
-            "dense": flops_dense,
-            "pruned": flops_pruned,
-            "ratio": flops_pruned["total"] / flops_dense["total"],
-            "encoder_ratio": _ratio(flops_pruned["encoder"], flops_dense["encoder"]),
-            "llm_ratio": flops_pruned["llm"] / flops_dense["llm"],
-            "formula": FORMULA,
-        },
+        flops=None if shape is None else _flops(record, family, shape, works),
         visual_attention={
             "dense": _mean([whole for whole, _ in pairs]),
             "pruned": _mean([ran for _, ran in pairs]),
             "ratio": _ratio(sum(ran for _, ran in pairs), sum(whole for whole, _ in pairs)),
         },
-        published=_published(record, shape.decoder),
-        kv_bytes={
-            "dense": _mean(dense_bytes),
-            "pruned": _mean(pruned_bytes),
-            "ratio": _mean(pruned_bytes) / _mean(dense_bytes),
-        },
+        published={} if decoder is None else _published(record, decoder),
+        kv_bytes=None if cache is None else _kv_bytes(record, cache),
+        uncounted=uncounted,
     )
+
+
+def _readable(
+    read: Callable[[Any], T], config: Any, name: str, uncounted: dict[str, str]
+) -> T | None:
+    """What ``read`` finds in ``config``; where that is nothing, ``uncounted[name]`` says why."""
+    try:
+        return read(config)
+    except PrunusError as error:
+        uncounted[name] = str(error)
+        return None
+
+
+def _flops(
+    record: Record, family: Costed, shape: ModelShape, works: Sequence[EditWork]
+) -> dict[str, Any]:
+    """FLOPs of the prefill, without and with pruning."""
+    inside = [entry for entry in record.entries if entry.place == "encoder"]
+    merges = inside[0].steps if inside else None
+    dense: list[dict[str, float]] = []
+    pruned: list[dict[str, float]] = []
+    for sample, work in enumerate(works):
+        text = record.text[sample]
+        seen = [own for grid in record.images[sample] for own in family.tower_grids(grid)]
+        dense.append(
+            prefill_flops(shape, [text + record.original[sample]] * shape.decoder.layers, seen)
+        )
+        pruned.append(
+            prefill_flops(
+                shape,
+                [text + layer[sample] for layer in record.per_layer],
+                seen,
+                merges=None if merges is None else merges[sample],
+                method_macs=record.method_macs / record.samples + work.spent,
+                saved_macs=work.saved,
+            )
+        )
+    before, after = _mean_of_parts(dense), _mean_of_parts(pruned)
+    return {
+        "dense": before,
+        "pruned": after,
+        "ratio": after["total"] / before["total"],
+        "encoder_ratio": _ratio(after["encoder"], before["encoder"]),
+        "llm_ratio": after["llm"] / before["llm"],
+        "formula": FORMULA,
+    }
+
+
+def _kv_bytes(record: Record, shape: CacheShape) -> dict[str, float]:
+    """Bytes of the cache behind the prefill, without and with pruning."""
+    dense: list[float] = []
+    pruned: list[float] = []
+    for sample, (text, original) in enumerate(zip(record.text, record.original, strict=True)):
+        held = [text + layer[sample] for layer in record.resident]
+        dense.append(kv_bytes(shape, [text + original] * shape.layers, record.element_size))
+        pruned.append(kv_bytes(shape, held, record.element_size))
+    before, after = _mean(dense), _mean(pruned)
+    return {"dense": before, "pruned": after, "ratio": after / before}
 
 
 def _published(record: Record, shape: DecoderShape) -> dict[str, dict[str, float]]:

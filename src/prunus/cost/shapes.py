@@ -31,6 +31,16 @@ class DecoderShape:
 
 
 @dataclass(frozen=True)
+class CacheShape:
+    """What a token takes in the key/value cache of each of ``layers`` layers: ``kv_heads`` keys and
+    as many values of ``head_dim`` channels."""
+
+    layers: int
+    kv_heads: int
+    head_dim: int
+
+
+@dataclass(frozen=True)
 class EncoderShape:
     """The vision tower, with the layers that the unmodified model *executes*.
 
@@ -65,11 +75,11 @@ class ProjectorShape:
 
 @dataclass(frozen=True)
 class WindowedShape:
-    """A tower over images of any size, most of whose blocks see windows only (Qwen2.5-VL).
+    """A tower over images of any size, whose blocks see whole frames or windows only (Qwen-VL).
 
     A frame of ``rows x cols`` visual tokens has ``merge ** 2`` patches for each; ``window`` is the
     side of a window in visual tokens. The blocks in ``full`` see whole frames instead, and never
-    more than one: frames do not meet in the tower. The feed-forward block is gated.
+    more than one: frames do not meet in the tower. ``ffn_matrices`` as in :class:`DecoderShape`.
     """
 
     layers: int
@@ -79,15 +89,17 @@ class WindowedShape:
     merge: int
     window: int
     full: frozenset[int]
+    ffn_matrices: int = 3
 
 
 @dataclass(frozen=True)
 class MergerShape:
-    """Two linear layers ``inputs -> inputs -> width``, applied to each visual token; ``inputs`` are
-    the channels of all patches that are merged into it."""
+    """``count`` times two linear layers ``inputs -> inputs -> width``, for each visual token;
+    ``inputs`` are the channels of all patches that are merged into it."""
 
     inputs: int
     width: int
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -99,34 +111,61 @@ class ModelShape:
     projector: ProjectorShape | MergerShape
 
 
+def read_cache(config: Any) -> CacheShape:
+    """Sizes of the key/value cache of the language model of ``config`` (of a whole model, or a text
+    configuration).
+
+    Raises:
+        PrunusError: a configuration without the usual decoder fields, or low-rank (MLA) attention,
+            whose keys and values differ in width.
+    """
+    text = _text(config, "num_hidden_layers", "hidden_size", "num_attention_heads")
+    if getattr(text, "kv_lora_rank", None):
+        raise PrunusError(
+            f"cannot count the cost of a {text.model_type!r} decoder: its keys and values are of "
+            "low rank (MLA)"
+        )
+    heads = text.num_attention_heads
+    return CacheShape(
+        layers=text.num_hidden_layers,
+        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+    )
+
+
 def read_decoder(config: Any) -> DecoderShape:
     """Sizes of the language model of ``config`` (of a whole model, or a text configuration).
 
     Raises:
-        PrunusError: a configuration without the usual decoder fields, or a mixture of experts
-            (whose cost depends on the routing and is not counted here).
+        PrunusError: as :func:`read_cache`, or a mixture of experts (whose cost depends on the
+            routing and is not counted here).
     """
+    text = _text(config, "intermediate_size")
+    if getattr(text, "num_experts", None) or getattr(text, "num_local_experts", None):
+        raise PrunusError(
+            f"cannot count the cost of a {text.model_type!r} decoder: it is a mixture of experts"
+        )
+    cache = read_cache(text)
+    return DecoderShape(
+        layers=cache.layers,
+        width=text.hidden_size,
+        heads=text.num_attention_heads,
+        kv_heads=cache.kv_heads,
+        head_dim=cache.head_dim,
+        ffn=text.intermediate_size,
+        ffn_matrices=2 if getattr(text, "model_type", "") in _TWO_MATRIX_DECODERS else 3,
+    )
+
+
+def _text(config: Any, *needed: str) -> Any:
+    """The text configuration in ``config``, which has the fields ``needed``."""
     text = getattr(config, "text_config", None) or config
-    needed = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
     if missing := [name for name in needed if getattr(text, name, None) is None]:
         raise PrunusError(
             f"cannot count the cost of a {getattr(text, 'model_type', type(text).__name__)!r} "
             f"decoder: its configuration has no {', '.join(missing)}"
         )
-    if getattr(text, "num_experts", None) or getattr(text, "num_local_experts", None):
-        raise PrunusError(
-            f"cannot count the cost of a {text.model_type!r} decoder: it is a mixture of experts"
-        )
-    heads = text.num_attention_heads
-    return DecoderShape(
-        layers=text.num_hidden_layers,
-        width=text.hidden_size,
-        heads=heads,
-        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
-        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
-        ffn=text.intermediate_size,
-        ffn_matrices=2 if getattr(text, "model_type", "") in _TWO_MATRIX_DECODERS else 3,
-    )
+    return text
 
 
 def read_shape(config: Any) -> ModelShape:
@@ -188,10 +227,43 @@ def _windowed(config: Any, decoder: DecoderShape) -> ModelShape:
     return ModelShape(decoder, encoder, projector)
 
 
+def _by_frame(config: Any, decoder: DecoderShape) -> ModelShape:
+    """Qwen2-VL, whose tower has ``embed_dim`` channels and gives ``hidden_size``."""
+    vision = config.vision_config
+    width, merge = vision.embed_dim, vision.spatial_merge_size
+    encoder = _in_frames(vision, width, int(width * vision.mlp_ratio))
+    return ModelShape(decoder, encoder, MergerShape(width * merge * merge, vision.hidden_size))
+
+
+def _deepstack(config: Any, decoder: DecoderShape) -> ModelShape:
+    """Qwen3-VL, which has a merger for each depth at which features leave its tower."""
+    vision, merge = config.vision_config, config.vision_config.spatial_merge_size
+    encoder = _in_frames(vision, vision.hidden_size, vision.intermediate_size)
+    inputs, mergers = vision.hidden_size * merge * merge, 1 + len(vision.deepstack_visual_indexes)
+    return ModelShape(decoder, encoder, MergerShape(inputs, vision.out_hidden_size, mergers))
+
+
+def _in_frames(vision: Any, width: int, ffn: int) -> WindowedShape:
+    """A tower all of whose blocks see whole frames, with a plain feed-forward block."""
+    return WindowedShape(
+        layers=vision.depth,
+        width=width,
+        ffn=ffn,
+        patch_inputs=vision.in_channels * vision.temporal_patch_size * vision.patch_size**2,
+        merge=vision.spatial_merge_size,
+        window=1,
+        full=frozenset(range(vision.depth)),
+        ffn_matrices=2,
+    )
+
+
 _TOWERS: dict[str, Callable[[Any, DecoderShape], ModelShape]] = {
     "clip_vision_model": _plain,
     "siglip_vision_model": _plain,
+    "qwen2_vl_vision": _by_frame,
     "qwen2_5_vl_vision": _windowed,
+    "qwen3_vl_vision": _deepstack,
+    "qwen3_vl_moe_vision": _deepstack,
 }
 
 

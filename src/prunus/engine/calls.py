@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 
 if TYPE_CHECKING:
     from prunus.engine.decode import Resume
@@ -54,7 +54,7 @@ class Outer:
 class Generation:
     """One ``generate`` that runs; ``grids`` by kind, those of its visual inputs."""
 
-    grids: dict[str, list[Grid]]
+    grids: dict[str, list[AnyGrid]]
     saw_images: bool = False
 
 

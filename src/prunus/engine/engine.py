@@ -34,6 +34,7 @@ from prunus.engine.refuse import (
     hooks_not_seen,
 )
 from prunus.engine.rotary import check_rotary
+from prunus.engine.side import SideInputs
 from prunus.engine.tower.seen import TowerSeen
 from prunus.engine.tower.stage import TowerStage
 from prunus.engine.tower.tap import Tap
@@ -234,9 +235,10 @@ class Engine:
         here.running = running
         running.cache, running.backend = cache, backend
         running.edit(self.plan.methods)
+        running.side, rest = SideInputs.taken(self.family, call)
         if self.plan.features or self._encoder is not None or self._tap is not None:
-            return (), self._choose_before(running, call)
-        return None
+            return (), self._choose_before(running, rest)
+        return None if rest is call else ((), rest)
 
     def _start(self, outer: Outer, call: Mapping[str, Any]) -> Prefill:
         """The prompt of a call that has no cache yet."""
@@ -356,6 +358,7 @@ class Engine:
                 running.cache = cache_of(named)
                 check_cache(running.cache)
             states = running.catch_up(states)
+            states = running.side.add(number, states, running.layout)
             for step in steps:
                 if number in self.plan.peeked:
                     self._peek(running, number, module, named, name, states)
@@ -363,7 +366,8 @@ class Engine:
             running.ran = running.layout
             running.start(number, states)
             if running.layout.whole:
-                return None
+                added = number - 1 in running.side.by_layer
+                return _call(args, named, name, states) if added else None
             return _call(args, self._gathered(running, named, name, causal, states), name, states)
 
         return before_layer

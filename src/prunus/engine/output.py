@@ -104,7 +104,7 @@ def _tail(running: Prefill) -> int:
     length = present.shape[1]
     if not bool(present[:, -1].all()):
         return 0
-    last = max(int(image.positions[-1]) for image in running.images)
+    last = max(int(image.positions.max()) for image in running.images)
     return length - 1 - last
 
 

@@ -15,12 +15,13 @@ from prunus.engine.layout import Layout
 from prunus.engine.merge import Made, applied, composed
 from prunus.engine.plan import Plan
 from prunus.engine.prompt import Image, Prompt
+from prunus.engine.side import SideInputs
 from prunus.engine.tower.groups import Reduced
 from prunus.engine.tower.spread import per_survivor, spread_view
 from prunus.engine.views import Looks
 from prunus.errors import PrunusError
 from prunus.families import Family
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import Cut, Edit, EditsAttention, Method, Selection, tower_part
 from prunus.method.view import View
 
@@ -96,6 +97,7 @@ class Prefill:
         self.element_size: int = family.top.dtype.itemsize
         self.looks = Looks(family, last, plan.noted, plan.whole)
         self.looks.images = self.images
+        self.side = SideInputs()
         self.edited: set[int] = set()  # layers whose attention was
         self._answers = answers
         self._memos: dict[int, dict[Any, Any]] = {}
@@ -169,7 +171,7 @@ class Prefill:
     def cut(self, method: Method, stage: int, cut: Cut, states: Tensor) -> Tensor:
         """Let ``method`` choose among the tokens of ``states``, which are those of the present
         layout, and return them without what it dropped."""
-        groups: dict[tuple[Grid, int], list[int]] = {}
+        groups: dict[tuple[AnyGrid, int], list[int]] = {}
         for number, image in enumerate(self.images):
             groups.setdefault((image.grid, image.present.shape[0]), []).append(number)
         memo = self._memos.setdefault(id(method), {})
@@ -198,7 +200,7 @@ class Prefill:
         self.chosen.append(chosen)
         return self._go_on(chosen, states)
 
-    def _count(self, method: Method, stage: int, grid: Grid) -> int | None:
+    def _count(self, method: Method, stage: int, grid: AnyGrid) -> int | None:
         """Tokens of an input on ``grid`` that are to be left after ``stage``."""
         counts = self.plan.budget.counts(method, grid.frames, grid.size)
         if counts is None:
@@ -263,7 +265,7 @@ class Prefill:
         self,
         cut: Cut,
         method: Method,
-        groups: Mapping[tuple[Grid, int], list[int]],
+        groups: Mapping[tuple[AnyGrid, int], list[int]],
         selections: Sequence[Selection],
     ) -> Chosen:
         """Selections by group as one by image, in indices of the original tokens."""
@@ -465,8 +467,8 @@ class Prefill:
         counts = [0] * len(self.text)
         for row in {image.row for image in self.images}:
             own = [image for image in self.images if image.row == row]
-            start, last = int(own[0].positions[0]), int(self.last[row])
             places = torch.cat([image.positions for image in own])
+            start, last = int(places.min()), int(self.last[row])
             counts[row] = last + 1 - start - int((places <= last).sum())
         return counts
 
@@ -484,6 +486,7 @@ class Prefill:
         """Let go of everything that only the running forward pass needed."""
         self._gathered.forget()
         self.cache = None
+        self.side = SideInputs()
         self.looks.release()
         self._memos.clear()
         self._jobs.clear()

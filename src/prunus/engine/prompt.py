@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prunus.errors import PrunusError
 from prunus.families import Family
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 
 
 @dataclass
@@ -21,8 +21,8 @@ class Image:
     row: int
     sample: int
     image: int
-    positions: Tensor  # int64 [N], logical positions of its grid tokens
-    grid: Grid
+    positions: Tensor  # int64 [N], logical positions of its cells, in the order of these
+    grid: AnyGrid
     present: Tensor  # int64 [n], ascending original indices still there
     kind: str  # of visual input: "image" or "video"
     order: int  # its number among those of its kind, before beams repeat it
@@ -47,7 +47,7 @@ class Prompt:
 
 
 def find_images(
-    family: Family, placeholders: dict[str, Tensor], grids: dict[str, list[Grid]]
+    family: Family, placeholders: dict[str, Tensor], grids: dict[str, list[AnyGrid]]
 ) -> Prompt:
     """Where the images (and videos) of a batch are.
 
@@ -77,7 +77,7 @@ def find_images(
     images: list[Image] = []
     for row in found:
         if len({image.kind for image in row}) > 1:  # found kind by kind: into the prompt's order
-            row.sort(key=lambda image: int(image.positions[0]))
+            row.sort(key=lambda image: int(image.positions.min()))
         for number, image in enumerate(row):
             image.image = number
             images.append(image)
@@ -88,7 +88,7 @@ def _place(
     family: Family,
     kind: str,
     positions: list[Tensor],
-    grids: list[Grid] | None,
+    grids: list[AnyGrid] | None,
     found: list[list[Image]],
 ) -> int:
     """Add to ``found``, row by row, where the inputs of one kind lie; return how often every row
@@ -104,28 +104,27 @@ def _place(
         if need:
             raise _mismatch(kind, per_row, grids)
         for row in range(sample * repeats, (sample + 1) * repeats):
-            start = 0
+            left = positions[row]
             for number, grid in enumerate(own):
-                before, after = family.extra_tokens(grid)
-                start += before
-                spot = positions[row][start : start + grid.size]
+                spot = left[family.places(grid).to(left.device)]
+                left = left[_tokens(family, grid) :]
                 present = torch.arange(grid.size, device=spot.device)
                 order = first + number
                 found[row].append(Image(row, sample, number, spot, grid, present, kind, order))
-                start += grid.size + after
         first += len(own)
     if queue:
         raise _mismatch(kind, per_row, grids)
     return repeats
 
 
-def _tokens(family: Family, grid: Grid) -> int:
-    return grid.size + sum(family.extra_tokens(grid))
+def _tokens(family: Family, grid: AnyGrid) -> int:
+    """Placeholders of one input."""
+    return len(family.cells(grid))
 
 
 def _match(
-    family: Family, kind: str, per_row: list[int], grids: list[Grid] | None
-) -> tuple[list[Grid], int]:
+    family: Family, kind: str, per_row: list[int], grids: list[AnyGrid] | None
+) -> tuple[list[AnyGrid], int]:
     """Grids, and how often ``generate`` repeated every row for beams or several sequences."""
     total = sum(per_row)
     if not grids:
@@ -147,7 +146,7 @@ def _match(
     return grids, repeats
 
 
-def _mismatch(kind: str, per_row: list[int], grids: list[Grid]) -> PrunusError:
+def _mismatch(kind: str, per_row: list[int], grids: list[AnyGrid]) -> PrunusError:
     return PrunusError(
         f"the prompt has {sum(per_row)} {kind} placeholder tokens ({per_row} per row), which do "
         f"not fit {len(grids)} {kind}s of {[grid.size for grid in grids]} visual tokens: give one "
@@ -214,7 +213,7 @@ def check_seen(images: Sequence[Image], last: Tensor) -> None:
     its row, which then sees nothing of it to choose by."""
     ends = last.tolist()
     for image in images:
-        if int(image.positions[-1]) > ends[image.row]:
+        if int(image.positions.max()) > ends[image.row]:
             raise PrunusError(
                 f"the prompt of row {image.row} ends at token {ends[image.row]}, before image "
                 f"{image.image} of the row does, so that its last token cannot choose among that "

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prunus.engine.plan import Plan
 from prunus.engine.prefill import Prefill
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.results.trace import Record, TraceEntry
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ def make_record(prefill: Prefill, plan: Plan) -> Record:
     step = prefill.repeats
     rows = range(0, len(prefill.text), step)
     behind = prefill.behind() if plan.edits else []
-    images: list[list[Grid]] = [[] for _ in range(prefill.samples)]
+    images: list[list[AnyGrid]] = [[] for _ in range(prefill.samples)]
     nominal: list[float] | None = [0.0] * prefill.samples
     for image in prefill.images:
         if image.row % step:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from prunus.errors import PrunusError
 from prunus.evaluate.coverage import best_tokens
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import Method, methods
 from prunus.method.budget import Keep, check_keep, resolve_keep
 from prunus.method.view import Facts
@@ -139,7 +139,7 @@ class Cell:
         return self.keep is not None or self.method is not None
 
     def method_for(
-        self, asked: Sequence[tuple[Drawn | None, Sequence[int]]], grids: Sequence[Grid]
+        self, asked: Sequence[tuple[Drawn | None, Sequence[int]]], grids: Sequence[AnyGrid]
     ) -> Methods:
         """The method for a batch; ``asked`` are scene and objects of each sample's question, and
         ``grids`` where the visual tokens of its image or video lie.
@@ -159,7 +159,7 @@ class Cell:
         )
 
 
-def ground_truth(scene: Drawn | None, asked: Sequence[int], keep: Keep, grid: Grid) -> list[int]:
+def ground_truth(scene: Drawn | None, asked: Sequence[int], keep: Keep, grid: AnyGrid) -> list[int]:
     """Ascending tokens that an all-knowing observer would keep: exactly ``keep`` of the grid.
 
     Raises:

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.tasks.scenes import Scene, ground_truth_tokens, object_coverage
 from prunus.tasks.videos import VideoScene, actor_coverage
 
 
 @lru_cache(maxsize=256)
-def coverage(scene: Scene | VideoScene, grid: Grid) -> NDArray[np.float32]:
+def coverage(scene: Scene | VideoScene, grid: AnyGrid) -> NDArray[np.float32]:
     """How much of each token each object covers, ``[objects, grid.size]`` float32 in 0..1; in a
     video the mean over the frames of a token.
 
@@ -37,7 +37,7 @@ def coverage(scene: Scene | VideoScene, grid: Grid) -> NDArray[np.float32]:
 
 
 def best_tokens(
-    scene: Scene | VideoScene, asked: Sequence[int], keep: int, grid: Grid
+    scene: Scene | VideoScene, asked: Sequence[int], keep: int, grid: AnyGrid
 ) -> NDArray[np.int64]:
     """The ``keep`` tokens that an all-knowing observer would keep, ascending, int64.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -254,17 +255,20 @@ def _only(outcome: Outcome, numbers: Sequence[int]) -> Outcome:
 
 
 def _at(report: Report, keys: tuple[str, ...]) -> float:
+    """One figure; NaN where it was not counted."""
     value: Any = report
     for key in keys:
-        value = value[key]
-    return float(value)
+        value = None if value is None else value[key]
+    return float("nan") if value is None else float(value)
 
 
 def _figures(total: dict[str, float], count: int) -> dict[str, float]:
-    """Means of counts, and ratios of sums, which do not depend on how questions were batched."""
+    """Means of counts, and ratios of sums, which do not depend on how questions were batched; of
+    what was counted."""
     figures = {name: total[name] / count for name in ("original", "kept", "average", "resident")}
     for name in ("flops", "llm_flops", "kv", "visual_attention"):
-        figures[f"{name}_ratio"] = total[name] / total[f"dense_{name}"]
+        if not math.isnan(total[name]):
+            figures[f"{name}_ratio"] = total[name] / total[f"dense_{name}"]
     return figures
 
 

@@ -62,9 +62,7 @@ def _budget(row: Row) -> list[str]:
         f"{found['average']:.1f}",
         f"{found['kept']:.0f}",
         f"{found['resident']:.1f}",
-        f"{found['llm_flops_ratio']:.1%}",
-        f"{found['flops_ratio']:.1%}",
-        f"{found['kv_ratio']:.1%}",
+        *(_share(found.get(f"{name}_ratio")) for name in ("llm_flops", "flops", "kv")),
     ]
 
 

@@ -6,7 +6,8 @@ import importlib
 import pkgutil
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from prunus.errors import PrunusError, PrunusTypeError
 from prunus.families.decoders import check_decoder
 from prunus.families.towers.base import Tower
-from prunus.grid import Grid
+from prunus.grid import AnyGrid, Grid
 
 _FAMILIES: dict[str, type[Family]] = {}
 _LAYERS = ("layers", "h")
@@ -24,6 +25,21 @@ _PIXELS = "pixel_values"
 _FEATURES = ("mm_encoder_outputs",)
 _ATTENTION = re.compile("attention|attn", re.IGNORECASE)
 _PROBES = 64  # numbers of a weight in a model's fingerprint
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a language model adds to hidden states behind one of its decoder layers.
+
+    Attributes:
+        layer: behind which.
+        places: bool ``[B, L]``, to which positions of the whole prompt.
+        values: ``[n, D]``, for each of these, row by row.
+    """
+
+    layer: int
+    places: Tensor
+    values: Tensor
 
 
 class Family(ABC):
@@ -35,6 +51,9 @@ class Family(ABC):
     name: ClassVar[str]
     model_types: ClassVar[tuple[str, ...]]
     summary: ClassVar[str] = ""
+    no_merging: ClassVar[str] = "its adapter says nothing of the tower's blocks"
+    """Why methods inside the vision tower are not supported; "" where :meth:`encoder` gives them
+    its blocks."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -147,7 +166,7 @@ class Family(ABC):
     @property
     def feature_width(self) -> int:
         """Channels of the features that a learned selector reads."""
-        return int(self.config.vision_config.hidden_size)
+        return int(self.config.vision_config.hidden_size) if self.reads_tower else self.text_width
 
     @property
     def text_width(self) -> int:
@@ -172,7 +191,9 @@ class Family(ABC):
         Raises:
             PrunusError: not supported for this family or configuration.
         """
-        raise PrunusError(f"methods inside the vision tower are not supported for {self.name}")
+        raise PrunusError(
+            f"methods inside the vision tower are not supported for {self.name}: {self.no_merging}"
+        )
 
     # -- image tokens --------------------------------------------------------------------------
 
@@ -182,7 +203,7 @@ class Family(ABC):
         positions that features of that kind will fill. :meth:`holds` finds one token's."""
 
     @abstractmethod
-    def grids_of(self, call: Mapping[str, Any]) -> dict[str, list[Grid]]:
+    def grids_of(self, call: Mapping[str, Any]) -> dict[str, list[AnyGrid]]:
         """Grids of the visual inputs that one call brings, by kind and in order.
 
         ``call`` are the arguments of the model's ``forward`` or ``generate`` by name. What it does
@@ -200,14 +221,52 @@ class Family(ABC):
             for name, value in call.items()
         )
 
-    @abstractmethod
     def default_grid(self) -> Grid | None:
-        """The grid of every image where the family has only one; else None."""
+        """The grid of every image where the family has only one; None where sizes differ."""
+        return None
 
-    @abstractmethod
-    def extra_tokens(self, grid: Grid) -> tuple[int, int]:
-        """Placeholders before and after an image's grid tokens that belong to no cell (a CLS
-        token, separators). They are treated like text: always kept."""
+    def cells(self, grid: AnyGrid) -> Tensor:
+        """Int64 ``[placeholders]``: for each placeholder of an input with this ``grid``, in the
+        order of the prompt, the index of its cell, or -1 for a mark: a token that belongs to no
+        cell (CLS, the end of a row of tiles). Marks are treated like text: always kept. What stands
+        between placeholders (timestamps, separators with ids of their own) is text already.
+
+        The default is one placeholder for each cell, in order.
+        """
+        return torch.arange(grid.size)
+
+    def places(self, grid: AnyGrid) -> Tensor:
+        """Int64 ``[N]``: where among the placeholders of an input the N cells of its ``grid`` are.
+
+        Raises:
+            PrunusError: :meth:`cells` does not name every cell once.
+        """
+        cells = self.cells(grid)
+        places = (cells >= 0).nonzero()[:, 0]
+        order = cells[places]
+        if not torch.equal(order.sort().values, torch.arange(grid.size)):
+            raise PrunusError(
+                f"the family {self.name} says that the placeholders of a grid of {grid.size} cells "
+                f"are cells {order.tolist()[:8]}...: it must name each of them once"
+            )
+        return places[order.argsort()]
+
+    def tower_grids(self, grid: AnyGrid) -> Sequence[Grid]:
+        """What the vision tower works on for an input with this ``grid``, pass by pass, for the
+        count of its cost: where a family cuts images into tiles, one grid for each of them."""
+        return grid.parts
+
+    # -- beside the hidden states --------------------------------------------------------------
+
+    def beside(self, call: dict[str, Any]) -> tuple[dict[str, Any], list[Beside]]:
+        """Take from the arguments ``call`` of the language model what it would add to hidden states
+        on their way (DeepStack), by positions of the whole prompt.
+
+        Returns:
+            the arguments without it, which the engine adds where the model would have, to those
+            tokens that are still there. The default is that there is nothing.
+        """
+        return call, []
 
     def holds(self, token: int, input_ids: Tensor | None, embeds: Tensor | None) -> Tensor:
         """Bool ``[B, L]``: where ``token`` stands in ``input_ids [B, L]``, or its embedding in

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
 from prunus.families.towers.base import Tower
 from prunus.families.towers.vit import ViT
-from prunus.grid import Grid
+from prunus.grid import AnyGrid, Grid
 
 _TOWERS = ("clip_vision_model", "siglip_vision_model")
 
@@ -23,6 +24,7 @@ class Llava(Family):
     name = "llava"
     model_types = ("llava",)
     summary = "LLaVA-1.5: CLIP or SigLIP tower, Llama-like language model"
+    no_merging = ""
 
     def __init__(self, top: Any) -> None:
         super().__init__(top)
@@ -64,9 +66,9 @@ class Llava(Family):
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {"image": self.holds(self.config.image_token_id, input_ids, embeds)}
 
-    def grids_of(self, call: Mapping[str, Any]) -> dict[str, list[Grid]]:
+    def grids_of(self, call: Mapping[str, Any]) -> dict[str, list[AnyGrid]]:
         pixels = call.get("pixel_values")
-        return {} if pixels is None else {"image": self._grids(pixels)}
+        return {} if pixels is None else {"image": [*self._grids(pixels)]}
 
     def _grids(self, pixels: Tensor) -> list[Grid]:
         images, _, height, width = pixels.shape
@@ -78,7 +80,8 @@ class Llava(Family):
         side = vision.image_size // vision.patch_size
         return Grid(1, side, side, (vision.patch_size, vision.patch_size))
 
-    def extra_tokens(self, grid: Grid) -> tuple[int, int]:
+    def cells(self, grid: AnyGrid) -> Tensor:
         has_cls = self.config.vision_config.model_type == "clip_vision_model"
         full = self.config.vision_feature_select_strategy == "full"
-        return (1, 0) if has_cls and full else (0, 0)
+        cells = super().cells(grid)
+        return F.pad(cells, (1, 0), value=-1) if has_cls and full else cells

@@ -1,83 +1,20 @@
-"""Qwen2.5-VL: every image and video has its own grid, positions have three rows (M-RoPE)."""
+"""Qwen2.5-VL: Qwen2-VL with a tower most of whose blocks see windows only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import torch
-from torch import Tensor, nn
-
-from prunus.errors import PrunusError
-from prunus.families.base import Family
+from prunus.families.qwen2_vl import Qwen2VL
 from prunus.families.towers.base import Tower
 from prunus.families.towers.windows import Windows
-from prunus.grid import Grid
 
 
-class Qwen25VL(Family):
-    """``Qwen2_5_VLForConditionalGeneration``. A visual token is what the tower merges into one: a
-    square of ``spatial_merge_size`` patches a side, and in a video ``temporal_patch_size`` frames.
-
-    Window attention and the order in which the tower works through its windows stay inside the
-    tower: its output is row-major again, frame by frame.
+class Qwen25VL(Qwen2VL):
+    """``Qwen2_5_VLForConditionalGeneration``. Window attention and the order in which the tower
+    works through its windows stay inside the tower: its output is row-major again, frame by frame.
     """
 
     name = "qwen2.5-vl"
     model_types = ("qwen2_5_vl",)
     summary = "Qwen2.5-VL: images and videos of any size, window attention, M-RoPE"
 
-    @property
-    def tower(self) -> nn.Module:
-        tower: nn.Module = self.core.visual
-        return tower
-
-    @property
-    def projector(self) -> nn.Module:
-        projector: nn.Module = self.core.visual.merger
-        return projector
-
-    @property
-    def reads_tower(self) -> bool:
-        return False  # behind the merger: only there is one row one visual token
-
-    @property
-    def feature_width(self) -> int:
-        return int(self.text_config.hidden_size)
-
     def encoder(self) -> Tower:
         return Windows(self.tower, lambda sizes: self._grids("grid_thw", sizes))
-
-    def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
-        return {
-            "image": self.holds(self.config.image_token_id, input_ids, embeds),
-            "video": self.holds(self.config.video_token_id, input_ids, embeds),
-        }
-
-    def grids_of(self, call: Mapping[str, Any]) -> dict[str, list[Grid]]:
-        names = {kind: f"{kind}_grid_thw" for kind in ("image", "video")}
-        return {
-            kind: self._grids(name, call[name])
-            for kind, name in names.items()
-            if call.get(name) is not None
-        }
-
-    def _grids(self, name: str, sizes: Any) -> list[Grid]:
-        vision = self.config.vision_config
-        merge, cell = vision.spatial_merge_size, vision.spatial_merge_size * vision.patch_size
-        table = torch.as_tensor(sizes)
-        if table.ndim != 2 or table.shape[1] != 3:
-            raise PrunusError(
-                f"{name} has shape {tuple(table.shape)}: give one row (frames, rows, columns) of "
-                "patches for each input, as the processor does"
-            )
-        return [
-            Grid(frames, rows // merge, cols // merge, (cell, cell))
-            for frames, rows, cols in table.tolist()
-        ]
-
-    def default_grid(self) -> Grid | None:
-        return None  # sizes differ from image to image
-
-    def extra_tokens(self, grid: Grid) -> tuple[int, int]:
-        return (0, 0)

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from prunus.errors import PrunusError, shown
 from prunus.families import Family, family_of
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import Method, signals_of, tower_part
 from prunus.method.signals import Signal
 from prunus.tasks.faults import processing
@@ -131,6 +132,15 @@ def left_padded(
     return inputs
 
 
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """One kind of image input of several prompts, behind each other. Images ``[1, tiles, ...]`` of
+    different numbers of tiles are filled up with empty ones, as processors do in a batch."""
+    if len({part.shape[1:] for part in parts}) > 1 and all(part.ndim == 5 for part in parts):
+        most = max(part.shape[1] for part in parts)
+        parts = [F.pad(part, (*(0, 0) * 3, 0, most - part.shape[1])) for part in parts]
+    return torch.cat(list(parts))
+
+
 @dataclass(frozen=True)
 class Prepared:
     """One image or video: what the processor made of it, its features ``[n, D]`` where they were
@@ -138,7 +148,7 @@ class Prepared:
 
     pixels: dict[str, Tensor]
     features: Tensor | None
-    grid: Grid | None
+    grid: AnyGrid | None
 
     @property
     def kind(self) -> str:
@@ -174,7 +184,7 @@ class Vision:
             found.append(replace(plain, features=features))
         return found
 
-    def _grid(self, pixels: dict[str, Tensor]) -> Grid | None:
+    def _grid(self, pixels: dict[str, Tensor]) -> AnyGrid | None:
         grids = [grid for own in self.family.grids_of(pixels).values() for grid in own]
         return grids[0] if len(grids) == 1 else self.family.default_grid()
 
@@ -212,7 +222,7 @@ class Vision:
         encoded = not in_tower and len(features) == len(prepared)
         model = self._model
         keys = [key for key in prepared[0].pixels if not encoded or key in _BESIDE]
-        merged = {key: torch.cat([one.pixels[key] for one in prepared]) for key in keys}
+        merged = {key: joined([one.pixels[key] for one in prepared]) for key in keys}
         inputs: dict[str, Any] = {
             key: value.to(model.device, model.dtype if key.startswith("pixel_values") else None)
             for key, value in merged.items()

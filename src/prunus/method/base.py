@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError, PrunusTypeError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method.fields import check_fields, check_rest
 from prunus.method.places import Cut
 from prunus.method.selection import Selection
@@ -119,7 +119,7 @@ class Method:
             raise PrunusError(f"{self.name}.score returned NaN at stage {stage}")
         return Selection(stable_topk(scores, count), scores)
 
-    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+    def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         """Multiply-accumulates that choosing among the ``present`` tokens of one image costs beyond
         the model's own work; ``width`` channels each."""
         return 0.0

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method.signals import Signal, Source, States
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class View:
             block, for the tokens present now; None at the first.
     """
 
-    grid: Grid
+    grid: AnyGrid
     present: Tensor
     sizes: Tensor
     count: int | None

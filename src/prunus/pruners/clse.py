@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import Cut, Method, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import Attention, Signal, States
@@ -43,7 +43,8 @@ class CLSE(Method):
     attention alone, has no such reading and is refused.
 
     Each image has its own grid, normalisation and budget; ``keep`` counts tokens per image. A video
-    counts as one: the spectrum is taken in each temporal slice, all else over the whole video.
+    counts as one: the spectrum is taken in each temporal slice, all else over the whole video; so
+    it is with an image made of parts (an overview and tiles), each of which has its spectrum.
     """
 
     name = "clse"
@@ -137,7 +138,8 @@ class CLSE(Method):
             return intensity
         return gate(intensity, self.temperature) * view[Attention(layer - 1)]
 
-    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+    def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         if stage > 0 or self.scoring not in _SPECTRAL:
             return 0.0  # additions only, like the norms that no cost counts
-        return 2.0 * grid.size * (grid.rows + grid.cols) * width  # two maps, two axes
+        sides = sum(part.size * (part.rows + part.cols) for part in grid.parts)
+        return 2.0 * sides * width  # two maps, two axes

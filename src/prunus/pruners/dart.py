@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import Keys, States, TextMask
@@ -69,7 +69,7 @@ class DART(Method):
         kept = [_kept(*one, count) for one in zip(norms, words, states, text, strict=True)]
         return Selection(torch.stack(kept), norms)
 
-    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+    def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         return float((_IMAGE + _TEXT) * present * width)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.signals.diversity import max_min
@@ -47,5 +47,5 @@ class DivPrune(Method):
         order, distance = max_min(1.0 - rows @ rows.transpose(1, 2), count)
         return Selection(order.sort(1).values, distance)
 
-    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+    def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         return float(present * present * width)  # all distances; a step costs n comparisons

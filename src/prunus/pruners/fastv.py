@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import Cut, Method, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import Attention
@@ -52,5 +52,5 @@ class FastV(Method):
     def score(self, stage: int, view: View) -> Tensor:
         return view[Attention(self.layer - 1)]
 
-    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+    def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         return float(present * width)  # one row of logits

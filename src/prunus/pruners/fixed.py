@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError, PrunusTypeError, shown
-from prunus.grid import Grid
+from prunus.grid import AnyGrid, Grid
 from prunus.method import Cut, Edit, Method, Selection, View
 from prunus.method.fields import fit
 from prunus.method.signals import Signal, Summary
@@ -204,9 +204,9 @@ def _replayed(entry: TraceEntry) -> Fixed:
     return Fixed(pairs=_pairs(entry), by_size=entry.by_size, proportional=entry.proportional)
 
 
-def _pairs(entry: TraceEntry) -> dict[str, list[tuple[Grid, Any]]]:
+def _pairs(entry: TraceEntry) -> dict[str, list[tuple[AnyGrid, Any]]]:
     """By kind, in the order in which the tower is given them: grid and steps of each image."""
-    found: dict[str, list[tuple[Grid, Any]]] = {}
+    found: dict[str, list[tuple[AnyGrid, Any]]] = {}
     for kinds, grids, steps in zip(entry.kind, entry.grid, entry.steps or [], strict=True):
         for kind, grid, own in zip(kinds, grids, steps, strict=True):
             found.setdefault(kind, []).append((grid, own))

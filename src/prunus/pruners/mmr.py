@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import Features, Question
@@ -77,7 +77,7 @@ class MMR(Method):
         low, high = best.aminmax(dim=1, keepdim=True)
         return (best - low) / (high - low).clamp_min(1e-6)
 
-    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+    def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         return float(present * present * width)  # all similarities; a step costs N comparisons
 
     def neutral(self) -> MMR:

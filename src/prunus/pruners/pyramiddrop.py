@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import Cut, Method, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import Attention
@@ -68,7 +68,7 @@ class PyramidDrop(Method):
     def score(self, stage: int, view: View) -> Tensor:
         return view[Attention(self.cuts(view.depth)[stage].layer or 0)]
 
-    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+    def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         return present * width * (3.0 * width + 1)  # projections again, one row of logits
 
     def neutral(self) -> PyramidDrop:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError
+from prunus.grid import Grid
 from prunus.method import Cut, Method
 from prunus.method.budget import Keep, check_keep
 from prunus.method.view import View
+from prunus.signals.shares import shares
 from prunus.signals.topk import first_best
 
 PATTERNS = ("lattice", "stride")
@@ -28,7 +30,7 @@ class Uniform(Method):
     width it keeps whole columns (192 of 24x24 tokens: every third), which is not even at all;
     ``lattice``, the default, is even in both directions for every budget, and so the harder control
     to beat. Behind a method that drops or merges, it keeps what is left of its lattice and fills
-    the holes (:func:`lattice_among`).
+    the holes (:func:`lattice_among`). An image made of parts has a lattice in each of them.
     """
 
     name = "uniform"
@@ -56,7 +58,7 @@ class Uniform(Method):
         groups, count = present.shape
         keep = min(view.count or count, count)
         if self.pattern == "lattice":
-            return lattice_among(present, keep, grid.frames * grid.rows, grid.cols).float()
+            return lattice_over(present, keep, grid.parts).float()
         places = (2 * torch.arange(keep, device=present.device) + 1) * count // (2 * keep)
         scores = torch.zeros(count, dtype=torch.float32, device=present.device)
         return scores.index_fill(0, places, 1.0).expand(groups, count)
@@ -73,6 +75,27 @@ def lattice(keep: int, rows: int, cols: int) -> Tensor:
         start = (2 * line + 1) * rows // (2 * lines) * cols
         points.append(start + (2 * torch.arange(along) + 1) * cols // (2 * along))
     return torch.cat(points)
+
+
+def lattice_over(present: Tensor, keep: int, parts: Sequence[Grid]) -> Tensor:
+    """:func:`lattice_among` in each of the ``parts`` of an image, ``keep`` shared in proportion to
+    their sizes; bool ``[G, n]``."""
+    if len(parts) == 1:
+        (grid,) = parts
+        return lattice_among(present, keep, grid.frames * grid.rows, grid.cols)
+    taken = torch.zeros_like(present, dtype=torch.bool)
+    sizes = [part.size for part in parts]
+    ends = torch.tensor(sizes, device=present.device).cumsum(0)
+    for row, own in enumerate(present):
+        left = torch.searchsorted(own, ends).diff(prepend=ends.new_zeros(1)).tolist()
+        start, first = 0, 0
+        for part, here, share in zip(parts, left, shares(keep, sizes, left), strict=True):
+            if share:
+                inside = own[None, start : start + here] - first
+                picked = lattice_among(inside, share, part.frames * part.rows, part.cols)
+                taken[row, start : start + here] = picked[0]
+            start, first = start + here, first + part.size
+    return taken
 
 
 def lattice_among(present: Tensor, keep: int, rows: int, cols: int) -> Tensor:

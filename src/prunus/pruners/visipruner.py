@@ -14,7 +14,7 @@ from torch import Tensor
 from prunus.cost.published import dense_flops, nominal_attention, nominal_flops
 from prunus.cost.shapes import DecoderShape
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import Cut, Edit, Method, Seen, Selection, View
 from prunus.method.calibration import Calibration
 from prunus.method.signals import LeaveOneOut
@@ -217,7 +217,7 @@ class VisiPruner(Method):
             return self.relative * float(output)
         return _TOKENS if self.tokens_threshold is None else self.tokens_threshold
 
-    def macs(self, stage: int, grid: Grid, present: int, width: int) -> float:
+    def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         return 4.0 * present * width  # logits, output, its products with values, their norms
 
     def published(self, shape: DecoderShape, seen: Seen) -> dict[str, float]:

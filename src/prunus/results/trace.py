@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 
 if TYPE_CHECKING:
     from prunus.method import Edit, Method
@@ -43,7 +43,7 @@ class TraceEntry:
     layer: int | None
     method: str
     kept: list[list[Tensor]]
-    grid: list[list[Grid]]
+    grid: list[list[AnyGrid]]
     kind: list[list[str]]
     scores: list[list[Tensor]] | None = None
     merged_into: list[list[Tensor]] | None = None
@@ -95,12 +95,13 @@ class Report(dict[str, Any]):
     ``kv_bytes`` (after the prefill, text included): ``dense``, ``pruned``, ``ratio``;
     ``visual_attention``: pairs of any query and a visual key that were computed, over all layers:
     ``dense``, ``pruned``, ``ratio``; ``published``: by method, cost figures as its paper defines
-    them, which are nominal.
+    them, which are nominal; ``uncounted``: by key, why ``flops`` or ``kv_bytes`` are None (a
+    mixture of experts, a tower of an unknown kind): token counts are there all the same.
     """
 
     def __str__(self) -> str:
         tokens, flops, kv = self["tokens"], self["flops"], self["kv_bytes"]
-        in_tower = flops["encoder_ratio"] < 1
+        in_tower = any(stage["place"] == "encoder" for stage in self["stages"])
         nominal = "its own count" if tokens["nominal"] is None else f"{tokens['nominal']:g}"
         stages = [f"  {_stage(stage, self['samples'])}" for stage in self["stages"]]
         lines = [
@@ -110,10 +111,17 @@ class Report(dict[str, Any]):
             *(stages if len(stages) > 1 or in_tower or self["published"] else []),
             f"  true average  {tokens['average']:.1f} per layer; "
             f"{tokens['resident']:.1f} per layer in the KV cache",
-            f"prefill FLOPs   {flops['dense']['total']:.3e} -> {flops['pruned']['total']:.3e} "
+            "prefill FLOPs   not counted"
+            if flops is None
+            else f"prefill FLOPs   {flops['dense']['total']:.3e} -> {flops['pruned']['total']:.3e} "
             f"({flops['ratio']:.1%}); language model alone {flops['llm_ratio']:.1%}"
-            + (f", vision tower {flops['encoder_ratio']:.1%}" if in_tower else ""),
-            f"KV cache        {kv['dense']:,.0f} -> {kv['pruned']:,.0f} bytes ({kv['ratio']:.1%})",
+            + (
+                f", vision tower {flops['encoder_ratio']:.1%}" if flops["encoder_ratio"] < 1 else ""
+            ),
+            "KV cache        not counted"
+            if kv is None
+            else f"KV cache        {kv['dense']:,.0f} -> {kv['pruned']:,.0f} bytes "
+            f"({kv['ratio']:.1%})",
         ]
         if any("edits" in stage for stage in self["stages"]):
             lines.append(
@@ -128,6 +136,7 @@ class Report(dict[str, Any]):
                 f"NOTE            in {self['idle']} of {self['samples']} samples "
                 f"{self['method']} found nothing to do: their tokens all stayed"
             )
+        lines += [f"NOTE            {why}" for why in dict.fromkeys(self["uncounted"].values())]
         return "\n".join(lines)
 
 
@@ -176,7 +185,7 @@ class Record:
     samples: int = 0
     original: Sequence[int] = ()
     text: Sequence[int] = ()
-    images: Sequence[Sequence[Grid]] = ()  # grids per sample
+    images: Sequence[Sequence[AnyGrid]] = ()  # grids per sample
     per_layer: list[Sequence[int]] = field(default_factory=list)
     resident: list[Sequence[int]] = field(default_factory=list)
     nominal: Sequence[float] | None = None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid, Grid
 
 
 @lru_cache(maxsize=64)
@@ -29,22 +29,32 @@ def sigma_of(rows: int, cols: int, cutoff: float) -> float:
     return max(cutoff * min(rows // 2, cols // 2), 1e-3)
 
 
-def high_frequency(states: Tensor, grid: Grid, cutoff: float, chunk: int = 512) -> Tensor:
+def high_frequency(states: Tensor, grid: AnyGrid, cutoff: float, chunk: int = 512) -> Tensor:
     """Spectral map S: mean over channels of ``|x - lowpass(x)|``, float32 ``[G, N]``.
 
     The paper writes a 2-D FFT per channel, a Gaussian high-pass ``1 - exp(-dist^2 / (2 sigma^2))``,
     the inverse FFT and the modulus. That Gaussian is a product over the two axes and symmetric, so
     the same map is two small real matrix products per frame (equal to 1e-6; the literal FFT is the
-    reference in the tests).
+    reference in the tests). Where an image is made of parts, each part has a spectrum of its own.
 
     Args:
         states: ``[G, N, D]`` with N = grid.size, any floating dtype; computed in float32.
         cutoff: r in [0, 1]; 0 means no filter at all (S = mean |x|), as released for LLaVA.
         chunk: channels per step, which bounds the working memory to a few ``[G, N, chunk]``.
     """
-    groups, tokens, width = states.shape
+    tokens = states.shape[1]
     if tokens != grid.size:
         raise PrunusError(f"{tokens} tokens do not fill a grid of {grid.size}: it is not intact")
+    maps, start = [], 0
+    for part in grid.parts:
+        maps.append(_map(states.narrow(1, start, part.size), part, cutoff, chunk))
+        start += part.size
+    return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
+
+
+def _map(states: Tensor, grid: Grid, cutoff: float, chunk: int) -> Tensor:
+    """:func:`high_frequency` of one rectangular part."""
+    groups, tokens, width = states.shape
     total = states.new_zeros(groups, tokens, dtype=torch.float32)
     if cutoff > 0:
         sigma = sigma_of(grid.rows, grid.cols, cutoff)

@@ -194,16 +194,15 @@ class _rewritten:
 
     def _tower(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         states: Tensor = args[0]
-        before, after = self._family.extra_tokens(self._images[0].grid)
-        inner = states[:, before : states.shape[1] - after]
+        places = self._family.places(self._images[0].grid).to(states.device)
+        inner = states[:, places]
         if inner.shape[:2] != (len(self._images), self._images[0].grid.size):
             raise PrunusError(
                 f"the projector was given {tuple(states.shape[:-1])} features for "
                 f"{len(self._images)} images of {self._images[0].grid.size} tokens"
             )
         changed = self._change(inner, torch.ones_like(inner[..., 0], dtype=torch.bool))
-        parts = [states[:, :before], changed, states[:, states.shape[1] - after :]]
-        return (torch.cat(parts, 1), *args[1:])
+        return (states.index_copy(1, places, changed), *args[1:])
 
     def _prompt(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -10,28 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.results.events import in_order
 from prunus.results.trace import TraceEntry
 from prunus.viz.overlay import dim_dropped
+from prunus.viz.pane import pane_of
 from prunus.viz.regions import merged_regions, spread_kept
 from prunus.viz.seen import Picture
 
 
 @dataclass(frozen=True)
 class Spot:
-    """One frame of one image of one sample, and the ``picture`` that the model saw there."""
+    """One picture of one image of one sample: of a temporal slice, or a part, number ``pane``; and
+    the ``picture`` that the model saw there."""
 
     picture: Picture
     sample: int = 0
     image: int = 0
-    frame: int = 0
+    pane: int = 0
 
-    def grid(self, entry: TraceEntry) -> Grid:
+    def grid(self, entry: TraceEntry) -> AnyGrid:
         """Where this image's tokens lie.
 
         Raises:
-            PrunusError: the trace has no such image or frame.
+            PrunusError: the trace has no such image, slice or part.
         """
         grids = entry.grid[self.sample]
         if self.image >= len(grids):
@@ -39,10 +41,7 @@ class Spot:
                 f"the trace knows {len(grids)} images, picture {self.image + 1} is one more"
             )
         grid = grids[self.image]
-        if self.frame >= grid.frames:
-            raise PrunusError(
-                f"the trace knows {grid.frames} slices, picture {self.frame + 1} is one more"
-            )
+        pane_of(grid, self.pane)
         return grid
 
 
@@ -66,7 +65,7 @@ class Before:
             return self
         return Before(entry.kept, entry.merged_into or self.merged_into)
 
-    def cells(self, tokens: Any, spot: Spot, grid: Grid) -> NDArray[np.int64]:
+    def cells(self, tokens: Any, spot: Spot, grid: AnyGrid) -> NDArray[np.int64]:
         """The cells that ``tokens`` stand for."""
         if self.merged_into is None:
             return np.asarray(tokens, dtype=np.int64)
@@ -78,9 +77,9 @@ def draw_entry(entry: TraceEntry, spot: Spot, before: Before) -> tuple[Picture, 
     grid, kept = spot.grid(entry), entry.kept[spot.sample][spot.image]
     if entry.merged_into is not None:
         own = entry.merged_into[spot.sample][spot.image]
-        return merged_regions(spot.picture, own, grid, spot.frame), "left, merged"
+        return merged_regions(spot.picture, own, grid, spot.pane), "left, merged"
     shown = before.cells(kept, spot, grid)
-    return dim_dropped(spot.picture, shown, grid, spot.frame), "kept"
+    return dim_dropped(spot.picture, shown, grid, spot.pane), "kept"
 
 
 def last_removal(trace: Sequence[TraceEntry]) -> tuple[TraceEntry, Before] | None:

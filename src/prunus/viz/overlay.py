@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
+from prunus.viz.pane import Pane, pane_of
 from prunus.viz.seen import Picture
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _MARK = np.array([0.1, 1.0, 0.9], dtype=np.float32)  # of outlines: no heat map has this colour
 
 
-def kept_cells(kept: Any, grid: Grid) -> NDArray[np.bool_]:
-    """``[frames, rows, cols]``: True where a token of ``kept`` (indices) lies.
+def kept_cells(kept: Any, grid: AnyGrid) -> NDArray[np.bool_]:
+    """``[N]``: True for each token of ``kept`` (indices).
 
     Raises:
         PrunusError: an index outside the grid.
@@ -30,11 +31,11 @@ def kept_cells(kept: Any, grid: Grid) -> NDArray[np.bool_]:
         raise PrunusError(f"kept indices reach {indices.max()}, the grid has {grid.size} tokens")
     cells = np.zeros(grid.size, dtype=np.bool_)
     cells[indices] = True
-    return cells.reshape(grid.frames, grid.rows, grid.cols)
+    return cells
 
 
-def score_cells(scores: Any, grid: Grid) -> NDArray[np.float32]:
-    """``[frames, rows, cols]`` of scores as *ranks* in [0, 1]; NaN where a token was gone before.
+def score_cells(scores: Any, grid: AnyGrid) -> NDArray[np.float32]:
+    """``[N]`` of scores as *ranks* in [0, 1]; NaN where a token was gone before.
 
     Ranks, not values: scores of different methods have different units, a few tokens often dwarf
     all others, and the ranks are what the selection goes by. Equal scores get equal ranks.
@@ -51,21 +52,24 @@ def score_cells(scores: Any, grid: Grid) -> NDArray[np.float32]:
     if counts.size:
         middle = np.cumsum(counts) - (counts + 1) / 2
         ranks[there] = middle[place] / max(1, there.sum() - 1)
-    return ranks.astype(np.float32).reshape(grid.frames, grid.rows, grid.cols)
+    return ranks.astype(np.float32)
 
 
-def dim_dropped(picture: Picture, kept: Any, grid: Grid, frame: int = 0) -> Picture:
-    """``picture`` with the patches of dropped tokens grey and faint, those of kept ones as is."""
-    mask = _spread(kept_cells(kept, grid)[frame], grid, picture)
+def dim_dropped(picture: Picture, kept: Any, grid: AnyGrid, pane: int = 0) -> Picture:
+    """``picture`` with the patches of dropped tokens grey and faint, those of kept ones as is.
+
+    Args:
+        pane: which picture of the input this is: the number of a video's slice, or of a part.
+    """
+    mask = _spread(kept_cells(kept, grid), pane_of(grid, pane), picture)
     grey = (picture @ _LUMA)[..., None] * 0.25 + 0.60  # light, but never white
     faint = np.broadcast_to(grey, picture.shape)
     return np.where(mask[..., None], picture, np.clip(faint, 0.0, 1.0)).astype(np.float32)
 
 
-def value_cells(scores: Any, grid: Grid, most: float) -> NDArray[np.float32]:
-    """``[frames, rows, cols]`` of scores as square roots of their shares of ``most``, in [0, 1];
-    NaN where a token was gone before. For scores whose size means something, and of which a few
-    dwarf all others.
+def value_cells(scores: Any, grid: AnyGrid, most: float) -> NDArray[np.float32]:
+    """``[N]`` of scores as square roots of their shares of ``most``, in [0, 1]; NaN where a token
+    was gone before. For scores whose size means something, and of which a few dwarf all others.
 
     Raises:
         PrunusError: not one score per token of the grid.
@@ -78,16 +82,16 @@ def value_cells(scores: Any, grid: Grid, most: float) -> NDArray[np.float32]:
         if most > 0
         else np.where(np.isnan(values), values, 0)
     )
-    return shares.astype(np.float32).reshape(grid.frames, grid.rows, grid.cols)
+    return shares.astype(np.float32)
 
 
 def heat_map(
-    picture: Picture, scores: Any, grid: Grid, frame: int = 0, most: float | None = None
+    picture: Picture, scores: Any, grid: AnyGrid, pane: int = 0, most: float | None = None
 ) -> Picture:
     """``scores`` as colours (dark: least, yellow: most) over a grey ``picture``: their ranks, or,
     where ``most`` is given, the square root of their share of it."""
     values = score_cells(scores, grid) if most is None else value_cells(scores, grid, most)
-    cells = _spread(values[frame], grid, picture, outside=np.nan)
+    cells = _spread(values, pane_of(grid, pane), picture, outside=np.nan)
     gone = np.isnan(cells)
     colour = _inferno(np.where(gone, 0.0, cells))
     grey = np.broadcast_to((picture @ _LUMA)[..., None], picture.shape)
@@ -95,11 +99,12 @@ def heat_map(
     return np.where(gone[..., None], 0.5 * grey + 0.5, blended).astype(np.float32)
 
 
-def outlined(picture: Picture, tokens: Any, grid: Grid, frame: int = 0) -> Picture:
+def outlined(picture: Picture, tokens: Any, grid: AnyGrid, pane: int = 0) -> Picture:
     """``picture`` with a bright line around the patches of ``tokens``, inside of them: thick enough
     to be seen where the whole picture is drawn a few centimetres wide."""
-    mask = _spread(kept_cells(tokens, grid)[frame], grid, picture)
-    thick = max(1, min(round(max(picture.shape[:2]) / 150), min(grid.cell) // 4))
+    own = pane_of(grid, pane)
+    mask = _spread(kept_cells(tokens, grid), own, picture)
+    thick = max(1, min(round(max(picture.shape[:2]) / 150), min(own.grid.cell) // 4))
     inner = np.pad(mask, thick, constant_values=False)
     for axis in (0, 1):  # shrunk by `thick` pixels on every side, corners included
         moved = [np.roll(inner, step, axis) for step in range(-thick, thick + 1)]
@@ -109,15 +114,15 @@ def outlined(picture: Picture, tokens: Any, grid: Grid, frame: int = 0) -> Pictu
 
 
 def _spread(
-    cells: NDArray[Any], grid: Grid, picture: Picture, outside: float = 0.0
+    values: NDArray[Any], pane: Pane, picture: Picture, outside: float = 0.0
 ) -> NDArray[Any]:
-    """Cell values ``[rows, cols]`` on the pixels of ``picture``.
+    """``values`` ``[N]`` of the tokens of an input on the pixels of one ``picture`` of it.
 
     A tower whose image side is no multiple of the patch ignores the last pixels: they belong to
     no token and get ``outside``.
     """
-    height, width = grid.cell
-    spread = np.repeat(np.repeat(cells, height, axis=0), width, axis=1)
+    height, width = pane.grid.cell
+    spread = np.repeat(np.repeat(pane.of(values), height, axis=0), width, axis=1)
     rows, cols = picture.shape[:2]
     if spread.shape[0] > rows or spread.shape[1] > cols:
         raise PrunusError(

@@ -10,6 +10,7 @@ from prunus.results.trace import TraceEntry
 from prunus.viz.entry import Before, Spot, draw_entry
 from prunus.viz.figure import Panel
 from prunus.viz.overlay import heat_map, kept_cells
+from prunus.viz.pane import pane_of, panes
 from prunus.viz.seen import Picture
 from prunus.viz.stages import attention_panel, chosen_panel, exit_panel
 
@@ -21,33 +22,35 @@ def trace_panels(
     trace: Sequence[TraceEntry],
     sample: int = 0,
 ) -> list[list[Panel]]:
-    """One row per image, or temporal slice of a video: the picture, then importance and kept
-    patches of each stage, the regions that tokens were merged to, or what attention lost. Behind a
-    merge, a kept token shows all it stands for. Entries in which nothing happened to the sample are
-    left out; where none removed anything, the last panel says so. What captions say holds for all
-    rows, and stands below the first.
+    """One row per image, temporal slice of a video, or part of an image in tiles: the picture, then
+    importance and kept patches of each stage, the regions that tokens were merged to, or what
+    attention lost. Behind a merge, a kept token shows all it stands for. Entries in which nothing
+    happened to the sample are left out; where none removed anything, the last panel says so. What
+    captions say holds for all rows, and stands below the first.
 
     Args:
-        pictures: for each image of the sample, its frames (of a video, one per slice of visual
-            tokens) as the model saw them.
+        pictures: for each image of the sample, its pictures as the model saw them: of a video one
+            per slice of visual tokens, of an image in tiles one per part.
         trace: the entries of one prompt.
         sample: which sample of the batch.
 
     Raises:
-        PrunusError: the number of images or frames does not fit the trace.
+        PrunusError: the number of images or of their pictures does not fit the trace.
     """
     done = [entry for entry in in_order(trace) if label_of(entry, sample) != ""]
     idle = all(entry.place == "attention" for entry in done)
     rows: list[list[Panel]] = []
-    for image, frames in enumerate(pictures):
-        for frame, picture in enumerate(frames):
-            kind = "video" if len(frames) > 1 else "image"
+    for image, seen in enumerate(pictures):
+        for pane, picture in enumerate(seen):
+            spot = Spot(picture, sample, image, pane)
+            tiled = any(len(spot.grid(entry).parts) > 1 for entry in done[:1])
+            kind = "video" if len(seen) > 1 and not tiled else "image"
             name = f"{kind} {image + 1}" if len(pictures) > 1 else "as the model saw it"
-            if len(frames) > 1:
-                name += f", slice {frame + 1}"
+            if len(seen) > 1:
+                name += f", {'part' if tiled else 'slice'} {pane + 1}"
             row, before = [Panel(picture, name)], Before()
             for entry in done:
-                row += _panels(entry, Spot(picture, sample, image, frame), before)
+                row += _panels(entry, spot, before)
                 before = before.then(entry)
             if idle:
                 row[-1] = replace(row[-1], caption=f"{row[-1].caption}\n{_NOTHING}".strip())
@@ -65,8 +68,9 @@ def _panels(entry: TraceEntry, spot: Spot, before: Before) -> list[Panel]:
         return [exit_panel(entry, spot, event)]
     drawn, done = draw_entry(entry, spot, before)
     count = f"{len(kept)} of {grid.size}"
-    if grid.frames > 1:  # a video: how many of them are in this slice
-        count = f"{int(kept_cells(kept, grid)[spot.frame].sum())} here, {count}"
+    if len(panes(grid)) > 1:  # how many of them are in this slice or part
+        here = pane_of(grid, spot.pane).of(kept_cells(kept, grid))
+        count = f"{int(here.sum())} here, {count}"
     where = entry.place if entry.layer is None else f"layer {entry.layer}"
     left = Panel(drawn, f"{entry.method}: {count} {done}, {where}")
     if entry.scores is None:
@@ -78,5 +82,5 @@ def _panels(entry: TraceEntry, spot: Spot, before: Before) -> list[Panel]:
     scores = entry.scores[spot.sample][spot.image]
     if before.merged_into is not None:  # a survivor's score shows on all that it stands for
         scores = scores[before.merged_into[spot.sample][spot.image]]
-    drawn = heat_map(spot.picture, scores, grid, spot.frame)
+    drawn = heat_map(spot.picture, scores, grid, spot.pane)
     return [Panel(drawn, f"importance, {where}"), left]

@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.errors import PrunusError
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
+from prunus.viz.pane import pane_of
 from prunus.viz.seen import Picture
 
 _LINE = np.array([0.05, 0.35, 0.75], dtype=np.float32)  # of borders: blue shows on light and dark
 
 
-def region_cells(merged_into: Any, grid: Grid) -> NDArray[np.int64]:
-    """``[frames, rows, cols]``: original index of the token that each cell is part of.
+def region_cells(merged_into: Any, grid: AnyGrid) -> NDArray[np.int64]:
+    """``[N]``: original index of the token that each cell is part of.
 
     Raises:
         PrunusError: not one index per cell, or indices outside the grid.
@@ -25,37 +26,41 @@ def region_cells(merged_into: Any, grid: Grid) -> NDArray[np.int64]:
         raise PrunusError(f"{owners.size} tokens are merged, the grid has {grid.size}")
     if owners.size and not (owners.min() >= 0 and owners.max() < grid.size):
         raise PrunusError(f"merged_into reaches {owners.max()}, the grid has {grid.size} tokens")
-    return owners.reshape(grid.frames, grid.rows, grid.cols)
+    return owners
 
 
-def spread_kept(kept: Any, merged_into: Any, grid: Grid) -> NDArray[np.int64]:
+def spread_kept(kept: Any, merged_into: Any, grid: AnyGrid) -> NDArray[np.int64]:
     """Ascending cells that tokens of ``kept`` stand for, their own among them."""
-    owners = region_cells(merged_into, grid).reshape(-1)
+    owners = region_cells(merged_into, grid)
     cells: NDArray[np.int64] = np.flatnonzero(np.isin(owners, np.asarray(kept, dtype=np.int64)))
     return cells
 
 
-def merged_regions(picture: Picture, merged_into: Any, grid: Grid, frame: int = 0) -> Picture:
+def merged_regions(picture: Picture, merged_into: Any, grid: AnyGrid, pane: int = 0) -> Picture:
     """``picture`` with each region in its mean colour, and borders between different regions.
+
+    Args:
+        pane: which picture of the input this is: the number of a video's slice, or of a part.
 
     Raises:
         PrunusError: ``merged_into`` does not fit the grid, or the grid not the picture.
     """
-    owners = region_cells(merged_into, grid)[frame]
-    height, width = grid.cell
-    rows, cols = grid.rows * height, grid.cols * width
+    part = pane_of(grid, pane)
+    owners, own = part.of(region_cells(merged_into, grid)), part.grid
+    height, width = own.cell
+    rows, cols = own.rows * height, own.cols * width
     if rows > picture.shape[0] or cols > picture.shape[1]:
         raise PrunusError(
             f"a grid of {rows}x{cols} pixels does not fit a picture of "
             f"{picture.shape[0]}x{picture.shape[1]}: give the image as the model saw it"
         )
     seen = picture[:rows, :cols]
-    means = seen.reshape(grid.rows, height, grid.cols, width, 3).mean(axis=(1, 3)).reshape(-1, 3)
+    means = seen.reshape(own.rows, height, own.cols, width, 3).mean(axis=(1, 3)).reshape(-1, 3)
     _, region = np.unique(owners, return_inverse=True)
     region = region.reshape(-1)
     count = np.bincount(region)
     colours = np.stack([np.bincount(region, means[:, c]) / count for c in range(3)], axis=1)
-    cells = colours[region].reshape(grid.rows, grid.cols, 3)
+    cells = colours[region].reshape(own.rows, own.cols, 3)
     drawn = np.repeat(np.repeat(cells, height, axis=0), width, axis=1)
     below = owners[1:] != owners[:-1]
     beside = owners[:, 1:] != owners[:, :-1]

@@ -43,10 +43,18 @@ def seen_images(pixel_values: Any, image_processor: Any) -> list[Picture]:
 
 
 def resized_image(image: Image.Image, grid: Grid) -> Picture:
-    """The picture for a processor that only resizes (no crop): ``image`` stretched to ``grid``."""
+    """The picture for a processor that only resizes (no crop): ``image`` stretched to ``grid``; of
+    a grid that lies in an ``area`` of the image, what is there, black beyond the image's edge."""
     height, width = grid.cell
-    resized = image.convert("RGB").resize((grid.cols * width, grid.rows * height))
-    return np.asarray(resized, dtype=np.float32) / 255.0
+    size = (grid.cols * width, grid.rows * height)
+    seen = image.convert("RGB")
+    if grid.area is None:
+        seen = seen.resize(size)
+    else:
+        left, top, wide, high = grid.area
+        corners = (round(left), round(top), round(left + wide), round(top + high))
+        seen = seen.crop(corners).resize(size)
+    return np.asarray(seen, dtype=np.float32) / 255.0
 
 
 def as_picture(image: Image.Image | NDArray[Any]) -> Picture:

@@ -28,10 +28,10 @@ def attention_panel(entry: TraceEntry, spot: Spot, before: Before) -> Panel:
     grid, drawn = spot.grid(entry), spot.picture
     if before.kept is not None:
         there = before.cells(before.kept[spot.sample][spot.image], spot, grid)
-        drawn = dim_dropped(drawn, there, grid, spot.frame)
+        drawn = dim_dropped(drawn, there, grid, spot.pane)
     sink = _sink(entry, spot, before)
     if sink is not None:
-        drawn = outlined(drawn, before.cells([sink], spot, grid), grid, spot.frame)
+        drawn = outlined(drawn, before.cells([sink], spot, grid), grid, spot.pane)
     notes = []
     for edit, pairs in itertools.groupby(sorted(entry.edits.items()), key=lambda pair: pair[1]):
         notes.append(f"{spans([layer for layer, _ in pairs]).capitalize()}: {_lost(edit)}.")
@@ -51,7 +51,7 @@ def chosen_panel(entry: TraceEntry, spot: Spot, before: Before, event: Event) ->
     there = int((~np.isnan(scores)).sum())
     if before.merged_into is not None:
         scores = scores[np.asarray(before.merged_into[spot.sample][spot.image])]
-    heat = heat_map(spot.picture, scores, grid, spot.frame, most=_most(entry.scores[spot.sample]))
+    heat = heat_map(spot.picture, scores, grid, spot.pane, most=_most(entry.scores[spot.sample]))
     shown = before.cells(kept[spot.image], spot, grid)
     who = entry.method if event.layer_seen is None else f"layer {event.layer_seen}"
     note = (
@@ -61,7 +61,7 @@ def chosen_panel(entry: TraceEntry, spot: Spot, before: Before, event: Event) ->
     if len(kept) > 1:
         note += f", {sum(map(len, kept))} in all"
     return Panel(
-        outlined(heat, shown, grid, spot.frame),
+        outlined(heat, shown, grid, spot.pane),
         f"{who} chose {len(kept[spot.image])} of {there} ({event.label})",
         note + ".",
     )
@@ -73,7 +73,7 @@ def exit_panel(entry: TraceEntry, spot: Spot, event: Event) -> Panel:
     if not event.before:
         found = "no visual token was left"
     return Panel(
-        dim_dropped(spot.picture, (), spot.grid(entry), spot.frame),
+        dim_dropped(spot.picture, (), spot.grid(entry), spot.pane),
         f"vision leaves before layer {event.removed_from_layer} (exit)",
         f"Exit layer {event.layer_seen}: {found}.",
     )

@@ -23,7 +23,7 @@ from prunus.engine.tower.passing import TowerPass
 from prunus.engine.tower.seen import TowerSeen
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family
-from prunus.grid import Grid
+from prunus.grid import AnyGrid
 from prunus.method import tower_part
 
 
@@ -38,7 +38,7 @@ class _Here(threading.local):
         """As if nothing had run."""
         self.running: TowerPass | None = None
         self.coming: Mapping[str, Any] = {}
-        self.expected: list[tuple[str, list[Grid]]] = []
+        self.expected: list[tuple[str, list[AnyGrid]]] = []
         self.done: dict[str | None, TowerPass] = {}
         self.skipping = False
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from prunus.engine.calls import by_name
@@ -56,8 +57,11 @@ class Tap:
         grids = [image.grid for image in own.values()]
         for features in seen:
             for one in features:
-                before, after = self._family.extra_tokens(grids[0])
-                found.append(one[before : len(one) - after])
+                places = self._family.places(grids[0]).to(one.device)
+                if len(one) <= int(places.max()):  # a method left fewer
+                    first = next(iter(own.values()))
+                    places = places.min() + torch.arange(len(first.present), device=one.device)
+                found.append(one[places])
         keys = sorted(own)
         if [len(one) for one in found] != [len(own[key].present) for key in keys]:
             raise PrunusError(

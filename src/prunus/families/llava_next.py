@@ -1,0 +1,126 @@
+"""LLaVA-NeXT: an overview of the whole picture, and behind it tiles at a higher resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.llava_next.modeling_llava_next import (
+    get_anyres_image_grid_shape,
+    unpad_image,
+)
+
+from prunus.errors import PrunusError
+from prunus.families.base import Family
+from prunus.grid import AnyGrid, Grid, Tiles
+
+_TOWERS = {"clip_vision_model": "default", "siglip_vision_model": "full"}
+
+
+class LlavaNext(Family):
+    """``LlavaNextForConditionalGeneration``. The placeholders of an image are the overview (the
+    whole picture, stretched to a square), row by row, and then the rows of all tiles put together,
+    without those that are padding, each row ended by a newline, which is a mark.
+    """
+
+    name = "llava-next"
+    model_types = ("llava_next",)
+    summary = "LLaVA-NeXT (1.6): an overview and tiles of any resolution, CLIP or SigLIP tower"
+    no_merging = (
+        "behind the tower the model cuts tokens that are padding away by their places in the "
+        "tiles, and tokens that were merged into those would be lost"
+    )
+
+    def __init__(self, top: Any) -> None:
+        super().__init__(top)
+        vision, strategy = self.config.vision_config, self.config.vision_feature_select_strategy
+        if _TOWERS.get(vision.model_type) != strategy:
+            raise PrunusError(
+                f"LLaVA-NeXT with a {vision.model_type!r} vision tower and "
+                f"vision_feature_select_strategy={strategy!r} is not supported: features of a tile "
+                "must be one for each of its patches, which is so for "
+                + " and ".join(f"{tower} with {own!r}" for tower, own in _TOWERS.items())
+            )
+
+    @property
+    def tower(self) -> nn.Module:
+        tower: nn.Module = self.core.vision_tower
+        return tower
+
+    @property
+    def projector(self) -> nn.Module:
+        projector: nn.Module = self.core.multi_modal_projector
+        return projector
+
+    @property
+    def reads_tower(self) -> bool:
+        return False  # tokens that are padding are gone only behind the projector
+
+    def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
+        return {"image": self.holds(self.config.image_token_id, input_ids, embeds)}
+
+    def grids_of(self, call: Mapping[str, Any]) -> dict[str, list[AnyGrid]]:
+        sizes = call.get("image_sizes")
+        if sizes is None:
+            return {}
+        table = torch.as_tensor(sizes)
+        if table.ndim != 2 or table.shape[1] != 2:
+            raise PrunusError(
+                f"image_sizes has shape {tuple(table.shape)}: give one row (height, width) for "
+                "each image, as the processor does"
+            )
+        return {"image": [self._tiles(height, width) for height, width in table.tolist()]}
+
+    def cells(self, grid: AnyGrid) -> Tensor:
+        overview, tiles = grid.parts
+        rows = torch.arange(tiles.size).view(tiles.rows, tiles.cols) + overview.size
+        ended = F.pad(rows, (0, 1), value=-1)  # the newline behind each row
+        return torch.cat([torch.arange(overview.size), ended.flatten()])
+
+    def tower_grids(self, grid: AnyGrid) -> Sequence[Grid]:
+        overview, _ = grid.parts
+        assert overview.area is not None
+        _, _, width, height = overview.area
+        down, across = self._shape(int(height), int(width))
+        return [overview] * (1 + down * across)
+
+    @property
+    def _side(self) -> int:
+        """Patches along a side of a tile."""
+        vision = self.config.vision_config
+        return int(vision.image_size // vision.patch_size)
+
+    def _shape(self, height: int, width: int) -> tuple[int, int]:
+        """Tiles down and across that the model cuts an image of this size into."""
+        config = self.config
+        shape: tuple[int, int] = get_anyres_image_grid_shape(
+            (height, width), config.image_grid_pinpoints, config.vision_config.image_size
+        )
+        return shape
+
+    def _tiles(self, height: int, width: int) -> Tiles:
+        """The parts of an image of this size (pixels)."""
+        side, patch = self._side, self.config.vision_config.patch_size
+        down, across = self._shape(height, width)
+        # The model itself says which cells of the padded canvas are left.
+        numbers = torch.arange(down * side * across * side).view(1, down * side, across * side)
+        left = unpad_image(numbers, (height, width))[0]
+        top, start = divmod(int(left[0, 0]), across * side)
+        # The processor scales the picture into the canvas and pads it evenly on two sides.
+        canvas = (down * side * patch, across * side * patch)
+        scale = min(canvas[0] / height, canvas[1] / width)
+        edge = [
+            (full - size * scale) / 2 for full, size in zip(canvas, (height, width), strict=True)
+        ]
+        area = (
+            (start * patch - edge[1]) / scale,
+            (top * patch - edge[0]) / scale,
+            left.shape[1] * patch / scale,
+            left.shape[0] * patch / scale,
+        )
+        overview = Grid(1, side, side, (patch, patch), (0.0, 0.0, float(width), float(height)))
+        rows, cols = left.shape
+        return Tiles((overview, Grid(1, rows, cols, (patch, patch), area)))

@@ -1,0 +1,156 @@
+"""Qwen3-VL, loaded from disk with its real processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import prunus
+from prunus import CLSE, EvoPrune, Random, Uniform
+from prunus.errors import PrunusError
+from prunus.families import family_of
+from prunus.grid import Grid
+from tests.conftest import Case
+from tests.support.families import QWEN3_VL, QWEN3_VL_MOE, encoded
+from tests.support.family_checks import (
+    Square,
+    assert_check_passes,
+    assert_costs,
+    assert_mark_in_boxes,
+    boxes_of,
+    marked_inputs,
+)
+from tests.support.family_invariants import INVARIANTS, METHODS, case_of, hold, load
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    return load(QWEN3_VL, tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(params=["I", "VI"])
+def case(request: pytest.FixtureRequest, loaded: tuple[Any, Any]) -> Case:
+    return case_of(QWEN3_VL, loaded, request.param)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", INVARIANTS)
+def test_invariants(name: str, method: str, case: Case) -> None:
+    hold(name, case, METHODS[method])
+
+
+@pytest.mark.parametrize("square", [(0, 0, 12), (30, 10, 15), (70, 25, 15)])
+def test_a_mark_lies_in_the_boxes_of_its_cells(square: Square, loaded: tuple[Any, Any]) -> None:
+    """The processor puts the four patches of a cell behind each other."""
+    model, processor = loaded
+    inputs = marked_inputs(QWEN3_VL, processor, (90, 43), square)
+    (grid,) = family_of(model).grids_of(inputs)["image"]
+    pixels = inputs["pixel_values"].view(grid.size, 4, 3, -1)
+    low, high = (f(pixels, dim=(0, 1, 3), keepdim=True) for f in (torch.amin, torch.amax))
+    bright = (pixels > low + 0.3 * (high - low)).flatten(1).any(1)
+    assert_mark_in_boxes(boxes_of(grid, (90, 43)), bright.numpy(), square)
+
+
+@pytest.mark.parametrize("signs", ["I", "V", "VI"])
+def test_costs(signs: str, loaded: tuple[Any, Any]) -> None:
+    model, _ = loaded
+    inputs = case_of(QWEN3_VL, loaded, signs).prompts.rows(2)
+    del inputs["attention_mask"]
+    report = assert_costs(model, inputs, CLSE(keep=5))
+    assert report["uncounted"] == {}
+
+
+def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    QWEN3_VL.save(tmp_path)
+    assert_check_passes(tmp_path, capsys, {"evoprune"})
+
+
+@pytest.fixture(scope="module")
+def experts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    return load(QWEN3_VL_MOE, tmp_path_factory.mktemp("experts"))
+
+
+@pytest.mark.parametrize("method", ["before", "released"])
+@pytest.mark.parametrize("name", INVARIANTS)
+def test_invariants_of_the_mixture_of_experts(
+    name: str, method: str, experts: tuple[Any, Any]
+) -> None:
+    hold(name, case_of(QWEN3_VL_MOE, experts, "VI"), METHODS[method])
+
+
+def test_a_report_of_a_mixture_of_experts_counts_tokens(experts: tuple[Any, Any]) -> None:
+    model, _ = experts
+    inputs = case_of(QWEN3_VL_MOE, experts, "I").prompts.rows(1)
+    with prunus.prune(model, Uniform(keep=5)) as run, torch.no_grad():
+        cache = model(**inputs, use_cache=True).past_key_values
+    report = run.report()
+    assert report["tokens"]["kept"] == 5 and report["flops"] is None
+    assert list(report["uncounted"]) == ["flops"]
+    assert "mixture of experts" in report["uncounted"]["flops"]
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert report["kv_bytes"]["pruned"] == held
+    assert "prefill FLOPs   not counted" in str(report) and "mixture of experts" in str(report)
+
+
+def test_a_video_is_one_grid_with_timestamps_between(loaded: tuple[Any, Any]) -> None:
+    model, processor = loaded
+    inputs = encoded(QWEN3_VL, processor, "what V is this?")
+    ids = inputs["input_ids"][0]
+    places = (ids == model.config.video_token_id).nonzero()[:, 0]
+    assert len(places) == 24 and int((places.diff() > 1).sum()) == 1  # two time steps, text between
+    with prunus.prune(model, Random(keep=9, layer=None)) as run, torch.no_grad():
+        cache = model(**inputs, use_cache=True).past_key_values
+    assert run.trace[0].grid == [[Grid(2, 3, 4, (8, 8))]]
+    assert run.report()["tokens"]["original"] == 24
+    assert cache.layers[0].keys.shape[2] == len(ids) - 24 + 9  # timestamps stay
+
+
+def test_deepstack_matters_and_stays_where_it_belongs(loaded: tuple[Any, Any]) -> None:
+    """Or the oracles would not tell whether it is gathered: without it logits are others."""
+    model, processor = loaded
+    inputs = encoded(QWEN3_VL, processor, "what I is this?")
+    with torch.no_grad():
+        whole = model(**inputs).logits
+
+        def without(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+            return args, {**kwargs, "deepstack_visual_embeds": None}
+
+        handle = model.model.language_model.register_forward_pre_hook(without, with_kwargs=True)
+        bare = model(**inputs).logits
+        handle.remove()
+        with prunus.prune(model, Uniform(keep=1.0)):
+            same = model(**inputs, output_hidden_states=True)
+        plain = model(**inputs, output_hidden_states=True)
+    assert float((whole - bare).abs().max()) > 1e-2
+    assert torch.equal(same.logits, whole)
+    for ours, theirs in zip(same.hidden_states, plain.hidden_states, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_features_behind_the_last_layer_are_refused(loaded: tuple[Any, Any]) -> None:
+    model, processor = loaded
+    inputs = encoded(QWEN3_VL, processor, "what I is this?")
+    last = len(model.model.language_model.layers)
+
+    def more(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        features = kwargs["deepstack_visual_embeds"]
+        return args, {**kwargs, "deepstack_visual_embeds": [features[0]] * last}
+
+    with prunus.prune(model, Uniform(keep=5)), torch.no_grad():
+        handle = model.model.language_model.register_forward_pre_hook(
+            more, with_kwargs=True, prepend=True
+        )
+        try:
+            with pytest.raises(PrunusError, match=f"behind decoder layer {last - 1}"):
+                model(**inputs)
+        finally:
+            handle.remove()
+
+
+def test_merging_in_the_tower_is_refused(loaded: tuple[Any, Any]) -> None:
+    model, _ = loaded
+    with pytest.raises(PrunusError, match="vision tower.*qwen3-vl.*DeepStack"):
+        prunus.prune(model, EvoPrune(keep=5)).attach()

@@ -1,0 +1,104 @@
+"""What every family is asked beside the invariants: costs, where cells lie, a check from disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import DynamicCache
+
+import prunus
+from prunus import Method
+from prunus.cli import main
+from prunus.families import family_of
+from prunus.grid import AnyGrid
+from tests.support.families import Kind, marked
+
+Square = tuple[int, int, int]  # left, top and side of a mark, in pixels of the original picture
+
+
+def marked_inputs(
+    kind: Kind, processor: Any, size: tuple[int, int], square: Square
+) -> dict[str, Tensor]:
+    """A prompt with one black picture with a white square."""
+    picture = marked(*size, *square)
+    return dict(processor(images=picture, text=f"a{kind.image}what?", return_tensors="pt"))
+
+
+def boxes_of(grid: AnyGrid, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """``[N, 4]``: left, top, right and bottom of every cell in an original picture of ``size``
+    (width, height), into which a grid without an area is stretched."""
+    found = []
+    for index in range(grid.size):
+        _, *box = grid.box(index)
+        found.append(box)
+    boxes = np.asarray(found, dtype=np.float64)
+    if all(part.area is None for part in grid.parts):
+        (part,) = grid.parts
+        seen = (part.cols * part.cell[1], part.rows * part.cell[0])
+        boxes *= np.tile(np.asarray(size) / np.asarray(seen), 2)
+    return boxes
+
+
+def assert_mark_in_boxes(boxes: np.ndarray[Any, Any], bright: np.ndarray[Any, Any], square: Square):
+    """Cells whose pixels are ``bright`` (bool ``[N]``) are those whose boxes meet the mark, give or
+    take two pixels for resizing."""
+    left, top, side = square
+    corners = np.array([left, top, left + side, top + side])
+
+    def meet(slack: float) -> np.ndarray[Any, Any]:
+        a, b, c, d = corners + slack * np.array([-1, -1, 1, 1])
+        return (boxes[:, 0] < c) & (boxes[:, 2] > a) & (boxes[:, 1] < d) & (boxes[:, 3] > b)
+
+    assert bright.any() and not bright.all()
+    assert not (bright & ~meet(2)).any() and not (meet(-2) & ~bright).any()
+
+
+def assert_costs(model: Any, inputs: dict[str, Tensor], method: Method) -> dict[str, Any]:
+    """The report of ``method`` equals what torch counts (language model and tower within 2 %) and
+    what the cache holds; it is returned."""
+    model.set_attn_implementation("eager")
+    top = type(model).__name__
+    counted, cache = [], DynamicCache(config=model.config.get_text_config())
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(**inputs, logits_to_keep=1)
+    counted.append(counter.get_flop_counts())
+    with prunus.prune(model, method) as run, torch.no_grad():
+        with FlopCounterMode(display=False) as counter:
+            model(**inputs, logits_to_keep=1, past_key_values=cache)
+    counted.append(counter.get_flop_counts())
+    model.set_attn_implementation("sdpa")
+    report = run.report()
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert report["kv_bytes"]["pruned"] == held < report["kv_bytes"]["dense"]
+    tower = next(n for n, m in model.named_modules() if m is family_of(model).tower)
+    for name, torchs in zip(("dense", "pruned"), counted, strict=True):
+        mine = report["flops"][name]
+        chosen = mine["method"]  # counted where the method works: in the tower, or behind it
+        inside = chosen if run.trace[0].place == "encoder" else 0
+        language = sum(torchs[f"{top}.model.language_model"].values())
+        assert abs(mine["llm"] + chosen - inside - language) < 0.02 * language
+        seen = sum(torchs[f"{top}.{tower}"].values())
+        whole = mine["encoder"] + mine["projector"] + inside
+        projector = f"{top}.model.multi_modal_projector"
+        seen += sum(torchs[projector].values()) if projector in torchs else 0
+        assert abs(whole - seen) < 0.02 * seen
+    return dict(report)
+
+
+def assert_check_passes(folder: Path, capsys: Any, refused: set[str]) -> None:
+    """``prunus check`` on a saved model: nothing fails, and of the methods that come with it only
+    ``refused`` ones (and learned ones, which have no selector for it) are refused."""
+    with pytest.raises(SystemExit) as end:
+        main(["check", "--model", str(folder), "--json"])
+    assert not end.value.code
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["ok"]
+    found = {row["method"] for row in facts["rows"] if row["status"] == "refused"}
+    assert found - {"stepwise", "one-shot"} == refused
