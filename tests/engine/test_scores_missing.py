@@ -11,10 +11,11 @@ import torch
 import prunus
 from prunus import MMR, Method, Selection, View
 from prunus.method.base import Cut
-from tests.conftest import Case, Prompts, llava_clip
-from tests.engine.test_invariants import plain
-from tests.qwen import QwenPrompts, qwen
-from tests.selectors import RandomOneShot, RandomStepwise
+from tests.support.llava import Prompts, llava_clip
+from tests.support.models import Case
+from tests.support.qwen import QwenPrompts, qwen
+from tests.support.random_selectors import RandomOneShot, RandomStepwise
+from tests.support.runs import plain
 
 
 @pytest.fixture

@@ -18,10 +18,11 @@ from torch import Tensor
 import prunus
 from prunus import CLSE, MMR, EvoPrune, Fixed, Method, Random, Uniform
 from prunus.results.events import in_order
-from tests.conftest import DEPTH, MODELS, Case, prompts_for
-from tests.engine.test_invariants import gap, masked_logits, plain, survivors
-from tests.oracles.masked import visibility
-from tests.settings import settings
+from tests.support.llava import DEPTH
+from tests.support.models import MODELS, Case, prompts_for
+from tests.support.oracles.masked import visibility
+from tests.support.runs import gap, masked_logits, plain, survivors
+from tests.support.settings import settings
 
 MORE = {
     "uniform-none": Uniform(keep=5, layer=None),

@@ -13,8 +13,9 @@ from torch import Tensor
 
 import prunus
 from prunus import CLSE, Cut, Method, Random, View, VisiPruner
-from tests.conftest import DEPTH, MODELS, Case, prompts_for
-from tests.settings import settings
+from tests.support.llava import DEPTH
+from tests.support.models import MODELS, Case, prompts_for
+from tests.support.settings import settings
 
 
 @pytest.fixture(params=["llava-clip", "qwen2.5-vl"])

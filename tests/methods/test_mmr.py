@@ -12,7 +12,7 @@ from torch import Tensor
 import prunus
 from prunus import MMR
 from prunus.families import family_of
-from tests.conftest import Case
+from tests.support.models import Case
 
 
 def features_of(case: Case, inputs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:

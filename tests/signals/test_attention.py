@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prunus import Cut, Method, prune
-from tests.conftest import Case
+from tests.support.models import Case
 
 Owner = tuple[int, int]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import prunus
 from prunus import Cut, Method, Selection, View
-from tests.conftest import Case
+from tests.support.models import Case
 
 LAYER = 2
 
