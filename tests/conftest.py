@@ -9,8 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: tests nev
 import pytest
 import torch
 
-from tests.support.llava import Prompts, llava_clip
-from tests.support.models import MODELS, Case, prompts_for
+from tests.support.models import MODELS, Case, case_of
 
 pytest_plugins = ["tests.support.command_line"]
 
@@ -20,10 +19,10 @@ torch.set_num_threads(1)  # models are tiny: threads only wait for each other
 @pytest.fixture(params=sorted(MODELS))
 def case(request: pytest.FixtureRequest) -> Case:
     """A fresh tiny model of every supported kind."""
-    return Case(request.param, MODELS[request.param](), prompts_for(request.param))
+    return case_of(request.param)
 
 
 @pytest.fixture
 def llava() -> Case:
     """The plain LLaVA-1.5 case."""
-    return Case("llava-clip", llava_clip(), Prompts(0))
+    return case_of("llava-clip")

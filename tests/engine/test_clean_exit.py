@@ -10,13 +10,13 @@ import torch
 import prunus
 from prunus import CLSE, Knockout, Random
 from tests.support.footprint import footprint
-from tests.support.models import MODELS, Case, prompts_for
+from tests.support.models import Case, case_of
 
 
 @pytest.fixture(params=["llava-clip", "qwen2.5-vl"])
 def warm(request: pytest.FixtureRequest) -> tuple[Case, dict[str, Any], Any, dict[str, Any]]:
     """A case whose model ran once (transformers adds hooks of its own at the first forward)."""
-    case = Case(request.param, MODELS[request.param](), prompts_for(request.param))
+    case = case_of(request.param)
     inputs = case.prompts.rows(1, 2)
     with torch.no_grad():
         before = case.model(**inputs).logits

@@ -19,7 +19,7 @@ import prunus
 from prunus import CLSE, MMR, EvoPrune, Fixed, Method, Random, Uniform
 from prunus.results.events import in_order
 from tests.support.llava import DEPTH
-from tests.support.models import MODELS, Case, prompts_for
+from tests.support.models import Case, case_of
 from tests.support.oracles.masked import visibility
 from tests.support.runs import gap, masked_logits, plain, survivors
 from tests.support.settings import settings
@@ -48,7 +48,7 @@ FIRST: dict[str, Any] = {
 
 @pytest.fixture(params=["llava-clip-full", "llava-siglip", "qwen2.5-vl-video"])
 def case(request: pytest.FixtureRequest) -> Case:
-    return Case(request.param, MODELS[request.param](), prompts_for(request.param))
+    return case_of(request.param)
 
 
 def ragged(case: Case, inputs: dict[str, Tensor], layer: int | None) -> Fixed:

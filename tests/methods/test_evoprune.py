@@ -17,14 +17,14 @@ from prunus import EvoPrune, Merging, TowerView
 from prunus.method.removals import least
 from tests.support.literal.evoprune import literal
 from tests.support.llava import IMAGE, TOKENS, Prompts, llava_with
-from tests.support.models import MODELS, Case, prompts_for
+from tests.support.models import MODELS, Case, case_of
 from tests.support.oracles.merged import Pairs, Seen, merged_features, merged_tower
 
 
 @pytest.fixture(params=[name for name in sorted(MODELS) if name.startswith("llava")])
 def case(request: pytest.FixtureRequest) -> Case:
     """The LLaVAs; test_evoprune_windows.py is about Qwen2.5-VL."""
-    return Case(request.param, MODELS[request.param](), prompts_for(request.param))
+    return case_of(request.param)
 
 
 def deep(kind: str = "clip", blocks: int = 7, **options: Any) -> Case:

@@ -15,7 +15,7 @@ from prunus.train.relax import aggregated_log_scores, standardised
 from prunus.train.schedule import Schedule
 from prunus.train.softtopk import soft_topk
 from tests.support.footprint import footprint
-from tests.support.models import MODELS, Case, prompts_for
+from tests.support.models import Case, case_of
 from tests.support.objective import (
     STATE,
     alphas,
@@ -29,7 +29,7 @@ from tests.support.oracles.selector import encode, walk
 
 @pytest.fixture(params=["llava-clip", "llava-clip-full", "qwen2.5-vl-video"])
 def case(request: pytest.FixtureRequest) -> Case:
-    return Case(request.param, MODELS[request.param](), prompts_for(request.param))
+    return case_of(request.param)
 
 
 def literal_alpha(objective: Objective, features: Tensor, words: Tensor) -> tuple[Tensor, float]:
