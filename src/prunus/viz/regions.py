@@ -65,4 +65,5 @@ def merged_regions(picture: Picture, merged_into: Any, grid: Grid, frame: int = 
         drawn[row * height : (row + 1) * height, (col + 1) * width] = _LINE
     full = picture.copy()
     full[:rows, :cols] = drawn
-    return full.astype(np.float32)
+    drawn_on: Picture = full.astype(np.float32)
+    return drawn_on
