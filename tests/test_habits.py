@@ -101,3 +101,17 @@ def test_modules_that_cannot_be_imported_are_found(tmp_path: Path) -> None:
 def test_links_of_the_pages_at_the_top_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", (ROOT / name).read_text()):
         assert (ROOT / target).exists(), f"{name} links to {target}, which does not exist"
+
+
+def test_tests_that_are_named_somewhere_are_there() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    code = [*(ROOT / "src").rglob("*.py"), *(ROOT / "tools").glob("*.py")]
+    made_up = {"tests/test_one.py"}  # in an explanation
+    named = {
+        (path.relative_to(ROOT), name)
+        for path in pages + code
+        for name in re.findall(r"\btests/[\w/]+\.py", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 10
+    gone = [(path, name) for path, name in named if not (ROOT / name).exists()]
+    assert not [one for one in gone if one[1] not in made_up], gone
