@@ -1,5 +1,5 @@
 # Everything runs in .venv, which the first target that needs it creates and fills.
-# Needs: Python >= 3.11 with venv, and make.
+# Needs: Python >= 3.11 with venv, and make. What each target is for: CONTRIBUTING.md.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -9,14 +9,25 @@ LOWEST_VENV := .venv-lowest
 LOWEST_READY := $(LOWEST_VENV)/.ready
 LATEST_VENV := .venv-latest
 
-.PHONY: help demo test lint format test-lowest test-latest test-wheel mutants clean
+# Tests run in as many processes as there are cores: each is given one thread, and those that are
+# done take tests from the others.
+JOBS ?= $(shell nproc 2> /dev/null || echo 2)
+PYTEST := -m pytest -n $(JOBS) --dist worksteal
+test test-all test-lowest test-latest mutants: export OMP_NUM_THREADS = 1
+
+.PHONY: help demo test test-all lint format test-lowest test-latest test-python test-wheel mutants \
+	clean
 
 help:
 	@echo "make demo         built-in model on its sample image; picture in out/demo.png"
-	@echo "make test         ruff, mypy and pytest"
+	@echo "make test         ruff, mypy and the tests that every change has to pass; no network"
+	@echo "make test-all     every test, the large cross products included; goes on where it ended"
+	@echo "                  (FRESH=1: from the start)"
 	@echo "make lint         ruff and mypy alone"
+	@echo "make format       what ruff can mend"
 	@echo "make test-lowest  the tests with the lowest supported versions"
 	@echo "make test-latest  the tests with the newest transformers that there is"
+	@echo "make test-python  AT=python3.13: what can be tried on another Python (TORCH=1: all tests)"
 	@echo "make test-wheel   the wheel in an empty environment, as \`pip install\` gives it"
 	@echo "make mutants      small wrong changes to the code, each of which a test must notice"
 	@echo "make clean        remove environments, caches and outputs"
@@ -52,24 +63,36 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Left out are tests marked "full" (cross products) and "wheel" (it installs: `make test-wheel`).
+QUICK := -m "not full and not wheel"
+
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST) $(QUICK)
+
+test-all: lint
+	$(BIN)/python $(PYTEST) -p tools.resume $(if $(FRESH),--fresh)
 
 # What the tests need beside the lowest or the newest transformers.
-TEST_PACKAGES := -e '.[peft]' av pytest
+TEST_PACKAGES := -e '.[peft]' av pytest pytest-xdist
 
 $(LOWEST_READY): pyproject.toml constraints.txt constraints-lowest.txt tools/torchvision_schemas.py
 	$(call install,$(LOWEST_VENV),constraints-lowest.txt,$(TEST_PACKAGES))
 
 test-lowest: $(LOWEST_READY)
-	$(LOWEST_VENV)/bin/python -m pytest
+	$(LOWEST_VENV)/bin/python $(PYTEST) $(QUICK)
 
 # Made anew each time, because what is newest changes without a file of ours changing.
 test-latest:
 	rm -rf $(LATEST_VENV)
 	$(call install,$(LATEST_VENV),constraints-latest.txt,$(TEST_PACKAGES))
 	$(LATEST_VENV)/bin/python -m pip list
-	$(LATEST_VENV)/bin/python -m pytest
+	$(LATEST_VENV)/bin/python $(PYTEST) $(QUICK)
+
+# The environment is kept in .venv-pythonX.Y.
+AT ?= python3
+
+test-python: $(READY)
+	$(BIN)/python tools/try_python.py $(AT) $(if $(TORCH),--torch)
 
 test-wheel: $(READY)
 	$(BIN)/python tools/try_wheel.py
@@ -78,5 +101,5 @@ mutants: $(READY)
 	$(BIN)/python tools/mutants.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) out build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) .venv-python* out build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,7 +12,8 @@ import pytest
 import prunus
 from prunus import VisiPruner
 from prunus.method.calibration import Calibration
-from tests.conftest import DEPTH, Case
+from tests.support.llava import DEPTH
+from tests.support.models import Case
 
 PARAMS: dict[str, Any] = {"tokens_threshold": 0.25, "layer_threshold": 0.995, "shallow_layers": 1}
 GOOD = Calibration("visipruner", "größer/model", DEPTH, PARAMS, {"prompts": 7, "kept": {"max": 3}})

@@ -11,14 +11,10 @@ import torch
 
 import prunus
 from prunus.method.base import KNOWN as _REGISTRY
-from tests.conftest import Case
+from tests.support.models import Case
+from tests.support.pages import blocks
 
 ROOT = Path(__file__).parents[1]
-
-
-def blocks(page: str) -> list[str]:
-    """Python code blocks of a Markdown page."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
 
 
 def test_the_ten_lines_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:

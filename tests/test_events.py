@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from prunus.results.events import by_layers, events_of, in_order, label_of
-from tests.viz.traces import EXIT, FILTER, GRID, entry, shallow
+from tests.support.traces import EXIT, FILTER, GRID, entry, shallow
 
 
 def test_all_three_stages() -> None:

@@ -6,8 +6,6 @@ import errno
 import os
 import resource
 import stat
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,8 +33,9 @@ from prunus.recipes.report import write_report
 from prunus.selector.store import Card, load_selector, save_selector
 from prunus.train.log import Log
 from prunus.viz import Panel, draw_panels
-from tests.conftest import llava_clip
-from tests.selectors import selector_for
+from tests.support.files import another_process
+from tests.support.llava import llava_clip
+from tests.support.random_selectors import selector_for
 
 MODEL = llava_clip()
 FACTS = family_of(MODEL)
@@ -364,27 +363,6 @@ def test_two_threads_that_write_an_evaluation(tmp_path: Path) -> None:
     )
     assert not raised
     assert content(tmp_path / "both") in wanted
-
-
-HOLDER = """
-import sys, time
-from prunus.io.claim import claim
-with claim(sys.argv[1]):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-@contextmanager
-def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        try:
-            yield holder
-        finally:
-            holder.kill()
 
 
 def test_another_process_is_refused_and_a_killed_one_is_no_obstacle(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from PIL import Image
 
 from prunus import PrunusFileError
 from prunus.io.images import open_image, to_rgb
+from tests.support.files import png
 
 GREY = np.array([[0, 64, 128, 255]], dtype=np.uint8)
 
@@ -139,18 +138,6 @@ def test_the_camera_was_held_upright(tmp_path: Path, mode: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert opened(tmp_path / "a.png", image, exif=exif).shape == (4, 2, 3)
-
-
-def png(width: int, height: int) -> bytes:
-    """A PNG of one bit per pixel that says it is so large, and holds next to nothing."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
 def broken() -> dict[str, bytes]:

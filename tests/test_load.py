@@ -32,7 +32,8 @@ import prunus
 from prunus import CLSE, PrunusError, PrunusFileError
 from prunus.builtin import BUILTIN
 from prunus.train.data import Batch
-from tests.conftest import IMAGE, MODELS, PATCH, SIDE, TOKENS, llava_clip
+from tests.support.llava import IMAGE, PATCH, SIDE, TOKENS, llava_clip
+from tests.support.models import MODELS
 
 WEIGHTS = "model.safetensors"
 

@@ -50,7 +50,7 @@ def tree(folder: Path, entries: str) -> list[str]:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return ["--root", str(folder), "--lists", str(folder / "lists"), "--jobs", "1"]
+    return ["--root", str(folder), "--lists", str(folder / "lists"), "--jobs", "1", "--bare"]
 
 
 def entry(name: str, old: str, new: str, test: str = "tests/test_one.py") -> str:

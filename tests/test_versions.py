@@ -13,9 +13,8 @@ import pytest
 import prunus
 from prunus import versions
 from prunus.errors import PrunusError
-from tests.cli.conftest import Cli
-from tests.cli.conftest import cli as cli
-from tests.cli.test_packaging import constraints, dependencies
+from tests.support.command_line import Cli
+from tests.support.packages import constraints, dependencies
 
 ROOT = Path(__file__).parents[1]
 

@@ -113,7 +113,7 @@ def load(folder: Path = LISTS) -> list[Mutant]:
 class Copy:
     """A copy of the tree ``root`` in ``place``, and a process that runs tests in it."""
 
-    def __init__(self, root: Path, place: Path) -> None:
+    def __init__(self, root: Path, place: Path, bare: bool) -> None:
         self.place = place
         for name in COPIED:
             source = root / name
@@ -130,7 +130,7 @@ class Copy:
             "OMP_NUM_THREADS": "1",
         }
         self._server = subprocess.Popen(
-            [sys.executable, str(SERVER)],
+            [sys.executable, str(SERVER), *(["--bare"] if bare else [])],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -153,13 +153,13 @@ class Copy:
 
 
 @contextmanager
-def copies(root: Path, count: int) -> Iterator[list[Copy]]:
-    """``count`` copies of the tree in temporary folders."""
+def copies(root: Path, count: int, bare: bool = False) -> Iterator[list[Copy]]:
+    """``count`` copies of the tree in temporary folders; ``bare`` for one without torch."""
     made: list[Copy] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         try:
             for number in range(count):
-                made.append(Copy(root, Path(folder) / str(number)))
+                made.append(Copy(root, Path(folder) / str(number), bare))
             yield made
         finally:
             for copy in made:
@@ -231,6 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--list", action="store_true", help="name them, run nothing")
     parser.add_argument("--root", type=Path, default=ROOT, help="tree to copy")
+    parser.add_argument("--bare", action="store_true", help="tests of a tree that need no torch")
     parser.add_argument("--lists", type=Path, default=LISTS, help="folder of lists")
     asked = parser.parse_args(argv)
     mutants = load(asked.lists)
@@ -244,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{one.name:{width}}  {one.file}")
         return 0
     start, states = time.monotonic(), Counter[str]()
-    with copies(asked.root, min(asked.jobs, len(mutants))) as places:
+    with copies(asked.root, min(asked.jobs, len(mutants)), asked.bare) as places:
         if wrong := unchanged(mutants, places):
             print(f"the tests fail without any change:\n{wrong}")
             return 2

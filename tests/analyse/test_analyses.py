@@ -16,11 +16,8 @@ from prunus.analyse.runner import total_work
 from prunus.evaluate import load_builtin_set
 from prunus.pruners.clse import CLSE
 from prunus.tasks.sample import load_sample
-from tests.cli.conftest import Cli, cli, picture
-from tests.cli.test_bad_input import check
-from tests.qwen_processor import save_qwen
-
-__all__ = ["cli", "picture"]  # pytest finds the fixtures here
+from tests.support.command_line import Cli, refused
+from tests.support.qwen_processor import save_qwen
 
 
 @pytest.fixture(scope="module")
@@ -147,13 +144,13 @@ def test_prompts_of_ones_own(cli: Cli, picture: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input(cli: Cli, options: list[str], words: list[str]) -> None:
-    check(cli("analyse", *options), *words)
+    refused(cli("analyse", *options), *words)
 
 
 def test_images_without_a_prompt(cli: Cli, picture: Path) -> None:
-    check(cli("analyse", "--image", picture), "add --prompt")
-    check(cli("analyse", "--image", picture, "--prompt", " "), "empty")
-    check(cli("analyse", "--image", picture.parent / "no.png", "--prompt", "x"), "no such image")
+    refused(cli("analyse", "--image", picture), "add --prompt")
+    refused(cli("analyse", "--image", picture, "--prompt", " "), "empty")
+    refused(cli("analyse", "--image", picture.parent / "no.png", "--prompt", "x"), "no such image")
 
 
 def test_names_are_checked_in_python_too(tiny: Any) -> None:

@@ -11,8 +11,8 @@ from prunus.analyse.probe import Probe
 from prunus.analyse.signals import Notes, _Writer
 from prunus.method import methods
 from prunus.signals.spectral import high_frequency
-from tests.conftest import Case
 from tests.support.facts import asks
+from tests.support.models import Case
 
 
 def noted(case: Case, inputs: dict[str, Any]) -> tuple[dict[int, Notes], torch.Tensor]:

@@ -17,7 +17,7 @@ from prunus.families import family_of
 from prunus.selector.config import SelectorConfig
 from prunus.selector.selector import Selector
 from prunus.selector.store import Card, save_selector
-from tests.stepwise.models import tiny_llava, tiny_qwen
+from tests.support.chat_models import tiny_llava, tiny_qwen
 
 SIZE, MOST, LEAST = 24, 12, 2
 

@@ -17,7 +17,8 @@ from prunus import VisiPruner
 from prunus.analyse.context import Context
 from prunus.calibrate import calibrate_visipruner, find_filtering
 from prunus.tasks.sets import training_questions
-from tests.conftest import DEPTH, MODELS, Prompts, _text_config, prompts_for
+from tests.support.llava import DEPTH, Prompts, text_config
+from tests.support.models import MODELS, prompts_for
 
 #: Random weights: without a question that matters, a bound close to 1 makes layers filter.
 BOUND = 0.9999
@@ -149,4 +150,4 @@ def test_every_prompt_needs_an_image() -> None:
             VisiPruner(shallow_layers=1),
         )
     with pytest.raises((TypeError, ValueError), match="supported"):
-        calibrate_visipruner(LlamaForCausalLM(_text_config()), "text", [batch], VisiPruner())
+        calibrate_visipruner(LlamaForCausalLM(text_config()), "text", [batch], VisiPruner())

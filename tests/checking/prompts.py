@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tests.conftest import Case
+from tests.support.models import Case
 
 
 def prompts_of(case: Case, *images: int) -> list[dict[str, Tensor]]:

@@ -16,7 +16,7 @@ from prunus.errors import PrunusError
 from prunus.method import Edit
 from prunus.run import Run
 from tests.checking.prompts import failed, prompts_of
-from tests.conftest import Case
+from tests.support.models import Case
 
 CUT = CLSE(keep=5, layers=(2,))
 TRIMMED = CLSE(keep=5, layers=(2,), trim_cache=True)

@@ -24,9 +24,10 @@ from prunus.checking.probe import Probe, from_rows
 from prunus.families import family_of
 from prunus.method import Edit
 from tests.checking.prompts import prompts_of
-from tests.conftest import IMAGE, PAD, PATCH, SIDE, TOKENS, Case, Prompts, llava_clip
-from tests.oracles import masked as reference
-from tests.oracles.edited import edited
+from tests.support.llava import IMAGE, PAD, PATCH, SIDE, TOKENS, Prompts, llava_clip
+from tests.support.models import Case
+from tests.support.oracles import masked as reference
+from tests.support.oracles.edited import edited
 
 TEXT = {
     "hidden_size": 64,

@@ -17,9 +17,9 @@ from prunus.checking.trials import Trial, trials
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import family_of
 from tests.checking.prompts import failed, prompts_of
-from tests.conftest import Case
-from tests.settings import settings
 from tests.support.facts import proportional
+from tests.support.models import Case
+from tests.support.settings import settings
 
 
 def test_every_setting_on_every_kind_of_model(case: Case) -> None:

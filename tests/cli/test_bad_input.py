@@ -5,24 +5,14 @@ from pathlib import Path
 import pytest
 
 from prunus.cli import app as app_module
-from tests.cli.conftest import Cli
+from tests.support.command_line import Cli, refused
 
 Q = ("--prompt", "what is there?")
 
 
-def check(result, *words: str) -> None:
-    assert result.code == 2
-    assert result.out == ""
-    assert result.err.startswith("error: ")
-    assert result.err.count("\n") == 1
-    assert "Traceback" not in result.err
-    for word in words:
-        assert word in result.err
-
-
 @pytest.mark.parametrize("keep", ["0", "-3", "0.0", "-0.5", "1.5", "nan", "inf", "true", "abc", ""])
 def test_keep(cli: Cli, picture: Path, keep: str) -> None:
-    check(cli("run", picture, *Q, "--keep", keep), "give an int >= 1", "float in (0, 1]")
+    refused(cli("run", picture, *Q, "--keep", keep), "give an int >= 1", "float in (0, 1]")
 
 
 @pytest.mark.parametrize(
@@ -66,48 +56,48 @@ def test_keep(cli: Cli, picture: Path, keep: str) -> None:
     ],
 )
 def test_options(cli: Cli, picture: Path, options: list[str], words: list[str]) -> None:
-    check(cli("run", picture, *Q, *options), *words)
+    refused(cli("run", picture, *Q, *options), *words)
 
 
 def test_files_that_are_no_images(cli: Cli, picture: Path, tmp_path: Path) -> None:
-    check(cli("run", tmp_path / "gone.png", *Q), "no such image", "gone.png")
+    refused(cli("run", tmp_path / "gone.png", *Q), "no such image", "gone.png")
     (tmp_path / "text.png").write_text("not a picture")
-    check(cli("run", tmp_path / "text.png", *Q), "no image", "text.png")
+    refused(cli("run", tmp_path / "text.png", *Q), "no image", "text.png")
     (tmp_path / "half.png").write_bytes(picture.read_bytes()[:2000])
-    check(cli("run", tmp_path / "half.png", *Q), "half.png")
-    check(cli("run", tmp_path, *Q), "folder")
+    refused(cli("run", tmp_path / "half.png", *Q), "half.png")
+    refused(cli("run", tmp_path, *Q), "folder")
 
 
 def test_prompts_that_do_not_fit_the_images(cli: Cli, picture: Path) -> None:
-    check(
+    refused(
         cli("run", picture, "--prompt", "<image> or <image>?"),
         "2 <image> placeholders but 1 image is given",
     )
-    check(
+    refused(
         cli("run", picture, picture, "--prompt", "<image>?"),
         "1 <image> placeholder but 2 images are given",
     )
-    check(cli("run", picture, "--prompt", "  "), "empty")
-    check(cli("run", picture), "--prompt")
-    check(cli("run", *Q), "IMAGE")
+    refused(cli("run", picture, "--prompt", "  "), "empty")
+    refused(cli("run", picture), "--prompt")
+    refused(cli("run", *Q), "IMAGE")
 
 
 def test_a_layer_that_the_model_does_not_have(cli: Cli, picture: Path) -> None:
-    check(cli("run", picture, *Q, "--param", "layers=99"), "99")
+    refused(cli("run", picture, *Q, "--param", "layers=99"), "99")
 
 
 def test_an_unsupported_family(cli: Cli, picture: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    check(cli("run", picture, *Q, "--model", tmp_path), "'bert'", "llava")
+    refused(cli("run", picture, *Q, "--model", tmp_path), "'bert'", "llava")
     (tmp_path / "config.json").write_text("{}")
-    check(cli("run", picture, *Q, "--model", tmp_path), str(tmp_path))
+    refused(cli("run", picture, *Q, "--model", tmp_path), str(tmp_path))
 
 
 def test_a_place_where_no_picture_can_be_written(cli: Cli, picture: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     target = tmp_path / "file" / "kept.png"
     result = cli("run", picture, *Q, "--save-overlay", target, "--max-new-tokens", 1, "--json")
-    check(result, "cannot write the picture")
+    refused(result, "cannot write the picture")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +111,7 @@ def test_a_place_where_no_picture_can_be_written(cli: Cli, picture: Path, tmp_pa
     ],
 )
 def test_other_commands(cli: Cli, arguments: list[str]) -> None:
-    check(cli(*arguments))
+    refused(cli(*arguments))
 
 
 def test_bugs_keep_their_traceback(

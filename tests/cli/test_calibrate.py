@@ -11,8 +11,8 @@ from PIL import Image
 from prunus.method.calibration import Calibration
 from prunus.tasks.evalset import load_evalset
 from prunus.tasks.sets import training_questions
-from tests.cli.conftest import Cli
-from tests.qwen_processor import save_qwen
+from tests.support.command_line import Cli
+from tests.support.qwen_processor import save_qwen
 
 COMMAND = ("calibrate", "visipruner")
 

@@ -10,8 +10,8 @@ import pytest
 
 from prunus.checking import COLUMNS
 from prunus.run import Run
-from tests.cli.conftest import Cli
-from tests.qwen_processor import save_qwen
+from tests.support.command_line import Cli
+from tests.support.qwen_processor import save_qwen
 
 SOME = ("check", "--model", "tiny-qwen", "--methods", "clse,one-shot")
 

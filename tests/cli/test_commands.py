@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import Cli
+from tests.support.command_line import Cli
 
 Q = ("--prompt", "how many objects are there?")
 

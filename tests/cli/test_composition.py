@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.cli.conftest import Cli
-from tests.qwen_processor import save_qwen
+from tests.support.command_line import Cli
+from tests.support.qwen_processor import save_qwen
 
 ASK = ("--prompt", "which number is the white digit?", "--max-new-tokens", 3)
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from prunus.train.order import index_at
 from prunus.train.state import State
-from tests.cli.conftest import Cli, Result
-from tests.test_images import png
+from tests.support.command_line import Cli, Result
+from tests.support.files import png
 
 EVAL = ("eval", "--methods", "uniform", "--keep", "64", "--batch", "2")
 TRAIN = ("train", "stepwise", "--steps", "2", "--batch", "2", "--held-out", "0", "--max-steps", "8")
@@ -189,7 +189,7 @@ def test_other_commands_name_the_line_too(cli: Cli, data: Path) -> None:
 
 
 def test_a_second_run_into_a_folder_is_refused(cli: Cli, data: Path) -> None:
-    from tests.test_files import another_process
+    from tests.support.files import another_process
 
     output = data.parent / "out"
     with another_process(output):

@@ -9,8 +9,7 @@ import pytest
 
 from prunus.cli import analyse, builtin, calibrate, calibrate_stepwise, run, train
 from prunus.cli import eval as eval_command
-from tests.cli.conftest import Cli
-from tests.cli.test_bad_input import check
+from tests.support.command_line import Cli, refused
 
 HUGE = "1" + "0" * 30
 WHOLE = ["nan", "inf", "5.5", "-1", HUGE, "9" * 5000, "true", "", "1e3"]
@@ -52,13 +51,13 @@ def given(words: tuple[str, ...], folder: Path) -> list[object]:
 @pytest.mark.parametrize(("words", "option"), options(int))
 def test_whole_numbers(cli: Cli, tmp_path: Path, words: tuple[str, ...], option: str) -> None:
     for value in WHOLE:
-        check(cli(*words, *given(words, tmp_path), option, value), option)
+        refused(cli(*words, *given(words, tmp_path), option, value), option)
 
 
 @pytest.mark.parametrize(("words", "option"), options(float))
 def test_other_numbers(cli: Cli, tmp_path: Path, words: tuple[str, ...], option: str) -> None:
     for value in ("nan", "abc", "", "-1e400"):
-        check(cli(*words, *given(words, tmp_path), option, value))
+        refused(cli(*words, *given(words, tmp_path), option, value))
 
 
 def test_there_are_some() -> None:

@@ -5,19 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.packages import constraints, dependencies
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def constraints(name: str) -> dict[str, str]:
-    lines = (ROOT / name).read_text().splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
-
-
-def dependencies() -> dict[str, str]:
-    text = (ROOT / "pyproject.toml").read_text()  # tomllib is not in Python 3.10
-    block = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
-    assert block is not None
-    return dict(re.findall(r'"([\w-]+)>=([\d.]+)"', block[1]))
 
 
 def test_the_lowest_transformers_is_the_one_that_is_tested() -> None:

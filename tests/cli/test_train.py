@@ -18,8 +18,8 @@ from PIL import Image
 from prunus.cli.train import build_settings
 from prunus.selector.config import TrainSettings
 from prunus.train.watch import Display
-from tests.cli.conftest import Cli
-from tests.stepwise.models import tiny_llava
+from tests.support.chat_models import tiny_llava
+from tests.support.command_line import Cli
 
 TRAIN = ("train", "stepwise")
 SMALL = (

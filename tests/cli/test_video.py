@@ -16,8 +16,8 @@ import prunus
 from prunus.cli.errors import BadInput
 from prunus.cli.inputs import arrange, build_prompt, encode
 from prunus.inference.videos import open_videos
-from tests.cli.conftest import Cli
-from tests.qwen_processor import save_qwen
+from tests.support.command_line import Cli
+from tests.support.qwen_processor import save_qwen
 
 RATE, SECONDS = 10, 6
 

@@ -18,10 +18,10 @@ from prunus.evaluate import pictures
 from prunus.evaluate.cells import Cell
 from prunus.results.trace import Report
 from prunus.viz import dim_dropped, draw_panels
-from tests.cli.conftest import Cli
-from tests.qwen_processor import save_qwen
-from tests.viz.traces import EXIT, FILTER, GRID, entry, shallow
-from tests.viz.traces import picture as sketch
+from tests.support.command_line import Cli
+from tests.support.qwen_processor import save_qwen
+from tests.support.traces import EXIT, FILTER, GRID, entry, shallow
+from tests.support.traces import picture as sketch
 
 ASK = ("--prompt", "how many objects are there?", "--max-new-tokens", 2)
 KEYS = ["method", "label", "layer_seen", "removed_from_layer", "kept"]

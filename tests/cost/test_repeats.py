@@ -12,10 +12,10 @@ from torch import Tensor
 
 import prunus
 from prunus import CLSE, MMR, EvoPrune, Method, Random, Uniform
-from tests.conftest import Case, prompts_for
-from tests.qwen import qwen
-from tests.selectors import RandomStepwise
-from tests.settings import settings
+from tests.support.models import Case, prompts_for
+from tests.support.qwen import qwen
+from tests.support.random_selectors import RandomStepwise
+from tests.support.settings import settings
 
 METHODS = settings() | {"mmr-diverse": MMR(keep=5, weight=0.0)}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import prunus
 from prunus import VisiPruner
-from tests.conftest import Case
-from tests.engine.test_invariants import plain
+from tests.support.models import Case
+from tests.support.runs import plain
 
 
 def test_a_papers_figures_are_means_over_samples_with_images(llava: Case) -> None:

@@ -14,7 +14,7 @@ from prunus import CLSE
 from prunus.cost.flops import encoder_macs, prefill_flops, projector_macs
 from prunus.cost.shapes import read_shape
 from prunus.grid import Grid
-from tests.qwen import QwenPrompts, qwen
+from tests.support.qwen import QwenPrompts, qwen
 
 
 @pytest.mark.parametrize("kinds", [("image",), ("video",), ("video", "image")])

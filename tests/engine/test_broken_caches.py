@@ -10,10 +10,11 @@ from torch import Tensor
 
 import prunus
 from prunus import Knockout, Method, Random, Uniform
-from tests.conftest import Case, Prompts
-from tests.engine.test_invariants import gap
 from tests.support.decoder_list import DECODERS
 from tests.support.decoders import build
+from tests.support.llava import Prompts
+from tests.support.models import Case
+from tests.support.runs import gap
 
 METHODS: list[Method] = [
     Uniform(keep=5, layer=2),

@@ -10,7 +10,8 @@ import torch
 
 import prunus
 from prunus import CLSE, EvoPrune, Knockout, Method
-from tests.conftest import SIDE, Case
+from tests.support.llava import SIDE
+from tests.support.models import Case
 
 METHODS: list[Method] = [
     CLSE(keep=5, variant="hybrid"),

@@ -10,8 +10,8 @@ from torch import Tensor
 
 import prunus
 from prunus import Uniform
-from tests.conftest import Case
-from tests.engine.test_invariants import gap
+from tests.support.models import Case
+from tests.support.runs import gap
 
 BEFORE = Uniform(keep=5, layer=None)
 

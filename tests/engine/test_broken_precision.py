@@ -12,8 +12,8 @@ from torch import Tensor
 import prunus
 from prunus import CLSE, Cut, EvoPrune, Fixed, Knockout, Method, View, VisiPruner
 from prunus.method.signals import Attention
-from tests.conftest import Case
-from tests.engine.test_invariants import gap
+from tests.support.models import Case
+from tests.support.runs import gap
 
 SEEING: list[Method] = [
     CLSE(keep=5, variant="hybrid"),

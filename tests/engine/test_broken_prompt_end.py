@@ -7,8 +7,8 @@ import torch
 
 import prunus
 from prunus import CLSE, EvoPrune, Method, Uniform, VisiPruner
-from tests.conftest import Case
-from tests.qwen import qwen
+from tests.support.models import Case
+from tests.support.qwen import qwen
 
 SEEING: list[Method] = [CLSE(keep=5, variant="hybrid"), VisiPruner()]
 seeing = pytest.mark.parametrize("method", SEEING, ids=lambda method: method.name)

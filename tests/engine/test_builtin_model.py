@@ -10,7 +10,7 @@ import torch
 import prunus
 from prunus import CLSE
 from prunus.tasks.scenes import make_scene, render
-from tests.oracles.masked import continued, masked_logits, visibility
+from tests.support.oracles.masked import continued, masked_logits, visibility
 
 STEPS = 32
 

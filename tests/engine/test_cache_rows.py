@@ -11,9 +11,9 @@ import torch
 
 import prunus
 from prunus import Fixed
-from tests.conftest import Case
-from tests.engine.test_invariants import gap
-from tests.oracles.masked import continued, positions
+from tests.support.models import Case
+from tests.support.oracles.masked import continued, positions
+from tests.support.runs import gap
 
 ORDER = torch.tensor([1, 0, 1])
 CHANGES: dict[str, tuple[Callable[[Any], Any], list[int]]] = {

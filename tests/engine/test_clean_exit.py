@@ -9,29 +9,14 @@ import torch
 
 import prunus
 from prunus import CLSE, Knockout, Random
-from tests.conftest import MODELS, Case, prompts_for
-
-
-def footprint(model: Any) -> dict[str, Any]:
-    """Every hook and instance attribute of every module (tensors and rope state left out)."""
-    left_out = {"rope_deltas"}
-    return {
-        name: (
-            len(module._forward_hooks),
-            len(module._forward_pre_hooks),
-            len(module._backward_hooks),
-            sorted(set(module.__dict__) - left_out),
-            type(module),
-            id(getattr(module, "config", None)),
-        )
-        for name, module in model.named_modules()
-    }
+from tests.support.footprint import footprint
+from tests.support.models import Case, case_of
 
 
 @pytest.fixture(params=["llava-clip", "qwen2.5-vl"])
 def warm(request: pytest.FixtureRequest) -> tuple[Case, dict[str, Any], Any, dict[str, Any]]:
     """A case whose model ran once (transformers adds hooks of its own at the first forward)."""
-    case = Case(request.param, MODELS[request.param](), prompts_for(request.param))
+    case = case_of(request.param)
     inputs = case.prompts.rows(1, 2)
     with torch.no_grad():
         before = case.model(**inputs).logits

@@ -11,8 +11,9 @@ import torch
 
 import prunus
 from prunus import CLSE, EvoPrune, Uniform, VisiPruner
-from tests.conftest import Case, llava_clip, prompts_for
-from tests.engine.test_invariants import gap, plain
+from tests.support.llava import llava_clip
+from tests.support.models import Case, prompts_for
+from tests.support.runs import gap, plain
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

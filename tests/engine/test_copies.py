@@ -17,10 +17,10 @@ import torch
 
 import prunus
 from prunus import CLSE, EvoPrune, Uniform, VisiPruner
-from prunus.engine.hooks import Hook
-from prunus.engine.lent import loan_of
-from tests.conftest import Case, llava_clip
-from tests.engine.test_invariants import gap, plain
+from tests.support.footprint import ours
+from tests.support.llava import llava_clip
+from tests.support.models import Case
+from tests.support.runs import gap, plain
 
 METHODS = [
     Uniform(keep=5),
@@ -40,17 +40,6 @@ def saved(model: Any) -> Any:
     torch.save(model, file)
     file.seek(0)
     return torch.load(file, weights_only=False)
-
-
-def ours(model: Any) -> list[str]:
-    """What of prunus is in a model."""
-    found = [name for name in vars(model) if "generat" in name and callable(vars(model)[name])]
-    for name, module in model.named_modules():
-        for hooks in (module._forward_pre_hooks, module._forward_hooks):
-            found += [f"{name}: hook" for hook in hooks.values() if isinstance(hook, Hook)]
-        if loan_of(vars(module).get("config")) is not None:
-            found.append(f"{name}: config")
-    return found
 
 
 @pytest.mark.parametrize("make", [copy.deepcopy, pickled, saved])

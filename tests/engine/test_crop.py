@@ -11,9 +11,10 @@ from torch import Tensor
 
 import prunus
 from prunus import Method, Random, Uniform
-from tests.conftest import DEPTH, Case
-from tests.engine.test_invariants import gap, masked_logits
-from tests.oracles.masked import continued, positions, visibility
+from tests.support.llava import DEPTH
+from tests.support.models import Case
+from tests.support.oracles.masked import continued, positions, visibility
+from tests.support.runs import gap, masked_logits
 
 # Every layer holds less than the prompt, so that every layer may refuse.
 METHODS: dict[str, Method] = {

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from prunus import Edit, TraceEntry
 from prunus.grid import Grid
-from tests.conftest import PATCH, SIDE, TOKENS
-from tests.oracles.masked import continued
 from tests.support.decoder_list import DECODERS
 from tests.support.decoders import DEPTH, Decoder, layers_of
-from tests.support.eager import watched
-from tests.support.masked import masked_logits
+from tests.support.llava import PATCH, SIDE, TOKENS
+from tests.support.oracles.masked import continued
+from tests.support.oracles.own_attention import watched
+from tests.support.oracles.own_masks import masked_logits
 from tests.support.proof.bench import (
     ONE,
     PROMPTS,

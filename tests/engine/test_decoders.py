@@ -1,7 +1,7 @@
 """The engine on every decoder class: what it shows, edits and cuts is what the model computes.
 
 Each decoder is the language model of a LLaVA (:mod:`tests.support.decoders`); the oracles are the
-unmodified model itself (:mod:`tests.support.masked`, :mod:`tests.support.eager`).
+unmodified model itself (:mod:`own_masks` and :mod:`own_attention` in ``tests.support.oracles``).
 """
 
 from __future__ import annotations

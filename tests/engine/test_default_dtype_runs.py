@@ -13,12 +13,12 @@ from torch import Tensor
 import prunus
 from prunus import MMR, Method, OneShot, Random, Stepwise, Uniform
 from prunus.families import family_of
-from tests.conftest import Case
-from tests.engine.test_invariants import plain
-from tests.methods.test_default_dtype import default_dtype
-from tests.selectors import RandomOneShot, RandomStepwise, selector_for
-from tests.settings import settings
+from tests.support.default_dtype import default_dtype
 from tests.support.facts import proportional
+from tests.support.models import Case
+from tests.support.random_selectors import RandomOneShot, RandomStepwise, selector_for
+from tests.support.runs import plain
+from tests.support.settings import settings
 
 METHODS: dict[str, Method] = {
     **settings(),

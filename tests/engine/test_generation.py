@@ -12,9 +12,10 @@ from transformers import GenerationConfig
 
 import prunus
 from prunus import CLSE, Uniform, VisiPruner
-from tests.conftest import DEPTH, IMAGE, Case
-from tests.engine.test_invariants import gap, masked_logits
-from tests.oracles.masked import continued, visibility
+from tests.support.llava import DEPTH, IMAGE
+from tests.support.models import Case
+from tests.support.oracles.masked import continued, visibility
+from tests.support.runs import gap, masked_logits
 
 SEEING = CLSE(keep=5, variant="hybrid")
 SHORT: dict[str, Any] = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}

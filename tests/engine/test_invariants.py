@@ -14,13 +14,12 @@ import prunus
 from prunus import Fixed, Method
 from prunus.engine.cache import PrunedLayer
 from prunus.families import family_of
-from tests.conftest import DEPTH, Case
-from tests.oracles import masked
-from tests.oracles.edited import edited
-from tests.oracles.masked import Visible, continued, positions, visibility
-from tests.oracles.merged import merged
-from tests.settings import settings
 from tests.support.facts import counts, in_tower, nominal, proportional
+from tests.support.llava import DEPTH
+from tests.support.models import Case
+from tests.support.oracles.masked import continued, positions, visibility
+from tests.support.runs import decoded, gap, masked_logits, plain, survivors
+from tests.support.settings import settings
 
 SETTINGS = settings()
 PROMPTS = {"one": (1,), "two-images-and-padding": (1, 0, 2)}
@@ -37,39 +36,6 @@ def method(request: pytest.FixtureRequest, case: Case) -> Method:
 @pytest.fixture(params=sorted(PROMPTS))
 def inputs(request: pytest.FixtureRequest, case: Case) -> dict[str, Tensor]:
     return case.prompts.rows(*PROMPTS[request.param])
-
-
-def plain(model: Any, inputs: dict[str, Tensor]) -> Tensor:
-    with torch.no_grad():
-        logits: Tensor = model(**inputs).logits
-    return logits
-
-
-def gap(a: Tensor, b: Tensor, valid: Tensor | None = None) -> float:
-    difference = (a - b).abs()
-    if valid is not None:
-        difference = difference[valid.bool()]
-    return float(difference.max())
-
-
-def masked_logits(
-    model: Any, inputs: dict[str, Tensor], visible: Visible, trace: list[Any]
-) -> Tensor:
-    """Logits of the oracles: tokens merged by hand in the tower, dropped ones hidden by masks,
-    attention edited query by query."""
-    with merged(model, inputs, trace), edited(model, trace, visible.spots, visible.last):
-        return masked.masked_logits(model, inputs, visible)
-
-
-def survivors(case: Case, inputs: dict[str, Tensor], trace: list[Any]) -> Tensor:
-    """Bool ``[B, L]``: valid positions that were never dropped."""
-    alive = inputs["attention_mask"].bool().clone()
-    for row, images in enumerate(case.prompts.spots(inputs["input_ids"])):
-        for number, places in enumerate(images):
-            for entry in trace:
-                kept = set(entry.kept[row][number].tolist())
-                alive[row, [p for n, p in enumerate(places) if n not in kept]] = False
-    return alive
 
 
 def acted(entry: Any, row: int) -> bool:
@@ -102,28 +68,6 @@ def test_prefill_equals_the_masked_full_length_run(
     assert gap(logits, expected, alive) < 1e-4
     dense = plain(case.model, inputs)
     assert gap(logits[:, -1], dense[:, -1]) > 1e-3  # pruning does something: the test can fail
-
-
-def decoded(
-    case: Case, method: Any, inputs: dict[str, Tensor], steps: int
-) -> tuple[prunus.Run, float]:
-    """The run of ``steps`` greedy tokens, and how far their logits are from the oracle's."""
-    with prunus.prune(case.model, method) as run:
-        out = case.model.generate(
-            **inputs,
-            max_new_tokens=steps,
-            min_new_tokens=steps,
-            do_sample=False,
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
-    length = inputs["input_ids"].shape[1]
-    full = continued(inputs, out.sequences)
-    spots = case.prompts.spots(inputs["input_ids"])
-    visible = visibility(run.trace, spots, full["attention_mask"], DEPTH, length)
-    expected = masked_logits(case.model, full, visible, run.trace)
-    cached = torch.stack(out.logits, dim=1)
-    return run, gap(cached, expected[:, length - 1 : length - 1 + steps])
 
 
 def test_every_decode_step_equals_the_masked_full_length_run(case: Case, method: Method) -> None:

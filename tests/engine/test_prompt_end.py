@@ -12,9 +12,9 @@ from transformers import TrainingArguments
 
 import prunus
 from prunus import CLSE, PromptEndWarning, Uniform, VisiPruner
-from tests.conftest import Case
-from tests.engine.test_invariants import gap, plain
-from tests.test_docs import blocks
+from tests.support.models import Case
+from tests.support.pages import blocks
+from tests.support.runs import gap, plain
 
 SEEING = CLSE(keep=5, variant="hybrid")
 TAIL = 2  # tokens of the answer

@@ -14,10 +14,11 @@ from torch import Tensor
 
 import prunus
 from prunus import OneShot, Random, Selection, Stepwise, View
-from tests.conftest import DEPTH, Case, Prompts, llava_clip
-from tests.engine.test_invariants import gap, plain
-from tests.methods.test_stepwise import fitted, literal_orders
-from tests.oracles.masked import continued, positions
+from tests.support.literal.stepwise import fitted, literal_orders
+from tests.support.llava import DEPTH
+from tests.support.models import Case, case_of
+from tests.support.oracles.masked import continued, positions
+from tests.support.runs import gap, plain
 
 STEPS = 4
 FIXED, ADAPTIVE = Stepwise(keep=6, order="picked"), Stepwise(bias=-2.0, order="picked")
@@ -177,7 +178,7 @@ class Shuffled(Random):
 
 
 def test_refused_orders() -> None:
-    case = Case("llava-clip", llava_clip(), Prompts(0))
+    case = case_of("llava-clip")
     inputs = case.prompts.rows(1)
     before = plain(case.model, inputs)
     for method, words in (

@@ -10,8 +10,9 @@ from transformers import BertConfig, BertModel, DynamicCache, StaticCache
 
 import prunus
 from prunus import CLSE, Fixed, Random, Uniform
-from tests.conftest import DEPTH, TOKENS, Case
-from tests.engine.test_clean_exit import footprint
+from tests.support.footprint import footprint
+from tests.support.llava import DEPTH, TOKENS
+from tests.support.models import Case
 
 
 @pytest.mark.parametrize("keep", [0, -3, float("nan"), 0.0, 1.5, -0.1])

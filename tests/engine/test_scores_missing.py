@@ -11,10 +11,10 @@ import torch
 import prunus
 from prunus import MMR, Method, Selection, View
 from prunus.method import Cut
-from tests.conftest import Case, Prompts, llava_clip
-from tests.engine.test_invariants import plain
-from tests.qwen import QwenPrompts, qwen
-from tests.selectors import RandomOneShot, RandomStepwise
+from tests.support.models import Case, case_of
+from tests.support.qwen import QwenPrompts, qwen
+from tests.support.random_selectors import RandomOneShot, RandomStepwise
+from tests.support.runs import plain
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_trace_with_missing_scores_replays(case: Case) -> None:
 
 
 def test_one_image_of_equal_size_is_not_affected() -> None:
-    case = Case("llava-clip", llava_clip(), Prompts(0))
+    case = case_of("llava-clip")
     with prunus.prune(case.model, MMR(keep=16)) as run:
         plain(case.model, case.prompts.rows(2, 1))
     assert run.trace[0].scores is None

@@ -14,9 +14,10 @@ from transformers import TextIteratorStreamer
 
 import prunus
 from prunus import CLSE, EvoPrune, Knockout, Random, Uniform, VisiPruner
-from tests.conftest import Case, llava_clip, prompts_for
-from tests.engine.test_invariants import gap
-from tests.selectors import RandomStepwise
+from tests.support.llava import llava_clip
+from tests.support.models import Case, prompts_for
+from tests.support.random_selectors import RandomStepwise
+from tests.support.runs import gap
 
 METHODS = {
     "cut": Uniform(keep=5),

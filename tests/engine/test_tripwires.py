@@ -13,13 +13,13 @@ from transformers.models.llama import modeling_llama
 import prunus
 from prunus import CLSE, EvoPrune, Knockout, PrunusError, PrunusStateError, Uniform
 from prunus.engine import engine
-from tests.conftest import Case
-from tests.engine.test_copies import ours
-from tests.engine.test_invariants import gap, plain
-from tests.selectors import RandomStepwise
 from tests.support.decoder_list import DECODERS
 from tests.support.facts import in_tower
+from tests.support.footprint import ours
+from tests.support.models import Case
 from tests.support.proof.bench import model_of, prompt
+from tests.support.random_selectors import RandomStepwise
+from tests.support.runs import gap, plain
 
 SEEING = CLSE(keep=5, variant="hybrid")
 

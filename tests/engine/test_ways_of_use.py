@@ -12,9 +12,10 @@ from peft import LoraConfig, get_peft_model
 
 import prunus
 from prunus import CLSE, EvoPrune, Fixed, Random, VisiPruner
-from tests.conftest import DEPTH, MODELS, Case, prompts_for
-from tests.engine.test_invariants import gap, masked_logits, plain, survivors
-from tests.oracles.masked import visibility
+from tests.support.llava import DEPTH
+from tests.support.models import MODELS, Case, prompts_for
+from tests.support.oracles.masked import visibility
+from tests.support.runs import gap, masked_logits, plain, survivors
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 6, "do_sample": False}
 

@@ -17,10 +17,8 @@ from prunus.evaluate.output import results
 from prunus.evaluate.pictures import draw_choices
 from prunus.evaluate.runner import answer_tokens
 from prunus.inference.batches import encode, in_batches, left_padded
-from tests.cli.conftest import Cli, cli, picture
-from tests.qwen_processor import save_qwen
-
-__all__ = ["cli", "picture"]  # pytest finds the fixtures here
+from tests.support.command_line import Cli
+from tests.support.qwen_processor import save_qwen
 
 
 def test_batched_answers_are_those_of_single_prompts(tiny: Any, questions: EvalSet) -> None:

@@ -15,9 +15,7 @@ from prunus.evaluate.runner import answer_tokens
 from prunus.grid import Grid
 from prunus.tasks.sets import Clip, builtin_set_for
 from prunus.tasks.videos import Actor, VideoScene
-from tests.cli.conftest import Cli, cli, picture
-
-__all__ = ["cli", "picture"]  # pytest finds the fixtures here
+from tests.support.command_line import Cli
 
 GRID = Grid(4, 8, 8, (16, 16))
 VIDEO = VideoScene(

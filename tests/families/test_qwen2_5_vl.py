@@ -15,10 +15,11 @@ import prunus
 from prunus import CLSE, Fixed, Random, Uniform
 from prunus.families import family_of
 from prunus.grid import Grid
-from tests.conftest import DEPTH, Case
-from tests.engine.test_invariants import gap, plain, survivors
-from tests.oracles.masked import continued, masked_logits, positions, visibility
-from tests.qwen import IMAGE, VIDEO, QwenPrompts, qwen
+from tests.support.llava import DEPTH
+from tests.support.models import Case
+from tests.support.oracles.masked import continued, masked_logits, positions, visibility
+from tests.support.qwen import IMAGE, VIDEO, QwenPrompts, qwen
+from tests.support.runs import gap, plain, survivors
 
 CELL = (8, 8)
 

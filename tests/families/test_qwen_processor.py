@@ -21,10 +21,10 @@ from transformers import (
 import prunus
 from prunus import CLSE
 from prunus.grid import Grid
-from tests.conftest import DEPTH
-from tests.oracles.masked import continued, masked_logits, visibility
-from tests.qwen import QwenPrompts, qwen
-from tests.qwen_processor import save_qwen
+from tests.support.llava import DEPTH
+from tests.support.oracles.masked import continued, masked_logits, visibility
+from tests.support.qwen import QwenPrompts, qwen
+from tests.support.qwen_processor import save_qwen
 
 
 def picture(seed: int, width: int = 60, height: int = 40) -> Image.Image:

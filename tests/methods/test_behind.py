@@ -18,11 +18,12 @@ from torch import Tensor
 import prunus
 from prunus import CLSE, MMR, EvoPrune, Fixed, Method, Random, Uniform
 from prunus.results.events import in_order
-from tests.conftest import DEPTH, MODELS, Case, prompts_for
-from tests.engine.test_invariants import gap, masked_logits, plain, survivors
-from tests.oracles.masked import visibility
-from tests.settings import settings
 from tests.support.facts import counts, in_tower, needs_grid, nominal
+from tests.support.llava import DEPTH
+from tests.support.models import Case, case_of
+from tests.support.oracles.masked import visibility
+from tests.support.runs import gap, masked_logits, plain, survivors
+from tests.support.settings import settings
 
 MORE = {
     "uniform-none": Uniform(keep=5, layer=None),
@@ -48,7 +49,7 @@ FIRST: dict[str, Any] = {
 
 @pytest.fixture(params=["llava-clip-full", "llava-siglip", "qwen2.5-vl-video"])
 def case(request: pytest.FixtureRequest) -> Case:
-    return Case(request.param, MODELS[request.param](), prompts_for(request.param))
+    return case_of(request.param)
 
 
 def ragged(case: Case, inputs: dict[str, Tensor], layer: int | None) -> Fixed:

@@ -7,48 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import prunus
 from prunus import CLSE
-from tests.conftest import Case
-from tests.signals.test_spectral import literal_map
 from tests.support.facts import counts
-
-
-def states_and_attention(
-    case: Case, inputs: dict[str, Tensor]
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    case.model.set_attn_implementation("eager")
-    with torch.no_grad():
-        out = case.model(**inputs, output_hidden_states=True, output_attentions=True)
-    case.model.set_attn_implementation("sdpa")
-    return out.hidden_states, out.attentions
-
-
-def literal_intensity(
-    current: Tensor, reference: Tensor, grid: tuple[int, int, int], cutoff: float
-) -> list[float]:
-    now = literal_map(current, *grid, cutoff).tolist()
-    then = literal_map(reference, *grid, cutoff).tolist()
-    mean = sum(then) / len(then)
-    return [min(abs(a - b) / (b + mean + 1e-6), 1.0) for a, b in zip(now, then, strict=True)]
+from tests.support.literal.clse import best, first_stage, literal_intensity, states_and_attention
+from tests.support.models import Case
 
 
 def literal_gate(values: list[float], temperature: float) -> list[float]:
     mean = sum(values) / len(values)
     deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
     return [1 / (1 + math.exp(-(v - mean) / (deviation + 1e-6) / temperature)) for v in values]
-
-
-def best(scores: list[float], count: int) -> list[int]:
-    order = sorted(range(len(scores)), key=lambda n: (-scores[n], n))
-    return sorted(order[:count])
-
-
-def first_stage(run: Any, row: int, image: int) -> tuple[list[int], list[float]]:
-    entry = run.trace[0]
-    return entry.kept[row][image].tolist(), entry.scores[row][image].tolist()
 
 
 @pytest.mark.parametrize(("reference", "layer"), [(0, 1), (0, 3), (2, 3)])

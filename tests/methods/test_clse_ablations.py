@@ -12,12 +12,17 @@ import prunus
 from prunus import CLSE, EvoPrune, Random
 from prunus.grid import Grid
 from prunus.method.signals import Attention, States
-from tests.conftest import Case
-from tests.engine.test_invariants import plain
-from tests.methods.test_clse import best, first_stage, literal_intensity, states_and_attention
-from tests.methods.test_composition import states_of
-from tests.signals.test_change import literal
 from tests.support.facts import asks, needs_grid
+from tests.support.literal.change import literal
+from tests.support.literal.clse import (
+    best,
+    first_stage,
+    literal_intensity,
+    states_and_attention,
+    states_of,
+)
+from tests.support.models import Case
+from tests.support.runs import plain
 
 MOVES = ("residual", "mean")
 

@@ -6,34 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import prunus
 from prunus import CLSE, EvoPrune, Selection, View
-from tests.conftest import DEPTH, Case
-from tests.engine.test_invariants import decoded, gap, masked_logits, plain, survivors
-from tests.methods.test_clse import best, literal_intensity
-from tests.oracles.masked import visibility
-from tests.oracles.merged import merged
 from tests.support.facts import counts
-
-
-def states_of(case: Case, inputs: dict[str, Tensor], entry: Any) -> list[Tensor]:
-    """Inputs of the first two decoder layers ``[B, L, D]``: tokens merged by hand in the tower, the
-    places of merged ones hidden by masks."""
-    spots = case.prompts.spots(inputs["input_ids"])
-    mask = inputs["attention_mask"]
-    visible = visibility([entry], spots, mask, DEPTH, mask.shape[1])
-    seen: list[Tensor] = []
-    handles = [
-        layer.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-        for layer in case.model.model.language_model.layers[:2]
-    ]
-    with merged(case.model, inputs, [entry]):
-        masked_logits(case.model, inputs, visible, [])
-    for handle in handles:
-        handle.remove()
-    return seen
+from tests.support.literal.clse import best, literal_intensity, states_of
+from tests.support.models import Case
+from tests.support.runs import decoded, gap, plain, survivors
 
 
 def test_scores_are_those_of_the_spread_grid_averaged_per_survivor(case: Case) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,18 +10,9 @@ from prunus import Random
 from prunus.families import family_of
 from prunus.selector.store import load_selector, save_selector
 from prunus.signals.influence import leave_one_out
-from tests.conftest import Case
-from tests.selectors import random_selector, selector_for
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+from tests.support.default_dtype import default_dtype
+from tests.support.models import Case
+from tests.support.random_selectors import random_selector, selector_for
 
 
 def test_a_random_subset_is_the_same() -> None:

@@ -16,10 +16,11 @@ import prunus
 from prunus import EvoPrune, Selection, View
 from prunus.method.removals import least
 from prunus.method.signals import TowerAttention
-from tests.conftest import IMAGE, MODELS, TOKENS, Case, Prompts, _llava, prompts_for
-from tests.oracles.merged import Pairs, Seen, merged_features, merged_tower
-from tests.signals.test_density import literal_diversity
 from tests.support.facts import counts as budget
+from tests.support.literal.evoprune import literal
+from tests.support.llava import IMAGE, TOKENS, Prompts, llava_with
+from tests.support.models import MODELS, Case, case_of
+from tests.support.oracles.merged import Pairs, Seen, merged_features, merged_tower
 
 RECEIVED = TowerAttention(rows="all")
 
@@ -27,7 +28,7 @@ RECEIVED = TowerAttention(rows="all")
 @pytest.fixture(params=[name for name in sorted(MODELS) if name.startswith("llava")])
 def case(request: pytest.FixtureRequest) -> Case:
     """The LLaVAs; test_evoprune_windows.py is about Qwen2.5-VL."""
-    return Case(request.param, MODELS[request.param](), prompts_for(request.param))
+    return case_of(request.param)
 
 
 def deep(kind: str = "clip", blocks: int = 7, **options: Any) -> Case:
@@ -45,9 +46,9 @@ def deep(kind: str = "clip", blocks: int = 7, **options: Any) -> Case:
     }
     if kind == "clip":
         vision: Any = CLIPVisionConfig(**sizes, projection_dim=32)
-        model = _llava(vision, 2, vision_feature_select_strategy="default", **options)
+        model = llava_with(vision, 2, vision_feature_select_strategy="default", **options)
     else:
-        model = _llava(
+        model = llava_with(
             SiglipVisionConfig(**sizes), 2, vision_feature_select_strategy="full", **options
         )
     return Case(kind, model, Prompts(0))
@@ -118,51 +119,6 @@ def tome(counts: list[int], class_token: bool) -> Callable[[Seen], Pairs | None]
         line[:] = [line[row] for row in left]
         assert not class_token or line[0] == -1
         return chosen
-
-    return choose
-
-
-def literal(method: EvoPrune, counts: list[int]) -> Callable[[Seen], Pairs | None]:
-    """EvoPrune with loops; ``counts`` are the removals of each block."""
-    line: list[int] = []
-
-    def choose(seen: Seen) -> Pairs | None:
-        removed = counts[seen.block]
-        if not removed:
-            return None
-        order = line if method.order == "append" and line else seen.order
-        at = {index: place for place, index in enumerate(seen.order)}
-        metric = seen.keys if method.metric == "key" else seen.states
-        metric = metric / metric.norm(dim=-1, keepdim=True)
-        total = len(order)
-        lone = dict.fromkeys(order, 0.0)
-        if method.diversity:
-            values = literal_diversity(metric.tolist(), method.neighbours, method.tau)
-            lone = {index: values[at[index]] for index in order}
-        protected: set[int] = set()
-        if method.protect:
-            spared = max(0, math.floor(min(method.protect * total, total - 2 * removed)))
-            ranked = sorted(at, key=lambda index: (-float(seen.received[at[index]]), index))
-            protected = set(ranked[:spared])
-        found = []
-        halves = order[::2], order[1::2]
-        giving, taking = halves if method.parity == "tokens" else halves[::-1]
-        for i in giving:
-            pairs = []
-            for place, j in enumerate(taking):
-                score = (1 + float(metric[at[i]] @ metric[at[j]])) / 2
-                score *= math.exp(-method.diversity * (lone[i] + lone[j]))
-                if i in protected or j in protected:
-                    score -= 1e4
-                pairs.append((score, -place, j))
-            found.append((max(pairs), i))
-        found.sort(key=lambda pair: -pair[0][0])
-        chosen = [(i, pair[2]) for pair, i in found[:removed]]
-        unmerged = [i for _, i in found[removed:]]
-        if method.parity == "cls":
-            unmerged.sort(key=giving.index)
-        line[:] = unmerged + taking
-        return [i for i, _ in chosen], [j for _, j in chosen]
 
     return choose
 

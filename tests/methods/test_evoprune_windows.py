@@ -14,10 +14,10 @@ from prunus import EvoPrune
 from prunus.families.qwen2_5_vl import Qwen25VL
 from prunus.families.towers.base import Frames
 from prunus.grid import Grid
-from tests.methods.test_evoprune import literal
-from tests.oracles.merged_windows import frames_of, merged_frame
-from tests.qwen import MERGE, QwenPrompts, qwen
 from tests.support.facts import counts as budget
+from tests.support.literal.evoprune import literal
+from tests.support.oracles.merged_windows import frames_of, merged_frame
+from tests.support.qwen import MERGE, QwenPrompts, qwen
 
 VARIANTS = {
     "default": EvoPrune(keep=0.4),

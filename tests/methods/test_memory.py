@@ -14,19 +14,19 @@ from torch import Tensor
 import prunus
 from prunus import CLSE, Cut, Method, Random, View, VisiPruner
 from prunus.method.signals import States
-from tests.conftest import DEPTH, MODELS, Case, prompts_for
-from tests.settings import settings
+from tests.support.llava import DEPTH
+from tests.support.models import Case, case_of
+from tests.support.settings import settings
 
 
 @pytest.fixture(params=["llava-clip", "qwen2.5-vl"])
 def case(request: pytest.FixtureRequest) -> Case:
-    return Case(request.param, MODELS[request.param](), prompts_for(request.param))
+    return case_of(request.param)
 
 
 @pytest.fixture(autouse=True)
 def _quick_collection() -> Iterator[None]:
     """What is there before the test is left alone by the collector, which is slow otherwise."""
-    gc.collect()
     gc.freeze()
     yield
     gc.unfreeze()

@@ -12,8 +12,8 @@ from torch import Tensor
 import prunus
 from prunus import MMR
 from prunus.families import family_of
-from tests.conftest import Case
 from tests.support.facts import asks
+from tests.support.models import Case
 
 
 def features_of(case: Case, inputs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:

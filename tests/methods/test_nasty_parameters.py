@@ -19,7 +19,7 @@ from prunus.cli.params import build_methods
 from prunus.method import Method, methods
 from prunus.selector.config import SelectorConfig, TrainSettings
 from prunus.train.trainer import Options
-from tests.conftest import Case
+from tests.support.models import Case
 
 NASTY: list[Any] = [
     None, True, False, 0, 1, -1, 3, 10**30, -(10**30), 10**400, 10**5000, 5.0, 0.5, -0.5, 1.5,

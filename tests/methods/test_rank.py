@@ -11,8 +11,8 @@ from torch import Tensor
 
 import prunus
 from prunus import Cut, Method, View
-from tests.conftest import Case
-from tests.engine.test_invariants import plain
+from tests.support.models import Case
+from tests.support.runs import plain
 
 
 class Scored(Method):

@@ -12,13 +12,14 @@ from prunus import CLSE, MMR, EvoPrune, Fixed, Method, Random, Uniform
 from prunus.grid import Grid
 from prunus.signals.density import diversity
 from prunus.signals.spectral import evolution, gate, high_frequency
-from tests import qwen as tiny
-from tests.conftest import DEPTH, Case
-from tests.engine.test_invariants import gap, masked_logits, plain, survivors
-from tests.oracles.masked import visibility
-from tests.qwen import QwenPrompts, Size, qwen
-from tests.settings import settings
+from tests.support import qwen as tiny
 from tests.support.facts import in_tower, proportional
+from tests.support.llava import DEPTH
+from tests.support.models import Case
+from tests.support.oracles.masked import visibility
+from tests.support.qwen import QwenPrompts, Size, qwen
+from tests.support.runs import gap, masked_logits, plain, survivors
+from tests.support.settings import settings
 
 SIZES: dict[str, tuple[Size, ...]] = {  # in patches, two by two of which are a token
     "token": ((1, 2, 2),),

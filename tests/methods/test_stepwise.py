@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -16,56 +15,12 @@ from prunus.families import family_of
 from prunus.selector.cost import selector_macs
 from prunus.selector.learned import Learned
 from prunus.selector.store import Card, save_selector
-from tests.conftest import Case
-from tests.engine.test_clean_exit import footprint
-from tests.engine.test_invariants import gap, plain
-from tests.oracles.selector import encode, linear, norm, walk
-from tests.selectors import selector_for
-from tests.stepwise.test_objective import VISUAL, features_of
 from tests.support.facts import nominal
-
-
-def fitted(case: Case, method: Any, **config: Any) -> Any:
-    """``method`` with a random selector for the case's model."""
-    kind = method.kind_of_selector
-    return method.with_selector(*selector_for(family_of(case.model), kind=kind, **config))
-
-
-@torch.no_grad()
-def literal_orders(
-    case: Case, inputs: dict[str, Tensor], method: Learned, bias: float | None = None
-) -> list[list[list[int]]]:
-    """``[row][image]``: tokens in the order in which the literal selector picks them. The question
-    is all text behind the last visual token."""
-    assert method.loaded is not None
-    selector = copy.deepcopy(method.loaded[0]).double()
-    extra = getattr(case.prompts, "extra", 0)
-    found: list[list[list[int]]] = []
-    counts = [len(images) for images in case.prompts.spots(inputs["input_ids"])]
-    for row, count in enumerate(counts):
-        found.append([])
-        if not count:
-            continue
-        alone = case.prompts.one(inputs, row, trim=True)
-        ids = alone["input_ids"][0]
-        last = max(place for place, token in enumerate(ids.tolist()) if token in VISUAL)
-        words = case.model.get_input_embeddings()(ids[last + 1 :]).double()
-        for own in features_of(case, alone)[0]:
-            features = own[extra:].double()
-            size, keep = len(features), None
-            if isinstance(method, OneShot) or method.mode == "fixed":  # type: ignore[attr-defined]
-                wanted = method.keep  # type: ignore[attr-defined]
-                keep = int(wanted * size) if isinstance(wanted, float) else wanted
-            encoded = encode(selector.encoder, features, words)
-            if selector.pointer is None:
-                rows = linear(norm(encoded, selector.scorer[0]), selector.scorer[1])
-                ranked = sorted(range(size), key=lambda n, rows=rows: -float(rows[n]))
-                found[-1].append(ranked[:keep])
-                continue
-            most = max(1, int(size * selector.config.max_share))
-            own_bias = getattr(method, "bias", 0.0) if bias is None else bias
-            found[-1].append(walk(selector.pointer, encoded, most, keep, own_bias).order)
-    return found
+from tests.support.footprint import footprint
+from tests.support.literal.stepwise import fitted, literal_orders
+from tests.support.models import Case
+from tests.support.random_selectors import selector_for
+from tests.support.runs import gap, plain
 
 
 def kept_of(run: prunus.Run) -> list[list[list[int]]]:

@@ -9,7 +9,7 @@ import torch
 
 import prunus
 from prunus.pruners.uniform import lattice, lattice_among
-from tests.conftest import Case
+from tests.support.models import Case
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(24, 24), (1, 7), (7, 1), (5, 9), (9, 5), (1, 1)])

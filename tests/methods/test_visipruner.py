@@ -15,10 +15,11 @@ from prunus import Edit, EvoPrune, Knockout, VisiPruner
 from prunus.engine.edit import Job, Places
 from prunus.signals.critical import Progress, Rule
 from prunus.signals.influence import Influence
-from tests.conftest import DEPTH, Case, Prompts, llava_clip
-from tests.engine.test_invariants import gap, masked_logits, plain, survivors
-from tests.oracles.edited import edited
-from tests.oracles.masked import positions, visibility
+from tests.support.llava import DEPTH, Prompts, llava_clip
+from tests.support.models import Case
+from tests.support.oracles.edited import edited
+from tests.support.oracles.masked import positions, visibility
+from tests.support.runs import gap, masked_logits, plain, survivors
 
 
 def walk(
@@ -476,7 +477,7 @@ def test_known_answers_see_what_decoded_ones_do(case: Case, renormalise: bool) -
             output_logits=True,
             return_dict_in_generate=True,
         )
-        from tests.oracles.masked import continued
+        from tests.support.oracles.masked import continued
 
         full = continued(inputs, out.sequences)
         length = inputs["input_ids"].shape[1]

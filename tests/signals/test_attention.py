@@ -7,7 +7,7 @@ import torch
 
 from prunus import Cut, Method, View, prune
 from prunus.method.signals import Attention
-from tests.conftest import Case
+from tests.support.models import Case
 
 Owner = tuple[int, int]
 

@@ -6,15 +6,9 @@ import pytest
 import torch
 
 from prunus.signals.change import mean_shift, residual_norm
+from tests.support.literal.change import literal
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-
-
-def literal(current: list[float], reference: list[float]) -> tuple[float, float]:
-    """SFR and MMD of one token."""
-    norm = sum(abs(a - b) for a, b in zip(current, reference, strict=True))
-    width = len(current)
-    return norm, abs(sum(current) / width - sum(reference) / width)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -12,17 +11,7 @@ from torch import Tensor
 from prunus.signals.attention import column_mean
 from prunus.signals.density import diversity
 from prunus.signals.similarity import best_partners, unit
-
-
-def literal_diversity(vectors: list[list[float]], neighbours: int, tau: Any) -> list[float]:
-    nearest = []
-    for i, one in enumerate(vectors):
-        others = (other for j, other in enumerate(vectors) if j != i)
-        distances = sorted(sum((a - b) ** 2 for a, b in zip(one, o, strict=True)) for o in others)
-        nearest.append(distances[:neighbours])
-    flat = [d for row in nearest for d in row]
-    scale = sum(flat) / len(flat) if tau == "auto" else tau**2
-    return [1 - sum(math.exp(-d / scale) for d in row) / len(row) for row in nearest]
+from tests.support.literal.density import literal_diversity
 
 
 @pytest.mark.parametrize("tau", ["auto", 0.7])

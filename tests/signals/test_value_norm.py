@@ -11,7 +11,7 @@ from torch import Tensor
 import prunus
 from prunus import Cut, Method, Selection, View
 from prunus.method.signals import ValueNorm
-from tests.conftest import Case
+from tests.support.models import Case
 
 LAYER = 2
 

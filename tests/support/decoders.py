@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from tests.conftest import IMAGE, PAD, PATCH, SIDE, TOKENS
+from tests.support.llava import IMAGE, PAD, PATCH, SIDE, TOKENS
 
 DEPTH = 4
 WINDOW = 8

@@ -11,7 +11,7 @@ import torch
 from prunus.grid import Grid
 from prunus.method import Edit
 from prunus.viz import Panel, dim_dropped, heat_map, outlined, trace_panels
-from tests.viz.traces import EXIT, FILTER, GONE, GRID, entry, picture, shallow
+from tests.support.traces import EXIT, FILTER, GONE, GRID, entry, picture, shallow
 
 MARK = np.array([0.1, 1.0, 0.9], dtype=np.float32)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from prunus.viz import Panel, Strip, draw_panels
 from prunus.viz.strip import draw_strip
-from tests.viz.traces import EXIT, FILTER, picture, shallow
+from tests.support.traces import EXIT, FILTER, picture, shallow
 
 
 def test_only_where_layers_differ() -> None:

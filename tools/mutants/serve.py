@@ -1,9 +1,9 @@
 """Runs pytest again and again without importing torch and transformers again and again.
 
 Started by tools/mutants.py. Each line of standard input is JSON: a folder, pytest's arguments and a
-limit in seconds. A fork of this process, which has imported everything but prunus and its tests,
-runs them in that folder. Each line of standard output is JSON: pytest's exit code (null: stopped at
-the limit) and what it printed.
+limit in seconds. A fork of this process, which has imported everything but prunus and its tests
+(nothing, if it was started with --bare), runs them in that folder. Each line of standard output is
+JSON: pytest's exit code (null: stopped at the limit) and what it printed.
 """
 
 from __future__ import annotations
@@ -17,20 +17,25 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy  # noqa: F401 - imported for the forks
 import pytest
-import torch
-import transformers
-from PIL import Image  # noqa: F401
 
-for name in (
-    "CLIPVisionModel",
-    "LlamaForCausalLM",
-    "LlavaForConditionalGeneration",
-    "Qwen2_5_VLForConditionalGeneration",
-    "SiglipVisionModel",
-):
-    getattr(transformers, name)  # transformers imports what is asked for
+
+def preload() -> None:
+    """Import for the forks what every test of prunus needs, in one thread."""
+    import numpy  # noqa: F401
+    import torch
+    import transformers
+    from PIL import Image  # noqa: F401
+
+    torch.set_num_threads(1)
+    for name in (
+        "CLIPVisionModel",
+        "LlamaForCausalLM",
+        "LlavaForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
+        "SiglipVisionModel",
+    ):
+        getattr(transformers, name)  # transformers imports what is asked for
 
 
 def run(folder: Path, arguments: list[str], limit: float) -> tuple[int | None, str]:
@@ -74,7 +79,8 @@ def _wait(child: int, until: float) -> int | None:
 
 def main() -> None:
     """Answer until there is no more input."""
-    torch.set_num_threads(1)
+    if "--bare" not in sys.argv:
+        preload()
     for line in sys.stdin:
         task: dict[str, Any] = json.loads(line)
         code, output = run(Path(task["folder"]), task["arguments"], task["limit"])

@@ -70,4 +70,5 @@ def merged_regions(picture: Picture, merged_into: Any, grid: AnyGrid, pane: int 
         drawn[row * height : (row + 1) * height, (col + 1) * width] = _LINE
     full = picture.copy()
     full[:rows, :cols] = drawn
-    return full.astype(np.float32)
+    drawn_on: Picture = full.astype(np.float32)
+    return drawn_on

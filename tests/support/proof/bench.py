@@ -11,9 +11,9 @@ from torch import Tensor
 
 import prunus
 from prunus import Method, TraceEntry
-from tests.conftest import Prompts
-from tests.oracles.masked import positions, visibility
 from tests.support.decoders import DEPTH, Decoder, build
+from tests.support.llava import Prompts
+from tests.support.oracles.masked import positions, visibility
 
 PROMPTS = Prompts(0)
 ONE, RAGGED = (1,), (2, 1)  # images per row

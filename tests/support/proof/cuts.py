@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prunus import Fixed, Method, Random, Uniform
 from tests.support.decoders import Decoder
-from tests.support.masked import masked_logits
+from tests.support.oracles.own_masks import masked_logits
 from tests.support.proof.bench import (
     ONE,
     PROMPTS,

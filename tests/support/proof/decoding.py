@@ -13,19 +13,10 @@ from torch import Tensor
 
 import prunus
 from prunus import Fixed, Method, Random
-from tests.oracles.masked import continued, positions
 from tests.support.decoders import DEPTH, WINDOW, Decoder
-from tests.support.masked import masked_logits
-from tests.support.proof.bench import (
-    ONE,
-    PROMPTS,
-    RAGGED,
-    gap,
-    model_of,
-    placed,
-    valid_of,
-    visible,
-)
+from tests.support.oracles.masked import continued, positions
+from tests.support.oracles.own_masks import masked_logits
+from tests.support.proof.bench import ONE, PROMPTS, RAGGED, gap, model_of, placed, valid_of, visible
 from tests.support.proof.cuts import SOME
 
 STEPS = 2 * WINDOW  # generated tokens: at the end no window reaches the image

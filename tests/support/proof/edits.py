@@ -8,8 +8,8 @@ from torch import Tensor
 
 from prunus import Knockout, Method, Random, TraceEntry
 from tests.support.decoders import Decoder
-from tests.support.eager import edited
-from tests.support.masked import masked_logits
+from tests.support.oracles.own_attention import edited
+from tests.support.oracles.own_masks import masked_logits
 from tests.support.proof.bench import (
     ONE,
     PROMPTS,

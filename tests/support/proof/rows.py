@@ -10,18 +10,9 @@ from torch import Tensor
 from prunus import Cut, Method, Random, TraceEntry, View
 from prunus.method.signals import Attention, LeaveOneOut, ValueNorm
 from tests.support.decoders import DEPTH, Decoder
-from tests.support.eager import Attended, watched
-from tests.support.masked import hidden
-from tests.support.proof.bench import (
-    ONE,
-    PROMPTS,
-    RAGGED,
-    alive,
-    model_of,
-    prompt,
-    pruned,
-    visible,
-)
+from tests.support.oracles.own_attention import Attended, watched
+from tests.support.oracles.own_masks import hidden
+from tests.support.proof.bench import ONE, PROMPTS, RAGGED, alive, model_of, prompt, pruned, visible
 
 ROWS: dict[str, tuple[tuple[int, ...], Sequence[Method]]] = {
     "one": (ONE, []),

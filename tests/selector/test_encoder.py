@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from prunus.selector.encoder import Encoder
-from tests.oracles.selector import encode
-from tests.selectors import random_selector
+from tests.support.oracles.selector import encode
+from tests.support.random_selectors import random_selector
 
 IMAGE, WORDS = 9, 4
 

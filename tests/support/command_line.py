@@ -1,5 +1,7 @@
 """The command line called in this process, and a picture to ask about."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,3 +48,14 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("picture") / "sample.png"
     load_sample()[0].save(path)
     return path
+
+
+def refused(result: Result, *words: str) -> None:
+    """The command ended as an error of the user: one line, with these words in it."""
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert "Traceback" not in result.err
+    for word in words:
+        assert word in result.err

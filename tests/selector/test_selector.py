@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from prunus.method.words import compact_text
-from tests.selectors import random_selector
+from tests.support.random_selectors import random_selector
 
 
 def test_one_shot_ranks_its_scores_and_leaves_padding_out() -> None:

@@ -1,4 +1,4 @@
-"""Tiny random models for the processors of :mod:`tests.stepwise.templates`."""
+"""Tiny random models for the processors of :mod:`tests.support.chat_templates`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from tests.stepwise.templates import llava_processor, qwen_processor
+from tests.support.chat_templates import llava_processor, qwen_processor
 
 
 def tiny_llava() -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from tests.qwen import END, IMAGE, MERGE, PATCH, START, TIME, VIDEO, qwen
+from tests.support.qwen import END, IMAGE, MERGE, PATCH, START, TIME, VIDEO, qwen
 
 #: Like the published one: every part in its place, images and videos between their marks.
 TEMPLATE = """\

@@ -144,7 +144,7 @@ def merged(model: Any, inputs: dict[str, Tensor], trace: list[TraceEntry]) -> It
         return
     with torch.no_grad():
         if hasattr(model.model, "visual"):
-            from tests.oracles.merged_windows import window_features
+            from tests.support.oracles.merged_windows import window_features
 
             parts = iter(window_features(model, inputs, inside[0]).values())
 

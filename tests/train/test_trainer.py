@@ -29,7 +29,7 @@ from prunus.train.sources import Questions, Split
 from prunus.train.state import State
 from prunus.train.trainer import Options, Result, train
 from prunus.train.watch import Display, Watch
-from tests.stepwise.models import tiny_llava, tiny_qwen
+from tests.support.chat_models import tiny_llava, tiny_qwen
 
 SMALL: dict[str, Any] = {"width": 16, "heads": 2, "encoder_layers": 1, "decoder_layers": 1}
 SETTINGS = TrainSettings(

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunus.selector.pointer import Memory, Picks, Pointer
-from tests.oracles.selector import Walk, walk
-from tests.selectors import random_selector
+from tests.support.oracles.selector import Walk, walk
+from tests.support.random_selectors import random_selector
 
 SIZE = 9
 

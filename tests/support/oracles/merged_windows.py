@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from prunus.grid import Grid
-from tests.oracles.merged import Pairs, Seen, merge_pairs
+from tests.support.oracles.merged import Pairs, Seen, merge_pairs
 
 
 def angles(grid: Grid, token: int, merge: int, width: int) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from prunus import CLSE, EvoPrune, Fixed, Knockout, Method, Random, VisiPruner, methods
-from tests.selectors import RandomOneShot, RandomStepwise
+from tests.support.random_selectors import RandomOneShot, RandomStepwise
 
 CHOSEN = {
     "clse": [

@@ -16,9 +16,9 @@ from prunus.selector.config import SelectorConfig, TrainSettings
 from prunus.selector.pointer import Pointer
 from prunus.train.relax import aggregated_log_scores, log_alive, soft_length, standardised
 from prunus.train.softtopk import soft_topk
-from tests.conftest import Case
-from tests.selectors import random_selector
-from tests.stepwise.test_objective import STATE, alphas, batch_of, objective_for
+from tests.support.models import Case
+from tests.support.objective import STATE, alphas, batch_of, objective_for
+from tests.support.random_selectors import random_selector
 
 TOKENS = 576
 

@@ -23,7 +23,7 @@ from prunus.train.data import Batch, Example, collate
 from prunus.train.order import index_at
 from prunus.train.schedule import Schedule, rate_at
 from prunus.train.sources import Questions, Scenes, open_source
-from tests.stepwise.templates import llava_processor, qwen_processor
+from tests.support.chat_templates import llava_processor, qwen_processor
 
 
 def picture(width: int = 40, height: int = 32, grey: int = 90) -> Callable[[], Image.Image]:

@@ -26,9 +26,9 @@ from prunus.selector.store import (
     save_selector,
     shipped,
 )
-from tests.conftest import llava_clip
-from tests.qwen import qwen
-from tests.selectors import selector_for
+from tests.support.llava import llava_clip
+from tests.support.qwen import qwen
+from tests.support.random_selectors import selector_for
 
 
 @pytest.fixture(scope="module")

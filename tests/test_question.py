@@ -14,8 +14,8 @@ from torch import Tensor
 from prunus.builtin import load_builtin
 from prunus.loading import load
 from prunus.method.question import QuestionMarks, marks_of, question_mask, visual_ids
-from tests.qwen_processor import save_qwen
-from tests.stepwise.templates import llava_processor, qwen_processor
+from tests.support.chat_templates import llava_processor, qwen_processor
+from tests.support.qwen_processor import save_qwen
 
 KINDS = ("tiny-llava", "llava", "qwen", "qwen-words")
 ASKED = "how many are there?"
