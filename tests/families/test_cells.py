@@ -13,7 +13,8 @@ from prunus.errors import PrunusError
 from prunus.families import family_of
 from prunus.families.llava import Llava
 from prunus.grid import AnyGrid, Grid
-from tests.support.models import IMAGE, TOKENS, Case, llava_clip_full
+from tests.support.llava import IMAGE, TOKENS, llava_clip_full
+from tests.support.models import Case
 
 GRID = Grid(1, 2, 2, (8, 8))
 
