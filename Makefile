@@ -13,8 +13,8 @@ LATEST_VENV := .venv-latest
 
 help:
 	@echo "make demo         built-in model on its sample image; picture in out/demo.png"
-	@echo "make test         ruff, mypy and pytest"
-	@echo "make lint         ruff and mypy alone"
+	@echo "make test         make lint, then pytest"
+	@echo "make lint         ruff, mypy, and who imports whom"
 	@echo "make test-lowest  the tests with the lowest supported versions"
 	@echo "make test-latest  the tests with the newest transformers that there is"
 	@echo "make test-wheel   the wheel in an empty environment, as \`pip install\` gives it"
@@ -47,6 +47,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/imports.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

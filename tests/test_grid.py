@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prunus.grid import Grid
-from prunus.results.trace import spans
+from prunus.results.report import spans
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 5), (2, 5, 3), (3, 1, 4), (2, 4, 1), (1, 1, 1)])

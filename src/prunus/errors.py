@@ -39,10 +39,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
+def one_line(error: BaseException) -> str:
+    """The message of ``error`` on a single line; its type where it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def brief(error: BaseException) -> str:
     """What an error of another library says, on one line and not too long; its type where it says
     nothing."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error)
     return text if len(text) <= 4 * _LONGEST else f"{text[: 4 * _LONGEST]}..."
 
 

@@ -23,7 +23,8 @@ from prunus.engine.record import make_record, make_trace
 from prunus.errors import PrunusError, PrunusStateError, PrunusTypeError
 from prunus.families import family_of
 from prunus.method.base import Method, make_method
-from prunus.results.trace import Report, TraceEntry
+from prunus.results.report import Report
+from prunus.results.trace import TraceEntry
 from prunus.versions import check_transformers
 
 _attaching = threading.Lock()

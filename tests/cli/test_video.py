@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 import prunus
-from prunus.cli.errors import BadInput
 from prunus.cli.inputs import arrange, build_prompt, encode
+from prunus.errors import PrunusError
 from prunus.inference.videos import open_videos
 from tests.cli.conftest import Cli
 from tests.qwen_processor import save_qwen
@@ -151,7 +151,7 @@ def test_without_pyav(clip: Path, frames: list[Path], monkeypatch: pytest.Monkey
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(BadInput, match=r"PyAV: pip install 'prunus\[video\]'"):
+    with pytest.raises(PrunusError, match=r"PyAV: pip install 'prunus\[video\]'"):
         open_videos([clip], 1.0, 8)
     assert len(open_videos(frames, 1.0, 8)[0].frames) == 3  # pictures need no decoder
 
@@ -159,5 +159,5 @@ def test_without_pyav(clip: Path, frames: list[Path], monkeypatch: pytest.Monkey
 def test_the_order_of_images_and_videos() -> None:
     assert arrange("what ?", 2, 1) == ["image", "image", "video"]
     assert arrange("<video> or <image> ?", 1, 1) == ["video", "image"]
-    with pytest.raises(BadInput, match="2 <video> placeholders but 1 video is given"):
+    with pytest.raises(PrunusError, match="2 <video> placeholders but 1 video is given"):
         arrange("<video> <video>", 0, 1)

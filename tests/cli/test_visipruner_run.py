@@ -16,7 +16,7 @@ from prunus.cli.console import plain_warnings
 from prunus.cli.demo import Column, _panels
 from prunus.evaluate import pictures
 from prunus.evaluate.cells import Cell
-from prunus.results.trace import Report
+from prunus.results.report import Report
 from prunus.viz import dim_dropped, draw_panels
 from tests.cli.conftest import Cli
 from tests.qwen_processor import save_qwen

@@ -18,7 +18,7 @@ from prunus import PrunusError, PrunusTypeError
 from prunus.cli.params import build_methods
 from prunus.method.base import Method, methods
 from prunus.selector.config import SelectorConfig, TrainSettings
-from prunus.train.trainer import Options
+from prunus.train.options import Options
 from tests.conftest import Case
 
 NASTY: list[Any] = [

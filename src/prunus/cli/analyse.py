@@ -100,7 +100,7 @@ def analyse(
 
 def _questions(data: Path | None, images: Sequence[Path], prompts: Sequence[str]) -> EvalSet:
     from prunus.analyse import every_prompt
-    from prunus.cli.inputs import open_images
+    from prunus.io.images import open_images
     from prunus.tasks.sets import load_builtin_set, load_file
 
     if data is not None and (images or prompts):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prunus.grid import Grid
     from prunus.method.base import Method
-    from prunus.results.trace import Report, TraceEntry
+    from prunus.results.report import Report
+    from prunus.results.trace import TraceEntry
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def dense_report(model: Any, inputs: Any) -> Report:
     """The report of the unmodified model for one encoded prompt: nothing is saved."""
     from prunus.cost.report import build_report
     from prunus.families import family_of
-    from prunus.results.trace import Record
+    from prunus.results.record import Record
 
     family = family_of(model)
     ids = inputs["input_ids"]

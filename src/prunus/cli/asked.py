@@ -43,7 +43,8 @@ def asked(
         PrunusError: an unreadable file.
     """
     from prunus.analyse.questions import every_prompt, spread
-    from prunus.cli.inputs import PLACEHOLDERS, open_images
+    from prunus.cli.inputs import PLACEHOLDERS
+    from prunus.io.images import open_images
     from prunus.tasks.sets import load_file
 
     if data is not None and (images or prompts):

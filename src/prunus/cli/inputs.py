@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from prunus.cli.errors import BadInput, reading
-from prunus.io.images import open_image
 
 if TYPE_CHECKING:
     from prunus.inference.videos import Video
@@ -18,15 +16,6 @@ if TYPE_CHECKING:
 #: What a person writes where an image or a video belongs.
 PLACEHOLDERS = {"image": "<image>", "video": "<video>"}
 _PLACES = re.compile("|".join(PLACEHOLDERS.values()))
-
-
-def open_images(paths: Sequence[Path]) -> list[Image.Image]:
-    """Read image files, upright (EXIF) and in RGB.
-
-    Raises:
-        PrunusFileError: a file that is missing, unreadable or no image.
-    """
-    return [open_image(path) for path in paths]
 
 
 def arrange(question: str, images: int, videos: int = 0) -> list[str]:

@@ -81,10 +81,11 @@ def run(
 ) -> None:
     """Ask a model about images and videos, with pruned visual tokens."""
     from prunus.cli.answer import answer
-    from prunus.cli.inputs import arrange, build_prompt, encode, open_images
+    from prunus.cli.inputs import arrange, build_prompt, encode
     from prunus.cli.loading import load_model
     from prunus.cli.params import build_methods
     from prunus.inference.videos import open_videos
+    from prunus.io.images import open_images
 
     if not math.isfinite(fps):
         raise BadInput(f"--fps {fps}: give a number of frames for each second")

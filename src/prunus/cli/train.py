@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from prunus.selector.config import TrainSettings
+    from prunus.train.options import Options, Result
     from prunus.train.sources import Split
-    from prunus.train.trainer import Options, Result
 
 app = typer.Typer(help="Train what a method learns.", no_args_is_help=True)
 
@@ -146,9 +146,10 @@ def stepwise(
     from prunus.io.files import make_folder
     from prunus.tasks.sets import builtin_set_for
     from prunus.train.log import check_tensorboard
+    from prunus.train.options import Options
     from prunus.train.sources import open_source
     from prunus.train.state import check_folder
-    from prunus.train.trainer import Options, check_accelerate
+    from prunus.train.trainer import check_accelerate
 
     options = Options(
         minutes=minutes,

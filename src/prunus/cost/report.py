@@ -14,7 +14,8 @@ from prunus.cost.shapes import DecoderShape, read_shape
 from prunus.errors import PrunusError
 from prunus.method.base import Edit, Seen
 from prunus.results.events import in_order
-from prunus.results.trace import Record, Report
+from prunus.results.record import Record
+from prunus.results.report import Report
 
 
 class HasConfig(Protocol):
@@ -24,7 +25,7 @@ class HasConfig(Protocol):
 
 
 def build_report(record: Record, family: HasConfig, method_name: str) -> Report:
-    """The :class:`~prunus.results.trace.Report` of the last prompt: means over samples.
+    """The :class:`~prunus.results.report.Report` of the last prompt: means over samples.
 
     Args:
         record: what the engine wrote down during the prefill.

@@ -1,4 +1,4 @@
-"""Videos from the command line: files, or frames given as image files."""
+"""Videos to ask about: files, or frames given as image files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from prunus.cli.errors import BadInput
-from prunus.cli.inputs import open_images
+from prunus.errors import PrunusError
+from prunus.io.images import open_images
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
@@ -33,8 +33,8 @@ def open_videos(paths: Sequence[Path], fps: float, most: int) -> list[Video]:
             quarter ..., so that its frames stay evenly apart and its end is there.
 
     Raises:
-        BadInput: a file that is missing or no video, PyAV is not installed, or pictures and video
-            files together.
+        PrunusError: a file that is missing or no video, PyAV is not installed, or pictures and
+            video files together.
     """
     if not paths:
         return []
@@ -43,16 +43,18 @@ def open_videos(paths: Sequence[Path], fps: float, most: int) -> list[Video]:
         frames = open_images(paths)
         if len({frame.size for frame in frames}) > 1:
             sizes = ", ".join(sorted({f"{f.width}x{f.height}" for f in frames}))
-            raise BadInput(f"the frames of a video must have one size, these have {sizes}")
+            raise PrunusError(f"the frames of a video must have one size, these have {sizes}")
         return [Video(frames, fps)]
     if any(pictures):
-        raise BadInput("--video takes video files, or image files as frames of one video, not both")
+        raise PrunusError(
+            "--video takes video files, or image files as frames of one video, not both"
+        )
     return [_read(path, fps, most) for path in paths]
 
 
 def _read(path: Path, fps: float, most: int) -> Video:
     if not path.is_file():
-        raise BadInput(f"no such video file: {str(path)!r}")
+        raise PrunusError(f"no such video file: {str(path)!r}")
     # The first frame of each slot of time; slots become longer as the video turns out to be.
     slots: dict[int, Image.Image] = {}
     length = 1.0 / fps
@@ -68,7 +70,7 @@ def _read(path: Path, fps: float, most: int) -> Video:
                 merged.setdefault(number // 2, picture)
             slots = merged
     if not slots:
-        raise BadInput(f"the video {str(path)!r} has no frames")
+        raise PrunusError(f"the video {str(path)!r} has no frames")
     return Video(list(slots.values()), 1.0 / length)
 
 
@@ -82,18 +84,18 @@ def _decode(path: Path) -> Iterator[tuple[float, Any]]:
     try:
         import av
     except ImportError as error:
-        raise BadInput(
+        raise PrunusError(
             "reading a video file needs PyAV: pip install 'prunus[video]', or give its frames "
             "as image files"
         ) from error
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise BadInput(f"{str(path)!r} has no video in it")
+                raise PrunusError(f"{str(path)!r} has no video in it")
             start: float | None = None
             for frame in container.decode(container.streams.video[0]):
                 time = frame.time or 0.0
                 start = time if start is None else start
                 yield time - start, frame
     except av.FFmpegError as error:
-        raise BadInput(f"cannot read the video {str(path)!r}: {error}") from error
+        raise PrunusError(f"cannot read the video {str(path)!r}: {error}") from error

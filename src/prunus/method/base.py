@@ -13,7 +13,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -25,9 +25,6 @@ from prunus.method.fields import check_fields, check_rest
 from prunus.method.merging import Merging, TowerView
 from prunus.method.view import Facts, View
 from prunus.signals.topk import stable_topk
-
-if TYPE_CHECKING:
-    from prunus.cost.shapes import DecoderShape
 
 _REGISTRY: dict[str, type[Method]] = {}
 
@@ -193,8 +190,9 @@ class Method:
         """Whether the method may find nothing to do; the engine then says so."""
         return False
 
-    def published(self, shape: DecoderShape, seen: Seen) -> dict[str, float]:
-        """Cost figures of one sample as the method's paper defines them, by name."""
+    def published(self, shape: Any, seen: Seen) -> dict[str, float]:
+        """Cost figures of one sample as the method's paper defines them, by name; ``shape`` is the
+        :class:`~prunus.cost.shapes.DecoderShape` of the model."""
         return {}
 
     # -- inside the vision tower ---------------------------------------------------------------
