@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 import prunus
-from prunus.cli.inputs import arrange, build_prompt, encode
 from prunus.errors import PrunusError
+from prunus.inference.inputs import placed, process
+from prunus.inference.prompts import arrange, build_prompt
 from prunus.inference.videos import open_videos
 from tests.cli.conftest import Cli
 from tests.qwen_processor import save_qwen
@@ -137,7 +138,8 @@ def test_bad_videos(
 def test_times_of_frames_keep_their_precision(qwen_folder: Path, frames: list[Path]) -> None:
     model, processor = prunus.load(qwen_folder, dtype="bfloat16")
     videos = open_videos(frames, 3.0, 8)
-    inputs = encode(processor, build_prompt(processor, "what ?", 0, 1), [], model, videos)
+    encoded = process(processor, build_prompt(processor, "what ?", 0, 1), [], videos)
+    inputs = placed(encoded, model.device, model.dtype)
     assert inputs["pixel_values_videos"].dtype == torch.bfloat16
     assert inputs["second_per_grid_ts"].tolist() == pytest.approx([2 / 3], abs=1e-6)
 

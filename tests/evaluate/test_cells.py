@@ -17,11 +17,11 @@ from prunus.tasks.scenes import object_coverage
 GRID = Grid(1, 24, 24, (8, 8))
 
 
-@pytest.mark.parametrize("keep", [1, 20, 1 / 9, 1 / 3, 576, 1.0])
 def in_tower(cell: Cell) -> bool:
     return any(method.acts_in_tower for method in cell.methods)
 
 
+@pytest.mark.parametrize("keep", [1, 20, 1 / 9, 1 / 3, 576, 1.0])
 def test_ground_truth_has_exactly_the_budget(questions: EvalSet, keep: float) -> None:
     wanted = keep if isinstance(keep, int) else int(keep * 576 + 1e-6)
     for query in questions.queries[:40]:

@@ -43,7 +43,7 @@ def asked(
         PrunusError: an unreadable file.
     """
     from prunus.analyse.questions import every_prompt, spread
-    from prunus.cli.inputs import PLACEHOLDERS
+    from prunus.inference.prompts import PLACEHOLDERS
     from prunus.io.images import open_images
     from prunus.tasks.sets import load_file
 

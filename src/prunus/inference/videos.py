@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,12 @@ from PIL import Image
 
 from prunus.errors import PrunusError
 from prunus.io.images import open_images
+from prunus.tasks.sets import Clip
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
-@dataclass(frozen=True)
-class Video:
-    """Upright RGB ``frames``, ``fps`` of them for each second of the video."""
-
-    frames: list[Image.Image]
-    fps: float
-
-
-def open_videos(paths: Sequence[Path], fps: float, most: int) -> list[Video]:
+def open_videos(paths: Sequence[Path], fps: float, most: int) -> list[Clip]:
     """One video for each file; or, if all ``paths`` are pictures, one video of these frames.
 
     Args:
@@ -44,15 +36,13 @@ def open_videos(paths: Sequence[Path], fps: float, most: int) -> list[Video]:
         if len({frame.size for frame in frames}) > 1:
             sizes = ", ".join(sorted({f"{f.width}x{f.height}" for f in frames}))
             raise PrunusError(f"the frames of a video must have one size, these have {sizes}")
-        return [Video(frames, fps)]
+        return [Clip(tuple(frames), fps)]
     if any(pictures):
-        raise PrunusError(
-            "--video takes video files, or image files as frames of one video, not both"
-        )
+        raise PrunusError("videos are video files, or image files as frames of one video, not both")
     return [_read(path, fps, most) for path in paths]
 
 
-def _read(path: Path, fps: float, most: int) -> Video:
+def _read(path: Path, fps: float, most: int) -> Clip:
     if not path.is_file():
         raise PrunusError(f"no such video file: {str(path)!r}")
     # The first frame of each slot of time; slots become longer as the video turns out to be.
@@ -71,7 +61,7 @@ def _read(path: Path, fps: float, most: int) -> Video:
             slots = merged
     if not slots:
         raise PrunusError(f"the video {str(path)!r} has no frames")
-    return Video(list(slots.values()), 1.0 / length)
+    return Clip(tuple(slots.values()), 1.0 / length)
 
 
 def _upright(frame: Any) -> Image.Image:

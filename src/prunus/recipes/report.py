@@ -16,6 +16,8 @@ from torch import Tensor
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from prunus.builtin import load_builtin
+from prunus.inference import prompts
+from prunus.inference.inputs import process
 from prunus.io.claim import BRIEFLY, claim
 from prunus.io.files import replacing_all
 from prunus.recipes.evaluate import (
@@ -75,11 +77,8 @@ def measure_captions(
     hit = named = there = whole = 0
     for item in items:
         question = caption(item.scene)
-        inputs = processor(
-            images=render(item.scene),
-            text=f"USER: <image>\n{question.text} ASSISTANT:",
-            return_tensors="pt",
-        )
+        prompt = prompts.render(processor, question.text, ["image"])
+        inputs = process(processor, prompt, [render(item.scene)])
         ids = model.generate(**inputs, max_new_tokens=48, do_sample=False)
         new = ids[0, inputs["input_ids"].shape[1] :]
         text = processor.tokenizer.decode(new, skip_special_tokens=True)

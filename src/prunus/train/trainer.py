@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prunus.errors import PrunusError
-from prunus.inference.batches import check_text
+from prunus.inference.prompts import check_text
 from prunus.io.claim import claim
 from prunus.selector.config import TrainSettings
 from prunus.tasks.faults import at
