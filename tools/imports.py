@@ -39,8 +39,8 @@ ORDER = (
     "recipes",  # how the built-in models were trained
     "checking",
     "analyse",
-    "calibrate",
     "train",  # of the selector
+    "calibrate",
     "__init__",  # the public names
     "cli",
     "__main__",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 _LONGEST = 80  # signs of a value in a message
@@ -49,6 +51,13 @@ def brief(error: BaseException) -> str:
     nothing."""
     text = one_line(error)
     return text if len(text) <= 4 * _LONGEST else f"{text[: 4 * _LONGEST]}..."
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> PrunusError:
+    """The error for a ``name`` that is not among the ``known`` ones, with the closest of them."""
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return PrunusError(f"unknown {kind} {shown(name)}: {hint}there are {', '.join(known)}")
 
 
 class PromptEndWarning(UserWarning):

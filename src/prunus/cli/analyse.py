@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
-from prunus.cli.errors import BadInput, option, unknown
+from prunus.cli.errors import BadInput, option
 from prunus.cli.options import MOST, AsJson, Device, DType, Model
+from prunus.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

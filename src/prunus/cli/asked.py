@@ -28,7 +28,6 @@ Pictures = Annotated[
 Prompts = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="What to ask about each image; repeatable.")
 ]
-Limit = Annotated[int, typer.Option(min=1, max=MOST, help="At most so many prompts.")]
 Batch = Annotated[int, typer.Option(min=1, max=MOST, help="Prompts at a time.")]
 
 

@@ -61,18 +61,16 @@ def demo(
 ) -> None:
     """Answer three questions about a sample image at 100, 33.3, 22.2 and 11.1 % of the tokens."""
     from prunus.cli.loading import load_model
-    from prunus.cli.params import build_methods, field_names
     from prunus.cli.seen import pictures_as_seen
     from prunus.inference.answer import answer
     from prunus.inference.inputs import placed, process
+    from prunus.inference.named import NONE, build_methods, parse
     from prunus.inference.prompts import render
-    from prunus.method.base import methods
     from prunus.tasks.sample import load_sample
 
     if output.suffix.lower() != ".png":
         raise BadInput(f"--output {str(output)!r}: give a file name in .png")
-    known = methods()
-    if method in known and "keep" not in field_names(known[method]):
+    if method != NONE and not all(one.takes("keep") for one in parse(method)):
         raise BadInput(
             f"the demo compares budgets, and method {method!r} takes none: name one with `keep`, "
             f"or ask one question with `prunus run --method {method}`"

@@ -107,7 +107,7 @@ def supports(method: type[Method], family: type[Family]) -> bool:
 def _parameters(method: type[Method]) -> list[dict[str, Any]]:
     from typing import get_type_hints
 
-    from prunus.cli.params import describe
+    from prunus.inference.params import describe
 
     hints = get_type_hints(method)
     found = []

@@ -81,9 +81,9 @@ def run(
 ) -> None:
     """Ask a model about images and videos, with pruned visual tokens."""
     from prunus.cli.loading import load_model
-    from prunus.cli.params import build_methods
     from prunus.inference.answer import answer
     from prunus.inference.inputs import placed, process
+    from prunus.inference.named import build_methods
     from prunus.inference.prompts import arrange, build_prompt
     from prunus.inference.videos import open_videos
     from prunus.io.images import open_images

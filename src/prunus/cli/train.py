@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
-from prunus.cli.errors import BadInput, option, unknown
+from prunus.cli.errors import BadInput, option
 from prunus.cli.options import MOST, AsJson, DType, Model, OnErrorOption
+from prunus.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -188,7 +189,7 @@ def build_settings(
         PrunusError: settings that contradict each other.
     """
     from prunus.builtin import BUILTIN
-    from prunus.cli.params import parse_keep
+    from prunus.inference.params import parse_keep
     from prunus.selector.config import TrainSettings
 
     values = dict(options)
@@ -221,7 +222,7 @@ def _inner(name: str) -> bool:
 
 def _change(text: str) -> tuple[str, Any]:
     """Name and value of ``FIELD=VALUE``."""
-    from prunus.cli.params import convert
+    from prunus.inference.params import convert
     from prunus.selector.config import SelectorConfig, TrainSettings
 
     hints = get_type_hints(TrainSettings)
