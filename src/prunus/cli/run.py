@@ -52,7 +52,8 @@ def run(
     method: Annotated[
         str,
         typer.Option(
-            help="See `prunus methods`; evoprune+clse: one behind the other; none: unmodified."
+            help="See `prunus methods`; clse@released: with a preset; evoprune+clse: one behind "
+            "the other; none: unmodified."
         ),
     ] = "clse",
     keep: Annotated[
