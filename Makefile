@@ -23,7 +23,7 @@ help:
 	@echo "make test         ruff, mypy and the tests that every change has to pass; no network"
 	@echo "make test-all     every test, the large cross products included; goes on where it ended"
 	@echo "                  (FRESH=1: from the start)"
-	@echo "make lint         ruff and mypy alone"
+	@echo "make lint         ruff, mypy, and who imports whom"
 	@echo "make format       what ruff can mend"
 	@echo "make test-lowest  the tests with the lowest supported versions"
 	@echo "make test-latest  the tests with the newest transformers that there is"
@@ -58,6 +58,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/imports.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -21,7 +21,7 @@ import torch
 from rich.progress import track
 
 import prunus
-from prunus.inference.batches import build_prompt
+from prunus.inference.prompts import render
 from prunus.io.files import write_text
 from prunus.tasks.scenes import object_mask
 from prunus.tasks.sets import load_builtin_set
@@ -41,7 +41,7 @@ def count_kept(model: Any, processor: Any, bias: float, limit: int | None) -> li
     with torch.inference_mode():
         for image, numbers in track(by_image.items(), "scenes"):
             scene, picture = data.scenes[image], data.images[image]()
-            prompts = [build_prompt(processor, data.queries[n].text, image=True) for n in numbers]
+            prompts = [render(processor, data.queries[n].text, ["image"]) for n in numbers]
             inputs = processor(
                 images=[picture] * len(numbers), text=prompts, return_tensors="pt", padding=True
             )

@@ -24,10 +24,10 @@ from prunus.analyse.result import Picture, Result, Table, write, write_index
 from prunus.evaluate import Cell, Outcome, load_builtin_set, write_results
 from prunus.evaluate.evidence import NOTHING
 from prunus.families import family_of
+from prunus.io import checkpoint
 from prunus.io.claim import claim
 from prunus.io.files import append_line, replace_folder, replacing, replacing_all, write_text
 from prunus.method.calibration import Calibration
-from prunus.recipes import checkpoint
 from prunus.recipes.export import export
 from prunus.recipes.report import write_report
 from prunus.selector.store import Card, load_selector, save_selector

@@ -6,7 +6,7 @@ import pytest
 
 from prunus.errors import PrunusError
 from prunus.grid import Grid, Tiles
-from prunus.results.trace import spans
+from prunus.results.report import spans
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 5), (2, 5, 3), (3, 1, 4), (2, 4, 1), (1, 1, 1)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from prunus.versions import check_transformers
+from prunus.versions import __version__, check_transformers
 
 if TYPE_CHECKING:
     from prunus.checking import CheckReport, check
@@ -28,11 +28,10 @@ if TYPE_CHECKING:
     from prunus.pruners.stepwise import Stepwise
     from prunus.pruners.uniform import Uniform
     from prunus.pruners.visipruner import VisiPruner
-    from prunus.results.trace import Report, TraceEntry
+    from prunus.results.report import Report
+    from prunus.results.trace import TraceEntry
     from prunus.run import Run, prune
     from prunus.signals.influence import Influence
-
-__version__ = "0.1.0"
 
 # Imported at first use: torch and transformers take seconds, and `prunus --help` needs neither.
 _HOME = {
@@ -53,7 +52,7 @@ _HOME = {
     "PrunusStateError": "prunus.errors",
     "PrunusTypeError": "prunus.errors",
     "Random": "prunus.pruners.random",
-    "Report": "prunus.results.trace",
+    "Report": "prunus.results.report",
     "Run": "prunus.run",
     "Selection": "prunus.method.selection",
     "Stepwise": "prunus.pruners.stepwise",
@@ -93,6 +92,7 @@ __all__ = [
     "Uniform",
     "View",
     "VisiPruner",
+    "__version__",
     "check",
     "load",
     "methods",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 _LONGEST = 80  # signs of a value in a message
@@ -43,11 +45,23 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
+def one_line(error: BaseException) -> str:
+    """The message of ``error`` on a single line; its type where it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def brief(error: BaseException) -> str:
     """What an error of another library says, on one line and not too long; its type where it says
     nothing."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error)
     return text if len(text) <= 4 * _LONGEST else f"{text[: 4 * _LONGEST]}..."
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> PrunusError:
+    """The error for a ``name`` that is not among the ``known`` ones, with the closest of them."""
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return PrunusError(f"unknown {kind} {shown(name)}: {hint}there are {', '.join(known)}")
 
 
 class PromptEndWarning(UserWarning):

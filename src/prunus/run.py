@@ -25,7 +25,8 @@ from prunus.families import family_of
 from prunus.method import Method, make_method
 from prunus.method.budget import Meaning
 from prunus.method.question import QuestionMarks, marks_of, processor_of
-from prunus.results.trace import Report, TraceEntry
+from prunus.results.report import Report
+from prunus.results.trace import TraceEntry
 from prunus.versions import check_transformers
 
 _attaching = threading.Lock()

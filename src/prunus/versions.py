@@ -1,6 +1,7 @@
-"""Which versions of transformers prunus was tested with, and what is said about others.
+"""The version of prunus; which versions of transformers it was tested with, and what is said about
+others.
 
-This is the one place in the package that names them; ``tests/test_versions.py`` compares it with
+This is the one place in the package that names these; ``tests/test_versions.py`` compares it with
 ``pyproject.toml`` and the constraint files.
 """
 
@@ -12,6 +13,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from prunus.errors import PrunusError
+
+__version__ = "0.1.0"
 
 #: The lowest transformers that prunus runs on, and the newest that all tests passed on.
 LOWEST, NEWEST = "5.19.0", "5.24.0"

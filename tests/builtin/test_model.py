@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from prunus.recipes import checkpoint
+from prunus.io import checkpoint
 from prunus.recipes.answers import all_places, ask_all, draw_scenes, pixels_of
 from prunus.recipes.decoder import decode
 from prunus.recipes.export import export, export_checkpoint

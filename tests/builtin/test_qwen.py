@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from prunus.builtin import load_builtin
 from prunus.evaluate import evaluate, load_builtin_set, make_cells
-from prunus.recipes import checkpoint
+from prunus.io import checkpoint
 from prunus.recipes.export import export_checkpoint
 from prunus.recipes.qwen import QwenShape, build_model, build_processor
 from prunus.recipes.qwen.answers import ask_all, choose, draw_batch, encode, ink

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from prunus.recipes import checkpoint
+from prunus.io import checkpoint
 from prunus.recipes.answers import draw_tokens
 from prunus.recipes.model import Shape
 from prunus.recipes.optim import rate_factor

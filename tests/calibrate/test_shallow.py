@@ -10,8 +10,7 @@ import pytest
 
 import prunus
 from prunus.analyse.context import Context
-from prunus.calibrate import find_shallow
-from prunus.calibrate.shallow import candidates
+from prunus.calibrate.shallow import candidates, find_shallow
 from prunus.tasks.sets import training_questions
 
 

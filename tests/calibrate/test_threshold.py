@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prunus.calibrate import threshold_for
+from prunus.calibrate.threshold import threshold_for
 
 
 def exceeding(values: np.ndarray, count: int) -> int:

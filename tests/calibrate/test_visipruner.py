@@ -15,7 +15,8 @@ from transformers import LlamaForCausalLM
 import prunus
 from prunus import VisiPruner
 from prunus.analyse.context import Context
-from prunus.calibrate import calibrate_visipruner, find_filtering
+from prunus.calibrate.filtering import find_filtering
+from prunus.calibrate.visipruner import calibrate_visipruner
 from prunus.tasks.sets import training_questions
 from tests.support.llava import DEPTH, Prompts, text_config
 from tests.support.models import MODELS, prompts_for

@@ -17,8 +17,7 @@ from transformers import (
 )
 
 from prunus.checking.answer import generate
-from prunus.checking.hidden import Hidden
-from prunus.checking.no_oracle import NoOracle
+from prunus.checking.hidden import Hidden, NoOracle
 from prunus.checking.oracle import hide, masked
 from prunus.checking.probe import Probe, from_rows
 from prunus.families import family_of

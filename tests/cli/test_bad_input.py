@@ -120,7 +120,7 @@ def test_bugs_keep_their_traceback(
     def broken(*args: object, **kwargs: object) -> None:
         int("this is a bug, not bad input")
 
-    monkeypatch.setattr("prunus.cli.answer.answer", broken)
+    monkeypatch.setattr("prunus.inference.answer.answer", broken)
     with pytest.raises(ValueError, match="invalid literal"):
         app_module.main(["run", str(picture), *Q])
 

@@ -91,9 +91,21 @@ def test_methods_and_models(cli: Cli) -> None:
     models = cli("models", "--json").json
     assert "tiny-llava" in models["builtin"] and "llava" in models["families"]
     assert models["support"]["clse"]["llava"] is True
-    table = cli("methods")
-    assert table.code == 0 and "temperature" in table.out
+    lines = cli("methods").out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert [line.split()[0] for line in lines[1:-2]] == list(methods)
+    assert "  0.3333 " in lines[1] and any("visipruner  - " in line for line in lines)
     assert "tiny-llava" in cli("models").out
+
+
+def test_one_method_explained(cli: Cli) -> None:
+    text = cli("methods", "clse").out
+    for words in ("2606.24165", "temperature=0.1", "clse@attn-released: variant=released"):
+        assert words in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert cli("methods", "clse@hybrid", "--json").json["clse"]["presets"]["attn"]
+    unknown = cli("methods", "clsee")
+    assert unknown.code == 2 and "did you mean 'clse'" in unknown.err
 
 
 def test_every_method_parameter_has_help(cli: Cli) -> None:

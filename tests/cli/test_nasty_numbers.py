@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from prunus.cli import analyse, builtin, calibrate, calibrate_stepwise, run, train
+from prunus.cli import analyse, builtin, calibrate, run, train
 from prunus.cli import eval as eval_command
 from tests.support.command_line import Cli, refused
 
@@ -19,8 +19,8 @@ COMMANDS: dict[tuple[str, ...], Any] = {
     ("run",): run.run,
     ("eval",): eval_command.evaluate,
     ("analyse",): analyse.analyse,
-    ("calibrate", "visipruner"): calibrate.visipruner,
-    ("calibrate", "stepwise"): calibrate_stepwise.stepwise,
+    ("calibrate", "visipruner"): calibrate.command("visipruner"),
+    ("calibrate", "stepwise"): calibrate.command("stepwise"),
     ("train", "stepwise"): train.stepwise,
     ("builtin", "train"): builtin.train,
 }

@@ -5,8 +5,9 @@ from typing import Any, Literal, Union
 
 import pytest
 
-from prunus.cli.errors import BadInput, is_refusal
-from prunus.cli.params import convert, describe, parse_keep, parse_params
+from prunus.cli.errors import is_refusal
+from prunus.errors import PrunusError
+from prunus.inference.params import convert, describe, parse_keep, parse_params
 from prunus.method import Method
 
 
@@ -53,7 +54,7 @@ def test_convert(text: str, hint: Any, value: Any) -> None:
     [("1.5", int), ("x", float), ("1", bool), ("c", Literal["a", "b"]), ("1,x", tuple[int, ...])],
 )
 def test_what_does_not_fit_is_refused(text: str, hint: Any) -> None:
-    with pytest.raises(BadInput, match="expected"):
+    with pytest.raises(PrunusError, match="expected"):
         convert("x", text, hint)
 
 
@@ -75,7 +76,7 @@ def test_parameters_of_a_method() -> None:
         "mode": "b",
         "keep": 64,
     }
-    with pytest.raises(BadInput, match="there are keep, count, mode"):
+    with pytest.raises(PrunusError, match="there are keep, count, mode"):
         parse_params(Sample, ["other=5"])
 
 

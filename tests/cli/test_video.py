@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 import prunus
-from prunus.cli.errors import BadInput
-from prunus.cli.inputs import arrange, build_prompt, encode
+from prunus.errors import PrunusError
+from prunus.inference.inputs import placed, process
+from prunus.inference.prompts import arrange, build_prompt
 from prunus.inference.videos import open_videos
 from tests.support.command_line import Cli
 from tests.support.qwen_processor import save_qwen
@@ -137,7 +138,8 @@ def test_bad_videos(
 def test_times_of_frames_keep_their_precision(qwen_folder: Path, frames: list[Path]) -> None:
     model, processor = prunus.load(qwen_folder, dtype="bfloat16")
     videos = open_videos(frames, 3.0, 8)
-    inputs = encode(processor, build_prompt(processor, "what ?", 0, 1), [], model, videos)
+    encoded = process(processor, build_prompt(processor, "what ?", 0, 1), [], videos)
+    inputs = placed(encoded, model.device, model.dtype)
     assert inputs["pixel_values_videos"].dtype == torch.bfloat16
     assert inputs["second_per_grid_ts"].tolist() == pytest.approx([2 / 3], abs=1e-6)
 
@@ -151,7 +153,7 @@ def test_without_pyav(clip: Path, frames: list[Path], monkeypatch: pytest.Monkey
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(BadInput, match=r"PyAV: pip install 'prunus\[video\]'"):
+    with pytest.raises(PrunusError, match=r"PyAV: pip install 'prunus\[video\]'"):
         open_videos([clip], 1.0, 8)
     assert len(open_videos(frames, 1.0, 8)[0].frames) == 3  # pictures need no decoder
 
@@ -159,5 +161,5 @@ def test_without_pyav(clip: Path, frames: list[Path], monkeypatch: pytest.Monkey
 def test_the_order_of_images_and_videos() -> None:
     assert arrange("what ?", 2, 1) == ["image", "image", "video"]
     assert arrange("<video> or <image> ?", 1, 1) == ["video", "image"]
-    with pytest.raises(BadInput, match="2 <video> placeholders but 1 video is given"):
+    with pytest.raises(PrunusError, match="2 <video> placeholders but 1 video is given"):
         arrange("<video> <video>", 0, 1)

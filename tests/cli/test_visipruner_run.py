@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prunus.cli.answer import Answer
 from prunus.cli.console import plain_warnings
 from prunus.cli.demo import Column, _panels
 from prunus.evaluate import pictures
 from prunus.evaluate.cells import Cell
-from prunus.results.trace import Report
+from prunus.inference.answer import Answer
+from prunus.results.report import Report
 from prunus.viz import dim_dropped, draw_panels
 from tests.support.command_line import Cli
 from tests.support.qwen_processor import save_qwen

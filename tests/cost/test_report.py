@@ -8,7 +8,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 from prunus.cost.flops import prefill_flops
 from prunus.cost.report import build_report
 from prunus.grid import Grid
-from prunus.results.trace import Record
+from prunus.results.record import Record
 
 
 def config() -> LlavaConfig:

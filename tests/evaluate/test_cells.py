@@ -7,11 +7,12 @@ import pytest
 from numpy.typing import NDArray
 
 import prunus
-from prunus import CLSE, EvoPrune, Stepwise
+from prunus import CLSE, EvoPrune, Stepwise, VisiPruner, methods
 from prunus.evaluate import EvalSet, load_file, make_cells
 from prunus.evaluate.cells import Cell, ground_truth
 from prunus.families import family_of
 from prunus.grid import Grid
+from prunus.inference.named import parse_one, presets_of
 from prunus.tasks.scenes import object_coverage
 from tests.support.facts import in_tower as tower_part_of
 from tests.support.facts import nominal
@@ -59,24 +60,28 @@ def test_ground_truth_needs_a_scene() -> None:
 def test_default_cells_are_comparable() -> None:
     cells = make_cells()
     assert cells[0].name == "dense" and len({cell.key for cell in cells}) == len(cells)
-    # Dense, two controls, one that finds its own count; then for each budget 11 methods without a
-    # seed, random with three, one composition, the ground truth.
-    assert len(cells) == 4 + 3 * (11 + 3 + 1 + 1)
+    # Dense, two controls, one that finds its own count; then for each budget the ground truth,
+    # random with three seeds, and the others: five of CLSE, five of EvoPrune, MMR and uniform.
+    assert len(cells) == 4 + 3 * (1 + 3 + 12)
+    assert {cell.name for cell in cells if not cell.prunes} == {"dense", "blind", "other-image"}
+    trained = {"stepwise", "one-shot"}
+    assert not trained & {method.name for cell in cells for method in cell.methods}
     for cell in cells:
         if cell.method is not None and cell.keep is not None:
             last = cell.method[-1] if isinstance(cell.method, tuple) else cell.method
             assert nominal(last, 576) in (192, 128, 64)
             cuts = last.cuts(12)
             assert bool(cuts) != tower_part_of(last)
-            if cuts:
+            if cuts and cuts[0].layer is not None:
                 assert cuts[0].layer == 1
                 assert len(cuts) == (3 if cell.name.endswith("released") else 1)
 
 
 def test_cells_that_act_in_the_tower() -> None:
     names = ["evoprune", "evoprune-noattn", "evoprune-nodiv", "tome", "evoprune+clse", "clse"]
-    cells = {cell.name: cell for cell in make_cells(names, [1 / 9])}
+    cells = dict(zip(names, make_cells(names, [1 / 9])[1:], strict=True))
     assert [name for name in names if not in_tower(cells[name])] == ["clse"]
+    assert cells["tome"].name == "evoprune@tome"
     assert cells["tome"].method == EvoPrune(keep=1 / 9, protect=0.0, diversity=0.0)
     assert cells["evoprune+clse"].method == (EvoPrune(keep=0.5), CLSE(keep=1 / 9))
     with pytest.raises(ValueError, match="leaves 50%, 0.6 cannot be kept"):
@@ -93,14 +98,38 @@ def test_methods_with_a_count_of_their_own_are_asked_once() -> None:
 
 def test_names_of_methods_and_of_configurations() -> None:
     cells = make_cells(["clse-hybrid", "random"], [64], [5, 7])
-    assert [cell.key for cell in cells] == ["dense", "clse-hybrid@64", "random@64#5", "random@64#7"]
+    assert [cell.key for cell in cells] == ["dense", "clse@hybrid@64", "random@64#5", "random@64#7"]
     assert cells[1].method == CLSE(keep=64, variant="hybrid")
+    assert make_cells(["clse@hybrid"], [64])[1] == cells[1]
+
+
+def test_names_with_settings() -> None:
+    names = ["evoprune:keep=0.3+clse@hybrid:cutoff=0.2", "evoprune:keep=0.3+visipruner@deep"]
+    once, both = make_cells(names, [64])[1:]
+    assert both.key == "evoprune:keep=0.3+clse@hybrid:cutoff=0.2@64"
+    assert both.method == (EvoPrune(keep=0.3), CLSE(keep=64, variant="hybrid", cutoff=0.2))
+    assert once.method == (EvoPrune(keep=0.3), VisiPruner(stages=("deep",))) and once.keep is None
+    adaptive, mean = make_cells(["stepwise-adaptive", "stepwise@mean"], [0.25])[1:]
+    assert adaptive == Cell("stepwise@adaptive", method=Stepwise())
+    assert mean == Cell("stepwise@mean", 0.25, method=Stepwise(keep=0.25, mode="mean"))
+
+
+def test_every_preset_is_one() -> None:
+    for name, kind in methods().items():
+        for preset in presets_of(kind):
+            params = {"keep": 0.5} if parse_one(f"{name}@{preset}").takes("keep") else {}
+            assert parse_one(f"{name}@{preset}").make(**params).name == name
+        assert set(getattr(kind, "compared", ())) <= set(presets_of(kind))
 
 
 @pytest.mark.parametrize(
     ("names", "keeps", "seeds", "message"),
     [
         (["clsse"], [64], [0], "did you mean 'clse'"),
+        (["clse@hybird"], [64], [0], "there are clse@hybrid, clse@released"),
+        (["clse", "clse+clse"], [64], [0], "different methods"),
+        (["clse-hybrid", "clse@hybrid"], [64], [0], "given twice"),
+        (["clse:cutof=1"], [64], [0], "did you mean 'cutoff'"),
         (["fixed"], [64], [0], "takes no budget"),
         (["clse"], [0], [0], "keeps nothing"),
         (["clse"], [64, 64], [0], "given twice"),

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import prunus
+from prunus.analyse.ranking import ranking_by_layer
 from prunus.evaluate import EvalSet, Outcome, evaluate, make_cells, summarise
 from prunus.evaluate.evidence import NOTHING, shows_object
-from prunus.evaluate.layers import ranking_by_layer
 from prunus.evaluate.output import results
 from prunus.evaluate.pictures import draw_choices
 from prunus.evaluate.runner import answer_tokens

@@ -15,10 +15,10 @@ import torch
 
 import prunus
 from prunus import PrunusError, PrunusTypeError
-from prunus.cli.params import build_methods
+from prunus.inference.named import build_methods
 from prunus.method import Method, methods
 from prunus.selector.config import SelectorConfig, TrainSettings
-from prunus.train.trainer import Options
+from prunus.train.options import Options
 from tests.support.models import Case
 
 NASTY: list[Any] = [

@@ -23,11 +23,12 @@ from prunus.train.interrupt import Interrupt
 from prunus.train.loader import Part, batches
 from prunus.train.log import Log
 from prunus.train.objective import Objective
+from prunus.train.options import Options, Result
 from prunus.train.run import Training
 from prunus.train.schedule import Schedule
 from prunus.train.sources import Questions, Split
 from prunus.train.state import State
-from prunus.train.trainer import Options, Result, train
+from prunus.train.trainer import train
 from prunus.train.watch import Display, Watch
 from tests.support.chat_models import tiny_llava, tiny_qwen
 

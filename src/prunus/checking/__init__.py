@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import prunus
 from prunus.checking.dense import Dense, run_dense
 from prunus.checking.footprint import footprint
 from prunus.checking.measure import Bench, try_out
@@ -27,7 +26,7 @@ from prunus.families import Family, family_of
 from prunus.method import Method
 from prunus.pruners.fixed import Fixed
 from prunus.run import prune
-from prunus.versions import check_transformers, tested
+from prunus.versions import __version__, check_transformers, tested
 
 __all__ = ["COLUMNS", "Cell", "CheckReport", "Row", "check"]
 
@@ -135,7 +134,7 @@ def _environment(model: Any, family: Family) -> dict[str, str]:
         for device in devices
     }
     return {
-        "prunus": prunus.__version__,
+        "prunus": __version__,
         "transformers": f"{transformers.__version__} (tested: {tested()})",
         "torch": torch.__version__,
         "python": f"{platform.python_version()}, {platform.platform()}",

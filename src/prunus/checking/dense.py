@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunus.checking.hidden import Hidden
-from prunus.checking.no_oracle import NoOracle
+from prunus.checking.hidden import Hidden, NoOracle
 from prunus.checking.oracle import masked
 from prunus.checking.probe import Inputs, Probe
 from prunus.families import Family

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunus.checking.hidden import Hidden
-from prunus.checking.no_oracle import NoOracle
+from prunus.checking.hidden import Hidden, NoOracle
 
 _CACHES = ("past_key_values", "past_key_value", "cache")
 

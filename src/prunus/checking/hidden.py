@@ -12,6 +12,10 @@ from prunus.method import Edit
 from prunus.results.trace import TraceEntry
 
 
+class NoOracle(Exception):
+    """A comparison cannot be made for this model or backend; the message says why."""
+
+
 @dataclass(frozen=True)
 class Hidden:
     """What decoder layers see of a batch of prompts of length L, in the *unpruned* model.

@@ -16,14 +16,12 @@ from prunus.checking.answer import generate
 from prunus.checking.choices import acted, compare
 from prunus.checking.dense import Dense, cache_of, largest, lengths, run
 from prunus.checking.footprint import Footprint, difference, footprint
-from prunus.checking.hidden import Hidden
-from prunus.checking.no_oracle import NoOracle
+from prunus.checking.hidden import Hidden, NoOracle
 from prunus.checking.oracle import Features, captured, masked
 from prunus.checking.probe import Probe
 from prunus.checking.report import COLUMNS, Cell, Row
 from prunus.checking.trials import Trial
-from prunus.cli.errors import one_line
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, one_line
 from prunus.families import Family
 from prunus.pruners.fixed import Fixed
 from prunus.results.trace import TraceEntry

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.checking.edited import EditedAttention
-from prunus.checking.hidden import Hidden
-from prunus.checking.no_oracle import NoOracle
+from prunus.checking.hidden import Hidden, NoOracle
 from prunus.families import Family
 
 

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from prunus.errors import PrunusError
 from prunus.families import Family
-from prunus.inference.batches import build_prompt, joined
+from prunus.inference.batches import joined
+from prunus.inference.inputs import find_spots, placed, process
+from prunus.inference.prompts import render
 from prunus.tasks.sample import load_sample
 
 Inputs = dict[str, Tensor]
@@ -59,9 +61,8 @@ def from_processor(family: Family, processor: Any, steps: int) -> Probe:
     drawing, _ = load_sample()
     rows = []
     for question, size in zip(QUESTIONS, SIZES, strict=True):
-        prompt = build_prompt(processor, question, image=True)
-        encoded = processor(text=prompt, images=[drawing.resize(size)], return_tensors="pt")
-        rows.append({name: value for name, value in encoded.items() if isinstance(value, Tensor)})
+        prompt = render(processor, question, ["image"])
+        rows.append(process(processor, prompt, [drawing.resize(size)]))
     return from_rows(family, rows, steps, _pad_token(family, processor))
 
 
@@ -75,21 +76,22 @@ def from_rows(
     """
     if len(rows) < 2:
         raise PrunusError(f"{len(rows)} prompts: give at least two, to make a batch of")
-    placed = [_on_device(family, row) for row in rows]
-    for number, row in enumerate(placed):
+    top = family.top
+    given = [placed(row, top.device, top.dtype) for row in rows]
+    for number, row in enumerate(given):
         ids = row.get("input_ids")
         if ids is None or ids.ndim != 2 or len(ids) != 1:
             raise PrunusError(f"prompt {number} has no input_ids of shape [1, length]")
         row.setdefault("attention_mask", torch.ones_like(ids))
         if not bool(row["attention_mask"].all()):
             raise PrunusError(f"prompt {number} has padding: give each prompt by itself, without")
-    batch = left_padded(placed, _pad_token(family, None) if pad is None else pad)
-    spots = find_spots(family, batch)
+    batch = left_padded(given, _pad_token(family, None) if pad is None else pad)
+    spots = [[spot.positions for spot in row] for row in find_spots(family, batch)]
     if not all(spots):
         raise PrunusError("a prompt has no image: give prompts with one image or more each")
     visual = _placeholders(family, batch["input_ids"])
-    answer = _answer(family, placed[-1]["input_ids"], steps)
-    return Probe(placed, batch, batch["attention_mask"].bool(), spots, visual, answer)
+    answer = _answer(family, given[-1]["input_ids"], steps)
+    return Probe(given, batch, batch["attention_mask"].bool(), spots, visual, answer)
 
 
 def left_padded(rows: Sequence[Inputs], pad: int) -> Inputs:
@@ -105,41 +107,6 @@ def left_padded(rows: Sequence[Inputs], pad: int) -> Inputs:
             parts = [F.pad(part, (longest - part.shape[1], 0), value=fill) for part in parts]
         batch[name] = joined(parts)
     return batch
-
-
-def find_spots(family: Family, batch: Inputs) -> list[list[Tensor]]:
-    """``[row][image]``: where the visual tokens of each image are.
-
-    Raises:
-        PrunusError: placeholders and images do not match.
-    """
-    ids = batch["input_ids"]
-    found: list[list[Tensor]] = [[] for _ in ids]
-    grids = family.grids_of(batch)
-    for kind, places in family.placeholders(ids, None).items():
-        queue = list(grids.get(kind, ()))
-        for row, holds in enumerate(places):
-            left = holds.nonzero().flatten()
-            while len(left):
-                if not queue:
-                    raise PrunusError(f"the prompts have more placeholders than {kind}s")
-                grid = queue.pop(0)
-                count = len(family.cells(grid))
-                if len(left) < count:
-                    raise PrunusError(
-                        f"the prompts have fewer placeholders than their {kind}s need"
-                    )
-                found[row].append(left[family.places(grid).to(left.device)])
-                left = left[count:]
-    return [sorted(row, key=lambda spot: int(spot[0])) for row in found]
-
-
-def _on_device(family: Family, row: Mapping[str, Tensor]) -> Inputs:
-    device, dtype = family.top.device, family.top.dtype
-    return {
-        name: value.to(device, dtype if name.startswith("pixel_values") else None)
-        for name, value in row.items()
-    }
 
 
 def _pad_token(family: Family, processor: Any) -> int:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
-from prunus.cli.errors import BadInput, option, unknown
+from prunus.cli.errors import BadInput, option
 from prunus.cli.options import MOST, AsJson, Device, DType, Model
+from prunus.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,7 +101,7 @@ def analyse(
 
 def _questions(data: Path | None, images: Sequence[Path], prompts: Sequence[str]) -> EvalSet:
     from prunus.analyse import every_prompt
-    from prunus.cli.inputs import open_images
+    from prunus.io.images import open_images
     from prunus.tasks.sets import load_builtin_set, load_file
 
     if data is not None and (images or prompts):

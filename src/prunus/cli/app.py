@@ -14,7 +14,8 @@ import typer
 from prunus.cli import analyse, builtin, calibrate, check, demo, listing, run, train
 from prunus.cli import eval as eval_command
 from prunus.cli.console import plain_warnings
-from prunus.cli.errors import is_refusal, one_line
+from prunus.cli.errors import is_refusal
+from prunus.errors import one_line
 
 app = typer.Typer(
     name="prunus",

@@ -28,7 +28,6 @@ Pictures = Annotated[
 Prompts = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="What to ask about each image; repeatable.")
 ]
-Limit = Annotated[int, typer.Option(min=1, max=MOST, help="At most so many prompts.")]
 Batch = Annotated[int, typer.Option(min=1, max=MOST, help="Prompts at a time.")]
 
 
@@ -43,7 +42,8 @@ def asked(
         PrunusError: an unreadable file.
     """
     from prunus.analyse.questions import every_prompt, spread
-    from prunus.cli.inputs import PLACEHOLDERS, open_images
+    from prunus.inference.prompts import PLACEHOLDERS
+    from prunus.io.images import open_images
     from prunus.tasks.sets import load_file
 
     if data is not None and (images or prompts):

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from prunus.cli.errors import BadInput, unknown
+from prunus.cli.errors import BadInput
+from prunus.errors import unknown
 
 app = typer.Typer(help="The built-in models.", no_args_is_help=True)
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli.console import out, print_json, quiet_transformers, steps_of
-from prunus.cli.errors import BadInput, reading, unknown
+from prunus.cli.errors import BadInput, reading
 from prunus.cli.options import AsJson, Device, DType, Model
+from prunus.errors import unknown
 
 if TYPE_CHECKING:
     from prunus.checking import Cell, CheckReport

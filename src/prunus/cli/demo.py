@@ -16,7 +16,7 @@ from prunus.cli.options import AsJson
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from prunus.cli.answer import Answer
+    from prunus.inference.answer import Answer
     from prunus.viz import Panel
     from prunus.viz.seen import Picture
 
@@ -60,18 +60,17 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Answer three questions about a sample image at 100, 33.3, 22.2 and 11.1 % of the tokens."""
-    from prunus.cli.answer import answer
-    from prunus.cli.inputs import build_prompt, encode
     from prunus.cli.loading import load_model
-    from prunus.cli.params import build_methods, field_names
     from prunus.cli.seen import pictures_as_seen
-    from prunus.method import methods
+    from prunus.inference.answer import answer
+    from prunus.inference.inputs import placed, process
+    from prunus.inference.named import NONE, build_methods, parse
+    from prunus.inference.prompts import render
     from prunus.tasks.sample import load_sample
 
     if output.suffix.lower() != ".png":
         raise BadInput(f"--output {str(output)!r}: give a file name in .png")
-    known = methods()
-    if method in known and "keep" not in field_names(known[method]):
+    if method != NONE and not all(one.takes("keep") for one in parse(method)):
         raise BadInput(
             f"the demo compares budgets, and method {method!r} takes none: name one with `keep`, "
             f"or ask one question with `prunus run --method {method}`"
@@ -81,9 +80,9 @@ def demo(
     image, questions = load_sample()
     asked = [(question.text, question.answer) for question in questions]
     model, processor = load_model(MODEL)
+    prompts = [render(processor, question, ["image"]) for question, _ in asked]
     encoded = [
-        encode(processor, build_prompt(processor, question, 1), [image], model)
-        for question, _ in asked
+        placed(process(processor, prompt, [image]), model.device, model.dtype) for prompt in prompts
     ]
     columns = []
     with progress("answering", len(BUDGETS) * len(encoded)) as step:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 
-from prunus.errors import PrunusError, PrunusFileError, shown
+from prunus.errors import PrunusError, PrunusFileError, one_line, shown
 
 
 class BadInput(PrunusError):
@@ -40,15 +39,3 @@ def option(name: str, value: object) -> Iterator[None]:
 def is_refusal(error: BaseException) -> bool:
     """Whether prunus raised ``error`` on purpose; anything else is a bug, with its traceback."""
     return isinstance(error, PrunusError)
-
-
-def one_line(error: BaseException) -> str:
-    """The message of ``error`` on a single line; its type where it has no message."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def unknown(kind: str, name: str, known: list[str]) -> BadInput:
-    """The error for a ``name`` that is not among the ``known`` ones, with the closest of them."""
-    close = get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return BadInput(f"unknown {kind} {shown(name)}: {hint}there are {', '.join(known)}")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
-from prunus.cli.errors import BadInput, option, unknown
+from prunus.cli.errors import BadInput, option
 from prunus.cli.options import MOST, AsJson, Device, DType, Model, OnErrorOption
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,9 +31,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="A,B,...",
-            help="Methods and controls; default: clse, clse-hybrid, clse-released, attn, "
-            "attn-released, evoprune, evoprune-hidden, evoprune-noattn, evoprune-nodiv, tome, "
-            "evoprune+clse, random, uniform, ground-truth, blind, other-image.",
+            help="Methods (clse, a preset clse@released, evoprune+clse) and controls "
+            "(ground-truth, blind, other-image); default: all that need nothing trained.",
         ),
     ] = None,
     keep: Annotated[
@@ -79,10 +78,10 @@ def evaluate(
     paired over questions. Without --data, the built-in questions about drawn scenes are asked.
     """
     from prunus.cli.loading import load_model
-    from prunus.cli.params import parse_keep
-    from prunus.evaluate.cells import DEFAULT, GROUND_TRUTH, RATIOS, make_cells
+    from prunus.evaluate.cells import GROUND_TRUTH, RATIOS, default_names, make_cells
     from prunus.evaluate.output import write_results
     from prunus.evaluate.runner import Evaluation
+    from prunus.inference.params import parse_keep
     from prunus.io.claim import claim
     from prunus.io.files import make_folder
     from prunus.tasks.faults import Faults
@@ -95,7 +94,7 @@ def evaluate(
     faults = Faults("skip" if on_error == "skip" else "stop")
     questions = load_builtin_set(chosen) if builtin else load_file(Path(chosen), faults)
     questions = questions.first(limit)
-    names = [name for name in DEFAULT if questions.has_scenes or name != GROUND_TRUTH]
+    names = [name for name in default_names() if questions.has_scenes or name != GROUND_TRUTH]
     if methods is not None:
         names = _listed(methods, "--methods")
     if GROUND_TRUTH in names and not questions.has_scenes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from textwrap import shorten, wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,42 +14,87 @@ if TYPE_CHECKING:
     from prunus.families import Family
     from prunus.method import Method
 
+#: Signs of a line.
+_WIDTH = 80
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
-def methods(as_json: Json = False) -> None:
-    """List methods with parameters, defaults, paper, kind and supported families."""
-    from prunus.families import families
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Explain this one: clse, clse@hybrid.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the methods, a line each; or explain one: parameters, presets, paper, families."""
+    from prunus.inference.named import parse_one
     from prunus.method import methods as known_methods
 
-    known, homes = known_methods(), families()
-    described: dict[str, dict[str, Any]] = {
-        name: {
-            "summary": method.summary,
-            "paper": method.paper,
-            "kind": method.kind,
-            "parameters": _parameters(method),
-            "families": [home for home, family in homes.items() if supports(method, family)],
-        }
-        for name, method in known.items()
-    }
+    chosen = known_methods()
+    if name is not None:
+        kind = parse_one(name).kind
+        chosen = {kind.name: kind}
+    described = {one: _facts(method) for one, method in chosen.items()}
     if as_json:
         print_json(described)
         return
-    from rich.markup import escape
-    from rich.table import Table
+    show = _lines if name is None else _explained
+    for line in show(described):
+        out().print(line, markup=False, soft_wrap=True)
 
-    table = Table(title="methods", title_justify="left", show_lines=True)
-    for column in ("method", "what it keeps", "parameters (default)", "families"):
-        table.add_column(column, overflow="fold")
+
+def _facts(method: type[Method]) -> dict[str, Any]:
+    from prunus.families import families
+    from prunus.inference.named import presets_of
+
+    homes = families()
+    return {
+        "summary": method.summary,
+        "paper": method.paper,
+        "kind": method.kind,
+        "parameters": _parameters(method),
+        "presets": {preset: dict(params) for preset, params in presets_of(method).items()},
+        "families": [home for home, family in homes.items() if supports(method, family)],
+    }
+
+
+def _lines(described: dict[str, dict[str, Any]]) -> list[str]:
+    """A line of at most 80 signs for each method."""
+    widest = max(map(len, described))
+    lines = [f"{'method':<{widest}}  keep   what it does"]
     for name, facts in described.items():
-        lines = [
-            f"{param['name']}={_show(param['default'])}  [dim]{escape(param['help'])}[/dim]"
-            for param in facts["parameters"]
-        ]
-        what = f"{escape(facts['summary'])}\n[dim]{facts['kind']}; {escape(facts['paper'])}[/dim]"
-        table.add_row(f"[bold]{name}[/bold]", what, "\n".join(lines), ", ".join(facts["families"]))
-    out().print(table)
+        defaults = {param["name"]: param["default"] for param in facts["parameters"]}
+        keep = _show(defaults["keep"]) if defaults.get("keep") is not None else "-"
+        start = f"{name:<{widest}}  {keep:<6} "
+        lines.append(start + shorten(facts["summary"], _WIDTH - len(start), placeholder=" ..."))
+    return [
+        *lines,
+        "",
+        "keep: default budget; -: its own count, or none. More: prunus methods NAME",
+    ]
+
+
+def _explained(described: dict[str, dict[str, Any]]) -> list[str]:
+    lines = []
+    for name, facts in described.items():
+        paper = [f"  {facts['paper']}"] if facts["paper"] else []
+        head = wrap(f"{name}: {facts['summary']}", _WIDTH, subsequent_indent="  ")
+        lines += [*head, *paper, f"  kind: {facts['kind']}"]
+        lines += [f"  runs on: {', '.join(facts['families'])}", "", "parameters (default):"]
+        for param in facts["parameters"]:
+            default = "required" if param["required"] else _show(param["default"])
+            lines += wrap(
+                f"{param['name']}={default}  {param['help']}",
+                _WIDTH,
+                initial_indent="  ",
+                subsequent_indent="      ",
+            )
+        if facts["presets"]:
+            lines += ["", f"presets ({name}@NAME):"]
+        for preset, params in facts["presets"].items():
+            words = ", ".join(f"{one}={_show(value)}" for one, value in params.items())
+            lines.append(f"  {name}@{preset}: {words}")
+    return lines
 
 
 def models(as_json: Json = False) -> None:
@@ -110,7 +156,7 @@ def supports(method: type[Method], family: type[Family]) -> bool:
 def _parameters(method: type[Method]) -> list[dict[str, Any]]:
     from typing import get_type_hints
 
-    from prunus.cli.params import describe
+    from prunus.inference.params import describe
 
     hints = get_type_hints(method)
     found = []
@@ -132,4 +178,6 @@ def _parameters(method: type[Method]) -> list[dict[str, Any]]:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_show, value)) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value).lower()

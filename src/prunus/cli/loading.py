@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from prunus.cli.console import busy
-from prunus.cli.errors import BadInput, unknown
+from prunus.cli.errors import BadInput
+from prunus.errors import unknown
 
 
 def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ from prunus.cli.options import MOST, AsJson, Device, DType, Model
 if TYPE_CHECKING:
     from PIL import Image
 
-    from prunus.cli.answer import Answer
+    from prunus.inference.answer import Answer
     from prunus.method import Method
 
 
@@ -52,7 +52,8 @@ def run(
     method: Annotated[
         str,
         typer.Option(
-            help="See `prunus methods`; evoprune+clse: one behind the other; none: unmodified."
+            help="See `prunus methods`; clse@released: with a preset; evoprune+clse: one behind "
+            "the other; none: unmodified."
         ),
     ] = "clse",
     keep: Annotated[
@@ -80,11 +81,13 @@ def run(
     device: Device = "auto",
 ) -> None:
     """Ask a model about images and videos, with pruned visual tokens."""
-    from prunus.cli.answer import answer
-    from prunus.cli.inputs import arrange, build_prompt, encode, open_images
     from prunus.cli.loading import load_model
-    from prunus.cli.params import build_methods
+    from prunus.inference.answer import answer
+    from prunus.inference.inputs import placed, process
+    from prunus.inference.named import build_methods
+    from prunus.inference.prompts import arrange, build_prompt
     from prunus.inference.videos import open_videos
+    from prunus.io.images import open_images
 
     if not math.isfinite(fps):
         raise BadInput(f"--fps {fps}: give a number of frames for each second")
@@ -98,7 +101,8 @@ def run(
     quiet_transformers()
     network, processor = load_model(model, dtype, device)
     text = build_prompt(processor, prompt, len(pictures), len(videos))
-    inputs = encode(processor, text, pictures, network, videos)
+    encoded = process(processor, text, pictures, videos)
+    inputs = placed(encoded, network.device, network.dtype)
     with progress("answering", max_new_tokens) as step:
         with warnings.catch_warnings():
             if not as_json:  # the report has a line about it

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
-from prunus.cli.errors import BadInput, option, unknown
+from prunus.cli.errors import BadInput, option
 from prunus.cli.options import MOST, AsJson, DType, Model, OnErrorOption
+from prunus.errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from prunus.selector.config import TrainSettings
+    from prunus.train.options import Options, Result
     from prunus.train.sources import Split
-    from prunus.train.trainer import Options, Result
 
 app = typer.Typer(help="Train what a method learns.", no_args_is_help=True)
 
@@ -146,9 +147,10 @@ def stepwise(
     from prunus.io.files import make_folder
     from prunus.tasks.sets import builtin_set_for
     from prunus.train.log import check_tensorboard
+    from prunus.train.options import Options
     from prunus.train.sources import open_source
     from prunus.train.state import check_folder
-    from prunus.train.trainer import Options, check_accelerate
+    from prunus.train.trainer import check_accelerate
 
     options = Options(
         minutes=minutes,
@@ -187,7 +189,7 @@ def build_settings(
         PrunusError: settings that contradict each other.
     """
     from prunus.builtin import BUILTIN
-    from prunus.cli.params import parse_keep
+    from prunus.inference.params import parse_keep
     from prunus.selector.config import TrainSettings
 
     values = dict(options)
@@ -220,7 +222,7 @@ def _inner(name: str) -> bool:
 
 def _change(text: str) -> tuple[str, Any]:
     """Name and value of ``FIELD=VALUE``."""
-    from prunus.cli.params import convert
+    from prunus.inference.params import convert
     from prunus.selector.config import SelectorConfig, TrainSettings
 
     hints = get_type_hints(TrainSettings)

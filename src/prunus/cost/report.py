@@ -15,7 +15,8 @@ from prunus.errors import PrunusError
 from prunus.grid import Grid
 from prunus.method import Edit, Published, Seen
 from prunus.results.events import in_order
-from prunus.results.trace import Record, Report
+from prunus.results.record import Record
+from prunus.results.report import Report
 
 
 class Costed(Protocol):
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 
 def build_report(record: Record, family: Costed, method_name: str) -> Report:
-    """The :class:`~prunus.results.trace.Report` of the last prompt: means over samples.
+    """The :class:`~prunus.results.report.Report` of the last prompt: means over samples.
 
     What cannot be counted for this architecture is None, and ``uncounted`` says why.
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from prunus.engine.plan import Plan
 from prunus.engine.prefill import Prefill
 from prunus.grid import AnyGrid
-from prunus.results.trace import Record, TraceEntry
+from prunus.results.record import Record
+from prunus.results.trace import TraceEntry
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from prunus.errors import PrunusError
 from prunus.evaluate.coverage import best_tokens
 from prunus.grid import AnyGrid
+from prunus.inference.named import Named, parse
+from prunus.inference.params import field_names
 from prunus.method import Method, methods
 from prunus.method.budget import Keep, check_keep, resolve_keep
 from prunus.method.view import Facts
-from prunus.pruners.clse import CLSE
-from prunus.pruners.evoprune import EvoPrune
 from prunus.pruners.fixed import Fixed
-from prunus.pruners.mmr import MMR
-from prunus.pruners.one_shot import OneShot
-from prunus.pruners.random import Random
-from prunus.pruners.stepwise import Stepwise
-from prunus.pruners.uniform import Uniform
-from prunus.pruners.visipruner import VisiPruner
+from prunus.selector.learned import Learned
 from prunus.tasks.scenes import Scene
 from prunus.tasks.videos import VideoScene
 
@@ -37,59 +30,12 @@ Drawn = Scene | VideoScene
 #: One method, or several that act one after the other.
 Methods = Method | tuple[Method, ...]
 
-#: Configurations with names of their own; other methods are taken with their defaults.
-NAMED: dict[str, tuple[Callable[..., Method], dict[str, Any]]] = {
-    "clse": (CLSE, {}),
-    "clse-hybrid": (CLSE, {"variant": "hybrid"}),
-    "clse-released": (CLSE, {"variant": "released"}),
-    "attn": (CLSE, {"score_type": "attn"}),
-    "attn-released": (CLSE, {"variant": "released", "score_type": "attn"}),
-    "evoprune": (EvoPrune, {}),
-    "evoprune-hidden": (EvoPrune, {"metric": "hidden"}),
-    "evoprune-noattn": (EvoPrune, {"protect": 0.0}),
-    "evoprune-nodiv": (EvoPrune, {"diversity": 0.0}),
-    "tome": (EvoPrune, {"protect": 0.0, "diversity": 0.0}),
-    "random": (Random, {}),
-    "uniform": (Uniform, {}),
-}
-
-#: Those that need a selector trained for the model, and so are asked only by name; and the
-#: training-free control that works as they do.
-LEARNED: dict[str, tuple[Callable[..., Method], dict[str, Any]]] = {
-    "stepwise": (Stepwise, {}),
-    "stepwise-mean": (Stepwise, {"mode": "mean"}),
-    "stepwise-no-stop": (Stepwise, {"selector": "no-stop"}),
-    "one-shot": (OneShot, {}),
-    "mmr": (MMR, {}),
-    "mmr-diversity": (MMR, {"weight": 0.0}),
-}
-
-#: Those that find their own count, and so are asked once and not at every budget.
-OWN_COUNT: dict[str, Methods] = {
-    "visipruner": VisiPruner(),
-    "visipruner-paper": VisiPruner(preset="paper"),
-    "visipruner-shallow": VisiPruner(stages=("shallow",)),
-    "visipruner-shallow-half": VisiPruner(stages=("shallow",), first_layer="half"),
-    "visipruner-shallow-renorm": VisiPruner(stages=("shallow",), renormalise=True),
-    "visipruner-middle": VisiPruner(stages=("middle",)),
-    "visipruner-deep": VisiPruner(stages=("deep",)),
-    "visipruner-middle-deep": VisiPruner(stages=("middle", "deep")),
-    "visipruner-noshallow": VisiPruner(stages=("middle", "deep"), shallow_layers=0),
-    "stepwise-adaptive": Stepwise(),
-    "evoprune+visipruner": (
-        EvoPrune(keep=1 / 3),
-        VisiPruner(stages=("middle", "deep")),
-    ),
-}
 GROUND_TRUTH = "ground-truth"
 BLIND, OTHER = "blind", "other-image"
 _SHOWN: dict[str, Shown] = {BLIND: "none", OTHER: "other"}
 
-#: The tower leaves half of the tokens, the decoder's first layer the budget of them.
-BOTH = "evoprune+clse"
-_IN_TOWER = 0.5
-
-DEFAULT = (*NAMED, BOTH, "visipruner", GROUND_TRUTH, BLIND, OTHER)
+#: Share of the tokens that a method leaves to the one behind it, where its name says no other.
+_TO_THE_NEXT = 0.5
 
 
 @dataclass(frozen=True)
@@ -171,53 +117,100 @@ def ground_truth(scene: Drawn | None, asked: Sequence[int], keep: Keep, grid: An
     return [int(n) for n in best_tokens(scene, asked, count, grid)]
 
 
+def default_names() -> list[str]:
+    """What is compared where nothing is named: every method that needs nothing trained and either
+    takes a budget or finds its own, with those of its presets that are ``compared``, and the
+    controls."""
+    found: list[str] = []
+    for name, kind in methods().items():
+        if not issubclass(kind, Learned) and (_takes(kind, "keep") or kind().adaptive):
+            found += [name, *(f"{name}@{preset}" for preset in getattr(kind, "compared", ()))]
+    return [*found, GROUND_TRUTH, BLIND, OTHER]
+
+
+def _takes(kind: type[Method], parameter: str) -> bool:
+    return parameter in field_names(kind)
+
+
 def make_cells(
-    names: Sequence[str] = DEFAULT,
+    names: Sequence[str] | None = None,
     keeps: Sequence[Keep] = RATIOS,
     seeds: Sequence[int] = (0, 1, 2),
 ) -> list[Cell]:
-    """The dense model and controls that prune nothing, then for every budget all methods of
-    ``names``; single-stage ones in the decoder cut at the same layer (1). ``seeds`` are for those
-    that have one.
+    """The dense model and controls that prune nothing; methods that find their own count; then for
+    every budget all others of ``names``. ``seeds`` are for those that have one.
+
+    Args:
+        names: methods as of :mod:`prunus.inference.named`, and controls; None: the
+            :func:`default_names`. Of ``evoprune+clse`` the budget is the last one's, and those
+            before it leave half of the tokens (``evoprune:keep=0.3+clse``: so many).
+        keeps: budgets.
+        seeds: for methods that draw lots.
 
     Raises:
         PrunusError: an unknown name, one without ``keep``, a repeated or impossible budget, no
             seed.
     """
     keeps = [check_keep(keep) for keep in keeps]
-    if len(set(keeps)) != len(keeps) or len(set(names)) != len(names):
+    chosen = [_chosen(name) for name in (default_names() if names is None else names)]
+    if len(set(keeps)) != len(keeps) or len({one.name for one in chosen}) != len(chosen):
         raise PrunusError("a method or a budget is given twice")
     if not seeds or len(set(seeds)) != len(seeds):
         raise PrunusError("give one or more different seeds")
     cells = [Cell("dense")]
-    cells += [Cell(name, shown=_SHOWN[name]) for name in names if name in _SHOWN]
-    cells += [Cell(name, method=OWN_COUNT[name]) for name in names if name in OWN_COUNT]
+    cells += [Cell(one.name, shown=_SHOWN[one.name]) for one in chosen if one.name in _SHOWN]
+    for one in chosen:
+        if one.methods and not one.budgeted:
+            cells += _of(one, None, seeds)
     for keep in keeps:
-        for name in names:
-            if name not in _SHOWN and name not in OWN_COUNT:
-                cells += _of_method(name, keep, seeds)
+        for one in chosen:
+            if one.budgeted:
+                cells += _of(one, keep, seeds)
     return cells
 
 
-def _of_method(name: str, keep: Keep, seeds: Sequence[int]) -> list[Cell]:
-    if name == GROUND_TRUTH:
-        return [Cell(name, keep)]
-    if name == BOTH:
-        if isinstance(keep, float) and keep > _IN_TOWER:
-            raise PrunusError(f"{name}: the tower leaves {_IN_TOWER:.0%}, {keep:g} cannot be kept")
-        return [Cell(name, keep, None, (EvoPrune(keep=_IN_TOWER), CLSE(keep=keep)))]
-    known = methods()
-    named = NAMED | LEARNED
-    if name not in named and name not in known:
-        choices = sorted({*DEFAULT, *LEARNED, *OWN_COUNT, *known})
-        close = get_close_matches(name, choices, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise PrunusError(f"unknown method {name!r}: {hint}there are {', '.join(choices)}")
-    build: Any
-    build, params = named.get(name, (known.get(name), {}))
-    fields = {field.name for field in dataclasses.fields(build)}
-    if "keep" not in fields:
+@dataclass(frozen=True)
+class _Chosen:
+    """A name of the list, with the methods that it stands for; none of a control."""
+
+    name: str
+    methods: tuple[Named, ...] = ()
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether it is asked at every budget."""
+        return self.name == GROUND_TRUTH or any(one.takes("keep") for one in self.methods[-1:])
+
+
+def _chosen(name: str) -> _Chosen:
+    if name in (GROUND_TRUTH, *_SHOWN):
+        return _Chosen(name)
+    found = parse(name)
+    chosen = _Chosen("+".join(one.name for one in found), tuple(found))
+    last = found[-1]
+    if not chosen.budgeted and "keep" not in last.params and not last.make().adaptive:
         raise PrunusError(f"method {name!r} takes no budget and cannot be compared at one")
-    if "seed" not in fields:
-        return [Cell(name, keep, None, build(keep=keep, **params))]
-    return [Cell(name, keep, seed, build(keep=keep, seed=seed, **params)) for seed in seeds]
+    return chosen
+
+
+def _of(chosen: _Chosen, keep: Keep | None, seeds: Sequence[int]) -> list[Cell]:
+    if not chosen.methods:
+        return [Cell(chosen.name, keep)]
+    settings: list[dict[str, Any]] = []
+    for one in chosen.methods[:-1]:
+        share = one.params.get("keep", _TO_THE_NEXT)
+        if isinstance(keep, float) and isinstance(share, float) and keep > share:
+            raise PrunusError(
+                f"{chosen.name}: {one.name} leaves {share:.0%}, {keep:g} cannot be kept"
+            )
+        settings.append({"keep": share} if one.takes("keep") else {})
+    settings.append({} if keep is None else {"keep": keep})
+    seeded = [one.takes("seed") for one in chosen.methods]
+    cells = []
+    for seed in seeds if any(seeded) else (None,):
+        made = tuple(
+            one.make(**own, **({"seed": seed} if drawn else {}))
+            for one, own, drawn in zip(chosen.methods, settings, seeded, strict=True)
+        )
+        cells.append(Cell(chosen.name, keep, seed, made[0] if len(made) == 1 else made))
+    return cells

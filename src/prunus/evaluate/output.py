@@ -20,6 +20,7 @@ from prunus.evaluate.table import accuracy_table, evidence_table, property_table
 from prunus.io.claim import BRIEFLY, claim
 from prunus.io.files import replacing_all
 from prunus.tasks.sets import EvalSet
+from prunus.versions import __version__
 
 RESULTS, TABLES, ANSWERS = "accuracy.json", "accuracy.md", "answers.jsonl"
 
@@ -99,8 +100,6 @@ def _answers(data: EvalSet, outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 def versions() -> dict[str, str]:
     """What the numbers were measured with."""
-    from prunus import __version__
-
     return {
         "prunus": __version__,
         "python": platform.python_version(),

@@ -26,7 +26,7 @@ from prunus.inference.batches import (
     left_padded,
 )
 from prunus.results.events import Event, events_of
-from prunus.results.trace import Report
+from prunus.results.report import Report
 from prunus.run import prune
 from prunus.tasks.faults import Faults, at
 from prunus.tasks.sets import EvalSet

@@ -1,4 +1,4 @@
-"""From questions to model inputs: prompts, batches of equal length, features computed once."""
+"""Many questions at a time: batches of equal length, features computed once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from PIL import Image
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from prunus.errors import PrunusError, shown
 from prunus.families import Family, family_of
 from prunus.grid import AnyGrid
+from prunus.inference.inputs import Parts, placed, process
+from prunus.inference.prompts import render
 from prunus.method import Method, signals_of, tower_part
 from prunus.method.signals import Signal
-from prunus.tasks.faults import processing
 from prunus.tasks.sets import Clip
 
 #: From this size on, a batch ends where prompts get longer: without padding no mask is needed,
@@ -37,67 +37,24 @@ class Encoded:
     per_token: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def build_prompt(processor: Any, question: str, image: bool, kind: str = "image") -> str:
-    """The processor's chat template, or LLaVA-1.5's own form where it has none; ``kind`` is what
-    the question is about, ``image`` or ``video``, where it is shown at all."""
-    token = getattr(processor, "image_token", None) or "<image>"
-    if getattr(processor, "chat_template", None):
-        content = [{"type": kind}] * image + [{"type": "text", "text": question}]
-        text = processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        return str(text)
-    return f"USER: {token}\n{question} ASSISTANT:" if image else f"USER: {question} ASSISTANT:"
-
-
 def encode(
     processor: Any, number: int, question: str, seen: Image.Image | Clip
-) -> tuple[Encoded, Any]:
-    """Encode question ``number`` as the processor wants it, and the processor's other outputs.
+) -> tuple[Encoded, dict[str, Tensor]]:
+    """Encode question ``number`` as the processor wants it, and its pixels with what stands beside
+    them.
 
     Raises:
-        PrunusError: a video, and the processor takes none; or a question that holds the placeholder
-            of an image or video, which would be taken for one.
+        PrunusError: a video, and the model takes none; or a question that holds the placeholder of
+            an image or video, which would be taken for one.
     """
-    check_text(processor, question)
     if isinstance(seen, Clip):
-        if getattr(processor, "video_processor", None) is None:
-            raise PrunusError(
-                "these questions are about videos, and the model's processor takes none: "
-                "choose a model for videos, e.g. tiny-qwen, or questions about images"
-            )
-        prompt = build_prompt(processor, question, image=True, kind="video")
-        count = len(seen.frames)
-        facts = {"total_num_frames": count, "fps": seen.fps, "frames_indices": list(range(count))}
-        given: dict[str, Any] = {
-            "videos": [list(seen.frames)],
-            "video_metadata": [facts],
-            "do_sample_frames": False,  # all of them are wanted
-        }
+        found = process(processor, render(processor, question, ["video"]), videos=[seen])
     else:
-        prompt = build_prompt(processor, question, image=True)
-        given = {"images": [seen]}
-    with processing():
-        full = dict(processor(text=prompt, return_tensors="pt", **given))
-    ids = full.pop("input_ids")[0]
-    full.pop("attention_mask", None)
-    per_token = {key: full.pop(key)[0] for key in list(full) if key.endswith("token_type_ids")}
+        found = process(processor, render(processor, question, ["image"]), [seen])
+    parts = Parts.of(found)
     tokenizer = getattr(processor, "tokenizer", processor)
-    blind = tokenizer(build_prompt(processor, question, image=False), return_tensors="pt")
-    pixels = {key: value for key, value in full.items() if isinstance(value, Tensor)}
-    return Encoded(number, ids, blind["input_ids"][0], per_token), pixels
-
-
-def check_text(processor: Any, text: str) -> None:
-    """Raise PrunusError for a ``text`` that holds a placeholder of images or videos, which the
-    model would take for one."""
-    for kind in ("image", "video"):
-        token = getattr(processor, f"{kind}_token", None)
-        if token and token in text:
-            raise PrunusError(
-                f"the text {shown(text)} holds the placeholder {token}: take it out, {kind}s are "
-                "put in front by themselves"
-            )
+    blind = tokenizer(render(processor, question), return_tensors="pt")
+    return Encoded(number, parts.ids, blind["input_ids"][0], parts.per_token), parts.pixels
 
 
 def in_batches(encoded: Sequence[Encoded], size: int) -> Iterator[list[Encoded]]:
@@ -223,10 +180,7 @@ class Vision:
         model = self._model
         keys = [key for key in prepared[0].pixels if not encoded or key in _BESIDE]
         merged = {key: joined([one.pixels[key] for one in prepared]) for key in keys}
-        inputs: dict[str, Any] = {
-            key: value.to(model.device, model.dtype if key.startswith("pixel_values") else None)
-            for key, value in merged.items()
-        }
+        inputs: dict[str, Any] = dict(placed(merged, model.device, model.dtype))
         if encoded:
             output = BaseModelOutputWithPooling(pooler_output=features)
             inputs["mm_encoder_outputs"] = {prepared[0].kind: output}

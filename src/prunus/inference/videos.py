@@ -1,29 +1,21 @@
-"""Videos from the command line: files, or frames given as image files."""
+"""Videos to ask about: files, or frames given as image files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from prunus.cli.errors import BadInput
-from prunus.cli.inputs import open_images
+from prunus.errors import PrunusError
+from prunus.io.images import open_images
+from prunus.tasks.sets import Clip
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
-@dataclass(frozen=True)
-class Video:
-    """Upright RGB ``frames``, ``fps`` of them for each second of the video."""
-
-    frames: list[Image.Image]
-    fps: float
-
-
-def open_videos(paths: Sequence[Path], fps: float, most: int) -> list[Video]:
+def open_videos(paths: Sequence[Path], fps: float, most: int) -> list[Clip]:
     """One video for each file; or, if all ``paths`` are pictures, one video of these frames.
 
     Args:
@@ -33,8 +25,8 @@ def open_videos(paths: Sequence[Path], fps: float, most: int) -> list[Video]:
             quarter ..., so that its frames stay evenly apart and its end is there.
 
     Raises:
-        BadInput: a file that is missing or no video, PyAV is not installed, or pictures and video
-            files together.
+        PrunusError: a file that is missing or no video, PyAV is not installed, or pictures and
+            video files together.
     """
     if not paths:
         return []
@@ -43,16 +35,16 @@ def open_videos(paths: Sequence[Path], fps: float, most: int) -> list[Video]:
         frames = open_images(paths)
         if len({frame.size for frame in frames}) > 1:
             sizes = ", ".join(sorted({f"{f.width}x{f.height}" for f in frames}))
-            raise BadInput(f"the frames of a video must have one size, these have {sizes}")
-        return [Video(frames, fps)]
+            raise PrunusError(f"the frames of a video must have one size, these have {sizes}")
+        return [Clip(tuple(frames), fps)]
     if any(pictures):
-        raise BadInput("--video takes video files, or image files as frames of one video, not both")
+        raise PrunusError("videos are video files, or image files as frames of one video, not both")
     return [_read(path, fps, most) for path in paths]
 
 
-def _read(path: Path, fps: float, most: int) -> Video:
+def _read(path: Path, fps: float, most: int) -> Clip:
     if not path.is_file():
-        raise BadInput(f"no such video file: {str(path)!r}")
+        raise PrunusError(f"no such video file: {str(path)!r}")
     # The first frame of each slot of time; slots become longer as the video turns out to be.
     slots: dict[int, Image.Image] = {}
     length = 1.0 / fps
@@ -68,8 +60,8 @@ def _read(path: Path, fps: float, most: int) -> Video:
                 merged.setdefault(number // 2, picture)
             slots = merged
     if not slots:
-        raise BadInput(f"the video {str(path)!r} has no frames")
-    return Video(list(slots.values()), 1.0 / length)
+        raise PrunusError(f"the video {str(path)!r} has no frames")
+    return Clip(tuple(slots.values()), 1.0 / length)
 
 
 def _upright(frame: Any) -> Image.Image:
@@ -82,18 +74,18 @@ def _decode(path: Path) -> Iterator[tuple[float, Any]]:
     try:
         import av
     except ImportError as error:
-        raise BadInput(
+        raise PrunusError(
             "reading a video file needs PyAV: pip install 'prunus[video]', or give its frames "
             "as image files"
         ) from error
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise BadInput(f"{str(path)!r} has no video in it")
+                raise PrunusError(f"{str(path)!r} has no video in it")
             start: float | None = None
             for frame in container.decode(container.streams.video[0]):
                 time = frame.time or 0.0
                 start = time if start is None else start
                 yield time - start, frame
     except av.FFmpegError as error:
-        raise BadInput(f"cannot read the video {str(path)!r}: {error}") from error
+        raise PrunusError(f"cannot read the video {str(path)!r}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,15 @@ def open_image(path: str | Path, place: str = "") -> Image.Image:
     # Broken files end in almost any exception of Pillow's readers (struct.error, SyntaxError ...).
     except Exception as error:
         raise PrunusFileError(f"{start}cannot read the image {name}: {brief(error)}") from error
+
+
+def open_images(paths: Sequence[Path]) -> list[Image.Image]:
+    """Read image files, upright (EXIF) and in RGB.
+
+    Raises:
+        PrunusFileError: a file that is missing, unreadable or no image.
+    """
+    return [open_image(path) for path in paths]
 
 
 def to_rgb(image: Image.Image, kind: str | None = None) -> Image.Image:

@@ -8,12 +8,11 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from prunus.errors import PrunusError, PrunusFileError, PrunusTypeError, shown
+from prunus.errors import PrunusError, PrunusFileError, PrunusTypeError, shown, unknown
 from prunus.method.base import KNOWN, Method
 
 #: Entry points of packages that bring methods: ``name = "package.module:Class"``.
@@ -59,13 +58,8 @@ def find_method(name: str) -> tuple[type[Method], dict[str, Any]]:
         cls = _from_file(kind)
     else:
         known = methods()
-        close = get_close_matches(kind.lower(), known, n=1)
         if kind not in known:
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise PrunusError(
-                f"unknown method {shown(kind)}: {hint}choose from {', '.join(known)} "
-                "(or path/to/file.py:Class)"
-            )
+            raise unknown("method", kind, [*known, "path/to/file.py:Class"])
         cls = known[kind]
     if not preset and "@" not in name:
         return cls, {}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 
@@ -50,6 +50,13 @@ class CLSE(Method):
     name = "clse"
     paper = "arXiv 2606.24165 (ECCV 2026)"
     summary = "tokens whose high-frequency content changes most between layers (2-D spectrum)"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "hybrid": {"variant": "hybrid"},
+        "released": {"variant": "released"},
+        "attn": {"score_type": "attn"},
+        "attn-released": {"variant": "released", "score_type": "attn"},
+    }
+    compared: ClassVar[tuple[str, ...]] = tuple(presets)
 
     keep: Keep = field(default=1 / 3, metadata={"help": "tokens per image, or share of them"})
     variant: Variant = field(default="paper", metadata={"help": "paper | hybrid | released"})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -46,6 +46,13 @@ class EvoPrune(Method):
     name = "evoprune"
     paper = "arXiv 2603.03681"
     summary = "merges similar tokens inside the vision tower, spares unique and attended ones"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "hidden": {"metric": "hidden"},
+        "noattn": {"protect": 0.0},
+        "nodiv": {"diversity": 0.0},
+        "tome": {"protect": 0.0, "diversity": 0.0},
+    }
+    compared: ClassVar[tuple[str, ...]] = tuple(presets)
     kind = "merge"
     unit = "frame"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ class MMR(Method):
     name = "mmr"
     paper = "control (maximal marginal relevance, SIGIR 1998)"
     summary = "greedy: relevance to the question's words, distance from tokens picked before"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"diversity": {"weight": 0.0}}
 
     keep: Keep = field(default=1 / 9, metadata={"help": "tokens per image, or share of them"})
     weight: float = field(default=0.5, metadata={"help": "of relevance against diversity, 0 to 1"})

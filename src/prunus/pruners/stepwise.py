@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from prunus.errors import PrunusError
 from prunus.method import Selection, View
@@ -30,6 +31,12 @@ class Stepwise(Learned):
     name = "stepwise"
     paper = "arXiv 2606.16067 (2026)"
     summary = "a learned pointer picks tokens one by one and stops by itself"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "mean": {"mode": "mean"},
+        "no-stop": {"selector": "no-stop"},
+        "adaptive": {"keep": None},
+    }
+    calibrator: ClassVar[str] = "prunus.calibrate.stepwise_entry:calibrate"
     kind_of_selector: ClassVar[Kind] = "stepwise"
 
     selector: str | Path | Loaded | None = field(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -59,6 +59,17 @@ class VisiPruner(Method):
     paper = "arXiv 2510.17205 (EMNLP 2025)"
     summary = "no vision in shallow layers, critical tokens in the middle, vision exit"
     measured = ("tokens_threshold",)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"preset": "paper"},
+        "shallow": {"stages": ("shallow",)},
+        "shallow-half": {"stages": ("shallow",), "first_layer": "half"},
+        "shallow-renorm": {"stages": ("shallow",), "renormalise": True},
+        "middle": {"stages": ("middle",)},
+        "deep": {"stages": ("deep",)},
+        "middle-deep": {"stages": ("middle", "deep")},
+        "noshallow": {"stages": ("middle", "deep"), "shallow_layers": 0},
+    }
+    calibrator: ClassVar[str] = "prunus.calibrate.visipruner_entry:calibrate"
 
     preset: Literal["code", "paper"] = field(default="code", metadata={"help": "code | paper"})
     stages: tuple[Stage, ...] = field(default=STAGES, metadata={"help": "of the three"})

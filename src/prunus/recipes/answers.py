@@ -12,7 +12,8 @@ from transformers import LlavaForConditionalGeneration
 
 from prunus.recipes.decoder import decode
 from prunus.recipes.dialogue import IGNORE, Packed, pack
-from prunus.recipes.tower import normalise, project
+from prunus.recipes.tower import project
+from prunus.tasks.pictures import normalise
 from prunus.tasks.questions import ask_many
 from prunus.tasks.scenes import Scene, make_scene, object_mask, render_array
 

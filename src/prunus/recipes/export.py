@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from prunus.errors import PrunusError, PrunusFileError, brief
+from prunus.io import checkpoint
 from prunus.io.claim import BRIEFLY, claim
 from prunus.io.files import replace_folder
-from prunus.recipes import checkpoint
 from prunus.recipes.model import Shape, build_model, build_processor
 
 WEIGHTS = Path(__file__).parent / "weights"

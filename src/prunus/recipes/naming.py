@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
-from prunus.recipes.tower import normalise, project
+from prunus.recipes.tower import project
 from prunus.tasks.labels import GROUPS, IGNORE, label_patches
+from prunus.tasks.pictures import normalise
 from prunus.tasks.scenes import make_scene, render_array
 from prunus.tasks.words import vocabulary
 

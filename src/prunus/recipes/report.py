@@ -16,6 +16,8 @@ from torch import Tensor
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from prunus.builtin import load_builtin
+from prunus.inference import prompts
+from prunus.inference.inputs import process
 from prunus.io.claim import BRIEFLY, claim
 from prunus.io.files import replacing_all
 from prunus.recipes.evaluate import (
@@ -28,6 +30,7 @@ from prunus.recipes.evaluate import (
     summary,
     uniform_choice,
 )
+from prunus.recipes.tables import curve_table, percent
 from prunus.tasks.evalset import Item, load_evalset
 from prunus.tasks.questions import TYPES, caption
 from prunus.tasks.scenes import render
@@ -74,11 +77,8 @@ def measure_captions(
     hit = named = there = whole = 0
     for item in items:
         question = caption(item.scene)
-        inputs = processor(
-            images=render(item.scene),
-            text=f"USER: <image>\n{question.text} ASSISTANT:",
-            return_tensors="pt",
-        )
+        prompt = prompts.render(processor, question.text, ["image"])
+        inputs = process(processor, prompt, [render(item.scene)])
         ids = model.generate(**inputs, max_new_tokens=48, do_sample=False)
         new = ids[0, inputs["input_ids"].shape[1] :]
         text = processor.tokenizer.decode(new, skip_special_tokens=True)
@@ -113,11 +113,6 @@ def training_curve(log: Path, every: int = 100) -> list[dict[str, Any]]:
     return curve
 
 
-def percent(cell: dict[str, float]) -> str:
-    """A share in percent with its interval."""
-    return f"{100 * cell['accuracy']:.1f} ({100 * cell['low']:.1f}-{100 * cell['high']:.1f})"
-
-
 def as_markdown(results: dict[str, Any]) -> str:
     """The tables of the report."""
     kinds = ["overall", *TYPES]
@@ -128,21 +123,6 @@ def as_markdown(results: dict[str, Any]) -> str:
     chance += [f"{100 * share:.1f}" for share in TYPES.values()]
     lines.append("| chance | " + " | ".join(chance) + " |")
     return "\n".join([*lines, "", curve_table(results["curve"], ("kind", "digit", "mean", *TYPES))])
-
-
-def curve_table(curve: Sequence[dict[str, Any]], shown: Sequence[str]) -> str:
-    """The training log as a table; ``shown`` are the read-outs worth a column's words."""
-    lines = [
-        "| stage | step | minutes | canvases | loss | read-out |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in curve:
-        words = ", ".join(f"{k} {100 * row[k]:.0f}" for k in shown if k in row)
-        lines.append(
-            f"| {row['stage']} | {row['step']} | {row['minutes']:.1f} | {row['canvases']} "
-            f"| {row['loss']:.3f} | {words} |"
-        )
-    return "\n".join(lines)
 
 
 def write_report(folder: Path, name: str, results: dict[str, Any], tables: str) -> None:

@@ -9,11 +9,6 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """Pixels ``(b, h, w, 3)`` uint8 to ``(b, 3, h, w)`` float32 as the processor would."""
-    return ((pixels.permute(0, 3, 1, 2).float() / 255) - 0.5) / 0.25
-
-
 def project(model: LlavaForConditionalGeneration, pixels: Tensor, places: Tensor) -> Tensor:
     """Projected patches of square windows, as the unmodified model computes them.
 

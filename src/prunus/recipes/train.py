@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -14,8 +15,9 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from prunus.errors import PrunusError
+from prunus.io import checkpoint
 from prunus.io.claim import claim
-from prunus.recipes import checkpoint
+from prunus.io.files import append_line, make_folder
 from prunus.recipes.llava import LlavaRecipe
 from prunus.recipes.optim import Optimisers, rate_factor
 from prunus.recipes.qwen.recipe import QwenRecipe
@@ -34,13 +36,26 @@ RECIPES: dict[str, tuple[Callable[[Any, str], Recipe], Sequence[Stage]]] = {
 }
 
 
+class Log:
+    """Appends one JSON object per line, with the time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        make_folder(path.parent)
+
+    def write(self, **values: Any) -> None:
+        """Append ``values``; floats are rounded to four places."""
+        short = {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
+        append_line(self.path, json.dumps({"time": time.strftime("%H:%M:%S"), **short}))
+
+
 class Run:
     """Everything that a training run consists of, so that it can stop and go on anywhere."""
 
     def __init__(self, output: Path, stages: Sequence[Stage], recipe: Recipe, device: str) -> None:
         self.output, self.stages, self.recipe, self.device = output, list(stages), recipe, device
         self.stage, self.step, self.seconds, self.canvases = 0, 0, 0.0, 0
-        self.log = checkpoint.Log(output / "log.jsonl")
+        self.log = Log(output / "log.jsonl")
         self.optimisers: Optimisers | None = None
 
     def restore(self) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from prunus.errors import PrunusError, brief, shown
+from prunus.errors import PrunusError, shown
 
 OnError = Literal["stop", "skip"]
 
@@ -47,20 +47,6 @@ def at(place: str) -> Iterator[None]:
         if not place or str(error).startswith(place):
             raise
         raise PrunusError(f"{place}: {error}") from error
-
-
-@contextmanager
-def processing() -> Iterator[None]:
-    """Turn what a model's processor raises about a question and its image into a PrunusError:
-    inside the block nothing else runs."""
-    try:
-        yield
-    except PrunusError:
-        raise
-    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
-        raise PrunusError(
-            f"the model's processor cannot take this question and image: {brief(error)}"
-        ) from error
 
 
 def told(found: Sequence[str], most: int = 5) -> list[str]:

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from prunus.recipes.tower import normalise
 from prunus.tasks.scenes import Scene, render
 from prunus.tasks.videos import VideoScene, render_video
 
@@ -47,6 +46,11 @@ def picture(scene: Scene, size: Size) -> Image.Image:
     if size == (image.height, image.width):
         return image
     return image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """Pixels ``(b, h, w, 3)`` uint8 to ``(b, 3, h, w)`` float32 as the processor would."""
+    return ((pixels.permute(0, 3, 1, 2).float() / 255) - 0.5) / 0.25
 
 
 def image_pixels(scenes: Sequence[Scene], size: Size) -> Tensor:

@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.inference.batches import check_text
+from prunus.inference.inputs import Parts, placed, process
+from prunus.inference.prompts import render
 from prunus.method.question import marks_of, question_mask, visual_ids
-from prunus.tasks.faults import at, processing
+from prunus.tasks.faults import at
 
 _IGNORE = -100
 
@@ -61,13 +62,9 @@ class Batch:
     left_out: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
-        """The same on ``device``, pixels in ``dtype`` (not the times of frames, which half
-        precision would move)."""
-        inputs = {
-            name: value.to(device, dtype if name.startswith("pixel_values") else None)
-            for name, value in self.inputs.items()
-        }
-        return Batch(inputs, self.labels.to(device), self.question.to(device), self.left_out)
+        """The same on ``device``, pixels in ``dtype``."""
+        moved = placed(self.inputs, device, dtype)
+        return Batch(moved, self.labels.to(device), self.question.to(device), self.left_out)
 
 
 def collate(processor: Any, examples: Sequence[Example]) -> Batch:
@@ -131,48 +128,27 @@ def encode(processor: Any, example: Example) -> Row:
             place in a file, the message starts with it.
     """
     with at(example.place):
-        for said in (example.question, example.answer):
-            check_text(processor, said)
+        shown = ["image"] * len(example.images)
+        prompt = render(processor, example.question, shown)
+        whole = render(processor, example.question, shown, answer=example.answer)
         images = [open_image() for open_image in example.images]
-        text = _render(processor, example, answered=False)
-        with processing():
-            given = dict(processor(images=images, text=text, return_tensors="pt"))
-        prompt = given.pop("input_ids")[0]
-        given.pop("attention_mask", None)
-        per_token = {name: given.pop(name)[0] for name in list(given) if name.endswith("_type_ids")}
-        return Row(prompt, _answer(processor, example, text), per_token, given)
+        parts = Parts.of(process(processor, prompt, images))
+        answer = _answer(processor, prompt, whole, example.answer)
+        return Row(parts.ids, answer, parts.per_token, parts.pixels)
 
 
-def _answer(processor: Any, example: Example, prompt: str) -> Tensor:
-    """Int64 ``[a]``: the answer as the template continues the ``prompt``, with its end."""
+def _answer(processor: Any, prompt: str, whole: str, answer: str) -> Tensor:
+    """Int64 ``[a]``: the ``answer`` as the template continues the ``prompt``, with its end;
+    ``whole`` is the prompt with it."""
     tokenizer = getattr(processor, "tokenizer", processor)
     end = tokenizer.eos_token_id
     if end is None:
         raise PrunusError("the tokenizer has no end-of-sequence token, so no answer would ever end")
     begun = tokenizer(prompt)["input_ids"]
-    ids = tokenizer(_render(processor, example, answered=True).rstrip())["input_ids"]
+    ids = tokenizer(whole.rstrip())["input_ids"]
     if ids[: len(begun)] == begun:
         ids = ids[len(begun) :]
     else:  # the tokenizer joins the last sign of the prompt and the first of the answer
-        ids = tokenizer(example.answer, add_special_tokens=False)["input_ids"]
+        ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
     ids = ids[: ids.index(end)] if end in ids else ids
     return torch.tensor([*ids, end], dtype=torch.int64)
-
-
-def _render(processor: Any, example: Example, answered: bool) -> str:
-    """The prompt up to the answer, or with it. Placeholders of images stand once."""
-    if not getattr(processor, "chat_template", None):
-        token = getattr(processor, "image_token", None) or "<image>"
-        places = f"{token}\n" * len(example.images)
-        prompt = f"USER: {places}{example.question} ASSISTANT:"
-        return f"{prompt} {example.answer}" if answered else prompt
-    content = [{"type": "image"}] * len(example.images)
-    content.append({"type": "text", "text": example.question})
-    messages = [{"role": "user", "content": content}]
-    if answered:
-        text = {"type": "text", "text": example.answer}
-        messages.append({"role": "assistant", "content": [text]})
-    rendered: str = processor.apply_chat_template(
-        messages, add_generation_prompt=not answered, tokenize=False
-    )
-    return rendered

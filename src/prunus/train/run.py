@@ -30,10 +30,10 @@ from prunus.train.loader import Part, batches
 from prunus.train.log import Log
 from prunus.train.measure import Stopped, measure
 from prunus.train.objective import Objective
+from prunus.train.options import Options, Result, Stop, selector_config
 from prunus.train.schedule import Schedule, rate_at
 from prunus.train.sources import Split
 from prunus.train.state import State
-from prunus.train.trainer import Options, Result, Stop, selector_config
 from prunus.train.watch import Watch
 
 _LOG_EVERY = 10

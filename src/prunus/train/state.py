@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prunus.errors import PrunusError, PrunusFileError
-from prunus.recipes import checkpoint
+from prunus.io import checkpoint
 
 NAME = "checkpoint.pt"
 

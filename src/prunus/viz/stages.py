@@ -9,7 +9,8 @@ import numpy as np
 
 from prunus.method import Edit
 from prunus.results.events import Event
-from prunus.results.trace import TraceEntry, spans
+from prunus.results.report import spans
+from prunus.results.trace import TraceEntry
 from prunus.viz.entry import Before, Spot
 from prunus.viz.figure import Panel
 from prunus.viz.overlay import dim_dropped, heat_map, outlined

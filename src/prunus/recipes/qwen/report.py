@@ -18,6 +18,7 @@ from prunus.evaluate import (
 from prunus.evaluate.cells import BLIND, GROUND_TRUTH, OTHER
 from prunus.evaluate.summary import Row
 from prunus.evaluate.table import property_table
+from prunus.recipes.tables import curve_table, percent
 from prunus.results.stats import Estimate
 
 _SETS = ("sizes", "videos")
@@ -69,8 +70,6 @@ def _shares(row: Row) -> dict[str, dict[str, float]]:
 
 def as_markdown(results: dict[str, Any]) -> str:
     """The tables of the report."""
-    from prunus.recipes.report import curve_table, percent
-
     parts = []
     for found in results["sets"].values():
         kinds = list(found["chance"])

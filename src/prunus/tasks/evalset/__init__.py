@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from prunus.io.files import write_text
 from prunus.tasks.questions import TYPES, Question, ask
 from prunus.tasks.scenes import Scene, make_scene
 
@@ -87,19 +84,3 @@ def even_questions(
             answers[question.answer] += 1
             used[number] += 1
     return asked
-
-
-def main() -> None:
-    """Command line: ``python -m prunus.tasks.evalset`` rewrites the files of both sets."""
-    from prunus.tasks.evalset.videos import VideoItem, build_video_evalset
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder")
-    args = parser.parse_args()
-    sets: dict[str, Sequence[Item | VideoItem]] = {
-        "tiny-llava": build_evalset(),
-        "videos": build_video_evalset(),
-    }
-    for name, items in sets.items():
-        text = "".join(item.to_json() + "\n" for item in items)
-        write_text(args.output / f"{name}.jsonl", text)

@@ -1,4 +1,4 @@
-"""From the strings of the command line to a method with typed parameters."""
+"""Parameters of a method from text: what a command line has."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ import json
 import re
 import types
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from prunus.cli.errors import BadInput, unknown
-from prunus.errors import shown
-
-if TYPE_CHECKING:
-    from prunus.method import Method
-
-#: What ``--method`` calls the unmodified model.
-NONE = "none"
+from prunus.errors import PrunusError, shown, unknown
+from prunus.method import Method
+from prunus.method.budget import check_keep
 
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -25,76 +20,16 @@ def parse_keep(text: str) -> int | float:
     """``"64"`` counts tokens, ``"0.333"`` is a share.
 
     Raises:
-        BadInput: no number, or one out of range.
+        PrunusError: no number, or one out of range.
     """
-    from prunus.method.budget import check_keep
-
     try:
         keep: int | float = int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
     except ValueError:
-        raise BadInput(
+        raise PrunusError(
             f"--keep {shown(text)} is not a number: give an int >= 1 (visual tokens per image) "
             "or a float in (0, 1] (share of them)"
         ) from None
     return check_keep(keep)
-
-
-def build_methods(name: str, keep: str | None, params: Sequence[str]) -> tuple[Method, ...] | None:
-    """The methods called ``name`` (``"clse"``; ``"evoprune+clse"``: one behind the other) with
-    ``--keep`` and ``--param`` settings (of several: ``0.5,64``, ``clse.cutoff=0.2``).
-
-    Returns:
-        Instances in the order named, or None for ``"none"`` (the unmodified model).
-
-    Raises:
-        BadInput: unknown method or parameter, a value of the wrong type, ``keep`` for a method
-            that finds its own count, not one ``keep`` for each of several methods.
-    """
-    names = [part.strip() for part in name.split("+")]
-    if names == [NONE]:
-        if keep is not None or params:
-            raise BadInput(
-                "--method none prunes nothing: leave out --keep and --param, or name a method"
-            )
-        return None
-    if len(names) == 1:
-        return (_build(names[0], keep, params),)
-    if len(set(names)) < len(names) or NONE in names:
-        raise BadInput(f"--method {shown(name)}: name different methods, as in evoprune+clse")
-    keeps: list[str | None] = [None] * len(names)
-    if keep is not None:
-        keeps = list(keep.split(","))
-        if len(keeps) != len(names):
-            raise BadInput(
-                f"--keep {shown(keep)} for {len(names)} methods: give one for each, as in "
-                "--keep 0.5,64"
-            )
-    own: dict[str, list[str]] = {one: [] for one in names}
-    for param in params:
-        owner, dot, rest = param.partition(".")
-        if not dot or owner not in own:
-            raise BadInput(
-                f"--param {shown(param)} beside several methods: say whose it is, as in "
-                f"{names[0]}.NAME=VALUE"
-            )
-        own[owner].append(rest)
-    return tuple(_build(one, k, own[one]) for one, k in zip(names, keeps, strict=True))
-
-
-def _build(name: str, keep: str | None, params: Sequence[str]) -> Method:
-    from prunus.method import methods
-
-    known = methods()
-    if name not in known:
-        raise unknown("method", name, [*known, NONE])
-    values = parse_params(known[name], params)
-    if keep is not None:
-        if "keep" in values:
-            raise BadInput("keep is given twice: by --keep and by --param")
-        if "keep" not in field_names(known[name]):
-            raise BadInput(f"method {shown(name)} finds its own count: leave out --keep")
-        values["keep"] = parse_keep(keep)
-    return known[name](**values)
 
 
 def field_names(method: type[Method]) -> list[str]:
@@ -106,7 +41,7 @@ def parse_params(method: type[Method], params: Sequence[str]) -> dict[str, Any]:
     """``["cutoff=0.2", ...]`` as keyword arguments, typed by the fields of ``method``.
 
     Raises:
-        BadInput: no ``=``, an unknown name, a name given twice, or a value of the wrong type.
+        PrunusError: no ``=``, an unknown name, a name given twice, or a value of the wrong type.
     """
     hints = get_type_hints(method)
     known = field_names(method)
@@ -114,11 +49,11 @@ def parse_params(method: type[Method], params: Sequence[str]) -> dict[str, Any]:
     for param in params:
         name, equals, text = param.partition("=")
         if not equals:
-            raise BadInput(f"--param {shown(param)} is not name=value")
+            raise PrunusError(f"--param {shown(param)} is not name=value")
         if name not in known:
             raise unknown(f"parameter of {method.name}", name, known)
         if name in values:
-            raise BadInput(f"parameter {shown(name)} is given twice")
+            raise PrunusError(f"parameter {shown(name)} is given twice")
         values[name] = parse_keep(text) if name == "keep" else convert(name, text, hints[name])
     return values
 
@@ -127,13 +62,13 @@ def convert(name: str, text: str, hint: Any) -> Any:
     """``text`` as a value of type ``hint``: bool, int, float, str, None, Literal, tuples, unions.
 
     Raises:
-        BadInput: nothing in ``hint`` fits ``text``.
+        PrunusError: nothing in ``hint`` fits ``text``.
     """
     for option in _options(hint):
         fits, value = _try(name, text, option)
         if fits:
             return value
-    raise BadInput(f"parameter {name}={shown(text)} does not fit: expected {describe(hint)}")
+    raise PrunusError(f"parameter {name}={shown(text)} does not fit: expected {describe(hint)}")
 
 
 def describe(hint: Any) -> str:

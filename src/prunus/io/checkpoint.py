@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import pickle
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from prunus.errors import PrunusFileError
-from prunus.io.files import append_line, make_folder, replacing
+from prunus.io.files import replacing
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -41,16 +39,3 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise PrunusFileError(f"{str(path)!r} is no checkpoint")
     return state
-
-
-class Log:
-    """Appends one JSON object per line, with the time."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        make_folder(path.parent)
-
-    def write(self, **values: Any) -> None:
-        """Append ``values``; floats are rounded to four places."""
-        short = {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
-        append_line(self.path, json.dumps({"time": time.strftime("%H:%M:%S"), **short}))

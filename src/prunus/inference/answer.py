@@ -1,27 +1,36 @@
-"""One question to one model under one method: what ``run`` and ``demo`` are made of."""
+"""One question to one model under one method, with what it cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from prunus.grid import AnyGrid
-    from prunus.method import Method
-    from prunus.results.trace import Report, TraceEntry
+from torch import Tensor
+
+from prunus.cost.report import build_report
+from prunus.families import family_of
+from prunus.grid import AnyGrid
+from prunus.inference.inputs import find_spots
+from prunus.method import Method
+from prunus.results.record import Record
+from prunus.results.report import Report
+from prunus.results.trace import TraceEntry
+from prunus.run import prune
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The decoded ``text`` of ``new_tokens`` tokens, with the report and trace of its prompt, and
-    the ``grids`` of its images and videos."""
+    """The decoded ``text`` of ``new_tokens`` tokens, with the report and trace of its prompt, the
+    ``grids`` of its images and videos, and the ``seconds`` that generating took."""
 
     text: str
     new_tokens: int
     report: Report
     trace: Sequence[TraceEntry] = field(default_factory=list)
     grids: Sequence[AnyGrid] = ()
+    seconds: float = 0.0
 
 
 class TokenSteps:
@@ -44,54 +53,48 @@ class TokenSteps:
 def answer(
     model: Any,
     processor: Any,
-    inputs: Any,
+    inputs: Mapping[str, Tensor],
     methods: Sequence[Method] | None,
     max_new_tokens: int,
     step: Callable[[], None] | None = None,
 ) -> Answer:
-    """Generate greedily; ``methods`` None leaves the model as it is. ``step`` is called per token.
+    """Generate greedily for one prompt; ``methods`` None leaves the model as it is. ``step`` is
+    called per token.
 
     Raises:
-        BadInput: the method refuses this model.
+        PrunusError: the method refuses this model.
     """
     streamer = None if step is None else TokenSteps(step)
     options = {"max_new_tokens": max_new_tokens, "do_sample": False, "streamer": streamer}
+    began = time.perf_counter()
     if methods is None:
         output = model.generate(**inputs, **options)
+        seconds = time.perf_counter() - began
         report, trace = dense_report(model, inputs), []
     else:
-        from prunus.run import prune
-
-        pruning = prune(model, methods)
-        with pruning as run:
+        with prune(model, methods) as run:
             output = model.generate(**inputs, **options)
+            seconds = time.perf_counter() - began
             report, trace = run.report(), list(run.trace)
-    new = output[0, inputs["input_ids"].shape[1] :]
+    text = decode(processor, output, inputs["input_ids"].shape[1])[0]
+    new = output.shape[1] - inputs["input_ids"].shape[1]
+    return Answer(text, new, report, trace, grids_of(model, inputs)[0], seconds)
+
+
+def decode(processor: Any, output: Tensor, prompt: int) -> list[str]:
+    """The texts behind the first ``prompt`` tokens of each row of ``output``, int64 ``[B, t]``."""
     tokenizer = getattr(processor, "tokenizer", processor)
-    text = tokenizer.decode(new, skip_special_tokens=True).strip()
-    return Answer(text, len(new), report, trace, grids_of(model, inputs)[0])
+    texts = tokenizer.batch_decode(output[:, prompt:], skip_special_tokens=True)
+    return [str(text).strip() for text in texts]
 
 
-def grids_of(model: Any, inputs: Any) -> list[list[AnyGrid]]:
+def grids_of(model: Any, inputs: Mapping[str, Tensor]) -> list[list[AnyGrid]]:
     """For each sample of an encoded prompt the grids of its images and videos, in their order."""
-    from prunus.engine.prompt import find_images
-    from prunus.families import family_of
-
-    family = family_of(model)
-    ids = inputs["input_ids"]
-    prompt = find_images(family, family.placeholders(ids, None), family.grids_of(inputs))
-    grids: list[list[AnyGrid]] = [[] for _ in ids]
-    for image in prompt.images:
-        grids[image.sample].append(image.grid)
-    return grids
+    return [[spot.grid for spot in row] for row in find_spots(family_of(model), inputs)]
 
 
-def dense_report(model: Any, inputs: Any) -> Report:
+def dense_report(model: Any, inputs: Mapping[str, Tensor]) -> Report:
     """The report of the unmodified model for one encoded prompt: nothing is saved."""
-    from prunus.cost.report import build_report
-    from prunus.families import family_of
-    from prunus.results.trace import Record
-
     family = family_of(model)
     ids = inputs["input_ids"]
     grids = grids_of(model, inputs)
