@@ -228,10 +228,10 @@ def test_nothing_of_an_interrupted_tower_is_held(llava: Case, method: Any) -> No
 
     def waiting() -> Any:
         engine = run._engine
-        if engine._encoder is not None:
-            return engine._encoder._here.done
-        assert engine._tap is not None
-        return engine._tap._here.seen
+        if engine._vision.stage is not None:
+            return engine._vision.stage._here.done
+        assert engine._vision.tap is not None
+        return engine._vision.tap._here.seen
 
     with run, torch.no_grad():
         llava.model.model.get_image_features(llava.prompts.rows(1)["pixel_values"])
