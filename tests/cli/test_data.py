@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prunus.train.order import index_at
+from prunus.train.loader import index_at
 from prunus.train.state import State
 from tests.cli.conftest import Cli, Result
 from tests.test_images import png
