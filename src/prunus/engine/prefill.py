@@ -259,6 +259,8 @@ class Prefill:
                 at = self.layout.slot[image.row, image.positions[image.present]].to(states.device)
                 values = applied(states[image.row, at], made, rows)
             found.append((image, kept, rows, values))
+            was, now = image.positions[image.present], image.positions[kept[rows]]
+            self.side = self.side.mixed(image.row, was, now, made, rows)
         return found
 
     def _chosen(

@@ -8,12 +8,13 @@ engine takes these side inputs away from it, and adds them at the entrance of th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from prunus.engine.layout import Layout
+from prunus.engine.merge import Made, applied
 from prunus.errors import PrunusError
 from prunus.families import Beside, Family
 
@@ -41,6 +42,23 @@ class SideInputs:
                 f"layer is {last}: side inputs can be added in front of a layer only"
             )
         return cls({one.layer: one for one in found}), rest
+
+    def mixed(self, row: int, was: Tensor, now: Tensor, made: Made, changed: Tensor) -> SideInputs:
+        """The same for a prompt in whose ``row`` tokens were joined: what is beside new ones is
+        made as they are.
+
+        Args:
+            was: int64 ``[n]``, logical positions of the tokens that were there; now: int64 ``[r]``,
+                of the survivors that are new, by their places ``changed`` among the kept ones.
+        """
+        found = {}
+        for layer, one in self.by_layer.items():
+            number = (one.places.flatten().long().cumsum(0) - 1).view_as(one.places)[row]
+            own, at = (number[places.to(number.device)] for places in (was, now))
+            new = applied(one.values[own.to(one.values.device)], made, changed)
+            values = one.values.index_put((at.to(one.values.device),), new)
+            found[layer] = replace(one, values=values)
+        return SideInputs(found)
 
     def add(self, layer: int, states: Tensor, layout: Layout) -> Tensor:
         """``states [B, S, D]`` of ``layout`` as they enter decoder ``layer``."""
