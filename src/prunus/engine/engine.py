@@ -31,6 +31,7 @@ from prunus.engine.refuse import (
     check_layers,
     check_packing,
     check_replay,
+    check_windows,
     hooks_not_seen,
 )
 from prunus.engine.rotary import check_rotary
@@ -273,6 +274,8 @@ class Engine:
             running.looks.sight = Sight(core.get("input_ids"), valid, self._marks)
             ids = call.get("position_ids")
             running.line = ids is None or ids.ndim == 2
+            if running.line and plan.compacts:
+                check_windows(family, plan)
         return running
 
     def _remember(self, running: Prefill) -> None:

@@ -60,7 +60,7 @@ def make_trace(prefill: Prefill) -> list[TraceEntry]:
             mix=None if chosen.mix is None else nested(chosen.mix, _on_cpu),
             order=None if chosen.order is None else nested(chosen.order, Tensor.cpu),
             space=chosen.cut.space,
-            compact=chosen.cut.compact,
+            compact=chosen.closed,
         )
         if chosen.mix is not None:
             entry = replace(entry, merged_into=nested(chosen.merged_into, _into))
