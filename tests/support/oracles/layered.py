@@ -170,22 +170,19 @@ def apply(line: Line, entry: TraceEntry, row: int, spots: list[list[int]]) -> No
     states = line.states.clone()
     for image, places in enumerate(spots):
         if entry.mix is None:
-            continue
-        assert entry.layer is not None
+            break
         sums: dict[int, Tensor] = {}
-        for into, of, weight in zip(
-            *(part.tolist() for part in entry.mix[row][image]), strict=True
-        ):
+        parts = [part.tolist() for part in entry.mix[row][image]]
+        for into, of, weight in zip(*parts, strict=True):
             own = weight * line.states[line.tokens.index(places[of])]
             sums[into] = sums[into] + own if into in sums else own
-        for into, own in sums.items():
-            states[line.tokens.index(places[into])] = own
+        for into, made in sums.items():
+            states[line.tokens.index(places[into])] = made
     gone = _gone(entry, row, spots)
     left = [slot for slot, token in enumerate(line.tokens) if token not in gone]
     line.go_on([line.tokens[slot] for slot in left], states[left])
     for image, places in enumerate(spots):
-        if entry.order is not None and spots[image]:
-            assert entry.compact
+        if entry.order is not None:
             own = [slot for slot, token in enumerate(line.tokens) if token in places]
             read, tokens = iter(entry.order[row][image].tolist()), list(line.tokens)
             for slot in own:
