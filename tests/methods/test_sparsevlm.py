@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -72,10 +73,10 @@ def literal_sparse(keep: int, layers: tuple[int, ...], recycle: bool = True) -> 
         kept = [there[slot] for slot in best(scores, wanted)]
         if not recycle:
             return kept, [], {}
-        gone = {place: score for place, score in zip(there, scores, strict=True)}
+        of = dict(zip(there, scores, strict=True))
         rest = [place for place in there if place not in kept]
         taken = int(0.3 * len(rest)) + 1
-        recycled = [rest[slot] for slot in best([gone[place] for place in rest], taken)]
+        recycled = [rest[slot] for slot in best([of[place] for place in rest], taken)]
         states = {place: line.states[line.tokens.index(place)] for place in recycled}
         peaks, owner = literal_peaks([states[p].tolist() for p in recycled], int(taken / 10) + 1)
         made = {}
@@ -205,7 +206,7 @@ def test_published_schedules(keep: int) -> None:
 def test_between_published_budgets_counts_rise() -> None:
     found = [counts(SparseVLM(keep=keep), 576, 32) for keep in range(1, 577, 5)]
     # From 128 to 192 the first stage falls by three, as published.
-    assert all(a[2] <= b[2] for a, b in zip(found, found[1:], strict=False))
+    assert all(a[2] <= b[2] for a, b in itertools.pairwise(found))
     assert all(c[0] >= c[1] >= c[2] >= 1 for c in found)
     assert counts(SparseVLM(keep=576), 576, 32) == (576, 576, 576)
 
