@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from prunus.signals.attention import column_mean
-from prunus.signals.density import diversity
+from prunus.signals.density import density_peaks, diversity
 from prunus.signals.similarity import best_partners, unit
-from tests.support.literal.density import literal_diversity
+from tests.support.literal.density import literal_diversity, literal_peaks
 
 
 @pytest.mark.parametrize("tau", ["auto", 0.7])
@@ -74,3 +74,23 @@ def test_column_means(budget: int | None, with_bias: bool) -> None:
     assert found.std() > 1e-3  # the mean over keys would be 1/33 everywhere
     half = column_mean(query.bfloat16(), key.bfloat16(), 0.3, bias, budget)
     assert half.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("tokens", "count"), [(40, 5), (12, 2), (9, 1), (3, 3), (1, 1)])
+def test_density_peaks(tokens: int, count: int) -> None:
+    states = torch.randn(tokens, 6, generator=torch.Generator().manual_seed(tokens))
+    peaks, nearest = density_peaks(states, count)
+    expected, owners = literal_peaks(states.tolist(), count)
+    assert peaks.tolist() == expected and nearest.tolist() == owners
+
+
+def test_density_peaks_of_equal_and_of_distant_tokens() -> None:
+    peaks, nearest = density_peaks(torch.ones(40, 8), 4)  # all alike: the first ones
+    assert peaks.tolist() == [0, 1, 2, 3] and nearest.tolist() == [0, 1, 2, 3] + [0] * 36
+    # Two heaps far from the origin, 1e-3 wide: products of rows would not tell them apart.
+    heaps = torch.full((30, 4), 100.0)
+    heaps[15:] += 0.01
+    heaps += 1e-3 * torch.rand(30, 4, generator=torch.Generator().manual_seed(1))
+    peaks, nearest = density_peaks(heaps, 2)
+    assert sorted(int(peak) // 15 for peak in peaks) == [0, 1]
+    assert len(set(nearest[:15].tolist())) == 1 and len(set(nearest[15:].tolist())) == 1

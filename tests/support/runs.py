@@ -10,7 +10,7 @@ from torch import Tensor
 import prunus
 from tests.support.llava import DEPTH
 from tests.support.models import Case
-from tests.support.oracles import masked
+from tests.support.oracles import layered, masked
 from tests.support.oracles.edited import edited
 from tests.support.oracles.masked import Visible, continued, visibility
 from tests.support.oracles.merged import merged
@@ -35,7 +35,9 @@ def masked_logits(
     model: Any, inputs: dict[str, Tensor], visible: Visible, trace: list[Any]
 ) -> Tensor:
     """Logits of the oracles: tokens merged by hand in the tower, dropped ones hidden by masks,
-    attention edited query by query."""
+    attention edited query by query. Where cuts do more than drop, layers run one by one."""
+    if any(one.compact or (one.mix is not None and one.place == "decoder") for one in trace):
+        return layered.replayed(model, inputs, visible, trace)
     with merged(model, inputs, trace), edited(model, trace, visible.spots, visible.last):
         return masked.masked_logits(model, inputs, visible)
 

@@ -8,6 +8,10 @@ from __future__ import annotations
 import dataclasses
 
 from prunus import CLSE, EvoPrune, Fixed, Knockout, Method, Random, VisiPruner, methods
+from prunus.pruners.dart import DART
+from prunus.pruners.fastv import FastV
+from prunus.pruners.pyramiddrop import PyramidDrop
+from prunus.pruners.sparsevlm import SparseVLM
 from tests.support.random_selectors import RandomOneShot, RandomStepwise
 
 CHOSEN = {
@@ -21,6 +25,7 @@ CHOSEN = {
         CLSE(keep=5, invert=True),
         CLSE(keep=5, score_type="residual"),
     ],
+    "dart": [DART(keep=5), DART(keep=11, layer=3)],
     # Two blocks of the LLaVAs' towers reach the projector: 16 tokens become 8 by the second alone,
     # 4 by both.
     "evoprune": [
@@ -36,6 +41,7 @@ CHOSEN = {
             order="append",
         ),
     ],
+    "fastv": [FastV(keep=5), FastV(keep=0.3, layer=1)],
     "fixed": [
         Fixed([0, 3, 7, 8, 15], layer=2),
         Fixed([2, 9], layer=None),
@@ -69,6 +75,16 @@ CHOSEN = {
         VisiPruner(
             layer_threshold=-1, force=True, late_layer=2, tokens_threshold=100, first_layer="cut"
         ),
+    ],
+    "pyramiddrop": [
+        PyramidDrop(),
+        PyramidDrop(keep=0.7, layers=(1, 4)),
+        PyramidDrop(ratio=0.4, layers=(2, 3), positions="original"),
+    ],
+    "sparsevlm": [
+        SparseVLM(keep=0.3),
+        SparseVLM(keep=5, layers=(1, 2, 4)),
+        SparseVLM(keep=5, recycle=False),
     ],
     "random": [Random(keep=0.3), Random(keep=4, layer=None)],
     # With a random selector for the model at hand: none ships for random models.

@@ -29,6 +29,7 @@ from prunus.engine.refuse import (
     check_layers,
     check_packing,
     check_replay,
+    check_windows,
 )
 from prunus.engine.side import SideInputs
 from prunus.engine.tower.vision import Vision
@@ -238,6 +239,8 @@ class Engine:
             running.looks.sight = Sight(core.get("input_ids"), valid, self._marks)
             ids = call.get("position_ids")
             running.line = ids is None or ids.ndim == 2
+            if running.line and plan.compacts:
+                check_windows(family, plan)
         return running
 
     def _remember(self, running: Prefill) -> None:

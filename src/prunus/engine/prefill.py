@@ -44,6 +44,7 @@ class Chosen:
     merged_into: list[Tensor | None] = field(default_factory=list)
     mix: list[tuple[Tensor, Tensor, Tensor]] | None = None
     order: list[Tensor] | None = None
+    closed: bool = False  # positions were closed up inside the language model
 
 
 class Prefill:
@@ -219,8 +220,7 @@ class Prefill:
                 image.sizes = _sizes(image.counted(), made)
             elif image.sizes is not None:
                 image.sizes = image.sizes[torch.searchsorted(image.present, kept)]
-        if cut.compact and cut.layer is not None and self.line:
-            self.closed = True
+        self.closed = self.closed or chosen.closed
         states = self._drop(chosen.kept, cut, states)
         if chosen.order is not None and cut.layer is not None:
             before = self.layout
@@ -303,7 +303,7 @@ class Prefill:
                     full[present] = selection.scores[place].float().to(present.device)
                     scores[number] = full
                 if selection.labels is not None:
-                    labels = labels or [""] * len(self.images)
+                    labels = labels or [method.name] * len(self.images)  # others say no word
                     labels[number] = selection.labels[place]
         some = any(values is not None for values in scores)
         return Chosen(
@@ -325,6 +325,7 @@ class Prefill:
             ],
             mix=self._mixes(kept, made),
             order=[self.order.get(n, own) for n, own in enumerate(kept)] if ordered else None,
+            closed=cut.compact and cut.layer is not None and self.line,
         )
 
     def _mixes(

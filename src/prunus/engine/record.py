@@ -9,7 +9,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from prunus.engine.plan import Plan
-from prunus.engine.prefill import Prefill
+from prunus.engine.prefill import Chosen, Prefill
 from prunus.grid import AnyGrid
 from prunus.results.record import Record
 from prunus.results.trace import TraceEntry
@@ -23,9 +23,14 @@ def _on_cpu(parts: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tenso
     return into.cpu(), of.cpu(), weight.cpu()
 
 
-def _into(tokens: Tensor | None) -> Tensor:
-    assert tokens is not None  # something was merged
-    return tokens.cpu()
+def _into(prefill: Prefill, chosen: Chosen) -> list[Tensor]:
+    """By image, the survivor that each token is part of; also where nothing was merged."""
+    found = []
+    for image, kept, into in zip(prefill.images, chosen.kept, chosen.merged_into, strict=True):
+        if into is None:
+            into = kept.new_full((image.grid.size,), -1).scatter(0, kept, kept)
+        found.append(into)
+    return found
 
 
 def make_trace(prefill: Prefill) -> list[TraceEntry]:
@@ -60,10 +65,10 @@ def make_trace(prefill: Prefill) -> list[TraceEntry]:
             mix=None if chosen.mix is None else nested(chosen.mix, _on_cpu),
             order=None if chosen.order is None else nested(chosen.order, Tensor.cpu),
             space=chosen.cut.space,
-            compact=chosen.cut.compact,
+            compact=chosen.closed,
         )
         if chosen.mix is not None:
-            entry = replace(entry, merged_into=nested(chosen.merged_into, _into))
+            entry = replace(entry, merged_into=nested(_into(prefill, chosen), Tensor.cpu))
         if chosen.reduced is not None:
             entry = replace(
                 entry,

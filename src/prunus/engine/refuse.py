@@ -51,6 +51,22 @@ def check_layers(family: Family, plan: Plan, backend: str) -> None:
                 )
 
 
+def check_windows(family: Family, plan: Plan) -> None:
+    """Raise PrunusError if positions are to be closed up before a layer with a sliding window (or
+    chunks), which is counted in positions of the prompt."""
+    first = min(
+        number for number, steps in plan.decoder.items() if any(s.cut.compact for s in steps)
+    )
+    for number, layer in enumerate(DynamicCache(config=family.text_config).layers):
+        own = (getattr(a, "sliding_window", None) for a in family.attention(number))
+        if number >= first and (layer.is_sliding or any(own)):
+            raise PrunusError(
+                f"{plan.name} closes positions up at decoder layer {first}, and layer {number} "
+                "attends in a sliding window, which counts positions of the whole prompt: choose a "
+                "method (or variant) that keeps positions"
+            )
+
+
 def check_layer_call(call: Mapping[str, Any], states: str, length: int) -> None:
     """Raise PrunusError if a decoder layer is given something by token that is not gathered."""
     for name, value in call.items():

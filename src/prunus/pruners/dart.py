@@ -26,6 +26,8 @@ class DART(Method):
     the layer before have the largest L1 norm. For each pivot in turn, visual pivots first and by
     falling norm, the q remaining visual tokens with the *lowest* cosine to it stay, by the states
     behind the model's last norm; visual pivots stay as well. Attention is looked at nowhere.
+    Keys are taken as they are rotated, so that their norms depend on where tokens stand: give a
+    padded batch its ``position_ids`` (``generate`` does), or padding counts.
 
     Published budgets keep ``4 + 8 * (keep // 8)``: 196 for 192. Where another number is needed (a
     true budget), the first pivots take one more.

@@ -163,8 +163,8 @@ class Fixed(Method):
         column = torch.searchsorted(present, of.clamp(max=view.grid.size - 1))
         column = torch.where(whole, present.shape[0], column)
         mix = torch.zeros(len(kept), present.shape[0] + 1, device=present.device)
-        same = ~torch.isin(present[kept], into)  # they stay as they were
-        mix[same.nonzero().flatten(), kept[same]] = 1.0
+        same = torch.ones(len(kept), device=present.device).scatter(0, ahead, 0.0)
+        mix[torch.arange(len(kept), device=present.device), kept] = same  # what stayed as it was
         return mix.index_put((ahead, column), weight.to(mix), accumulate=True)
 
     def _select_one(self, view: View, row: int) -> Tensor:

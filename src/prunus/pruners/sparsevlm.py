@@ -86,12 +86,16 @@ class SparseVLM(Method):
         raters = self._raters(view) if stage == 0 else view.memo["raters"]
         layer = self._stages(view.depth)[stage]
         rows = view[Attention(layer - 1, "text", each=True)]
-        mask = torch.stack([raters[owner] for owner in view.owners]).to(rows)
-        scores = (rows * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+        mask = rows.new_zeros(rows.shape[:2])
+        for line, owner in zip(mask, view.owners, strict=True):
+            line[raters[owner]] = 1.0
+        scores = (rows * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         kept = max(k for k in range(total + 1) if k + self._added(there - k) <= total)
         best = stable_topk(scores, kept)
+        width = view.states.shape[-1]
+        macs = float(rows.numel() * width * (2 if stage == 0 else 1))  # rows, and who rates
         if not self.recycle:
-            return Selection(best, scores)
+            return Selection(best, scores, macs=macs)
         made = [
             _recycled(own, tokens, values, total - kept)
             for own, tokens, values in zip(best, view.states, scores, strict=True)
@@ -99,20 +103,33 @@ class SparseVLM(Method):
         order = [line for line, _ in made]
         ascending = torch.stack([line.sort().values for line in order])
         into = torch.stack([own for _, own in made])
-        macs = float(rows.shape[0] * (0.3 * (there - kept)) ** 2 * view.states.shape[-1])
+        macs += float(len(best) * int(0.3 * (there - kept) + 1) ** 2 * width)  # distances
         return Selection(ascending, scores, order=order, into=into, by_size=False, macs=macs)
 
     def _added(self, gone: int) -> int:
         return _centres(gone) if self.recycle else 0
 
     def _raters(self, view: View) -> dict[tuple[int, int], Tensor]:
-        """Bool ``[T]`` by image: words to which its tokens are more alike than to the mean word."""
+        """By image, int64: the words behind it to which its tokens are more alike than to the mean
+        word; all words where none is (there is but one, or all are equal).
+
+        Raises:
+            PrunusError: no text stands behind an image.
+        """
         mask = view[TextMask()]
+        if not bool(mask.any(1).all()):
+            raise PrunusError(
+                "sparsevlm: no text stands behind an image, so that no word can rate its tokens: "
+                "put the question behind the images, or choose another method"
+            )
         alike = view[States(0)].float() @ view[States(0, "text")].float().transpose(1, 2)
         alike = alike.masked_fill(~mask[:, None], -torch.inf).softmax(-1).mean(1)
-        mean = alike.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp_min(1)
+        mean = alike.sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+        above = (alike > mean) & mask
+        above = torch.where(above.any(1, keepdim=True), above, mask)
         found: dict[tuple[int, int], Tensor] = view.memo.setdefault("raters", {})
-        found |= dict(zip(view.owners, (alike > mean) & mask, strict=True))
+        places = [own.nonzero().flatten() for own in above]  # of any later group of images
+        found |= dict(zip(view.owners, places, strict=True))
         return found
 
 

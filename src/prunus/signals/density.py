@@ -64,7 +64,10 @@ def density_peaks(states: Tensor, count: int) -> tuple[Tensor, Tensor]:
         int64 ``[count]``, peaks from the best on, and int64 ``[n]``, the place among them of the
         peak nearest to each token (peaks: their own).
     """
-    distance = torch.cdist(states.float(), states.float()) / states.shape[-1] ** 0.5
+    # Not by way of products, which leave equal tokens, and a token from itself, some way apart.
+    exact = "donot_use_mm_for_euclid_dist"
+    distance = torch.cdist(states.float(), states.float(), compute_mode=exact)
+    distance = distance / states.shape[-1] ** 0.5
     tokens = len(distance)
     near = distance.square().topk(min(count, tokens), dim=-1, largest=False).values
     density = (-near.mean(-1)).exp()

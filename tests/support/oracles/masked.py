@@ -15,10 +15,12 @@ from prunus import TraceEntry
 
 
 class Visible(list[Tensor]):
-    """Masks by layer; ``spots`` and ``last`` (position of the last prompt token) are what they were
-    made from."""
+    """Masks by layer; ``spots``, ``valid``, ``prompt`` and ``last`` (position of the last prompt
+    token) are what they were made from."""
 
     spots: list[list[list[int]]]
+    valid: Tensor
+    prompt: int
     last: int
 
 
@@ -40,7 +42,8 @@ def visibility(
     batch, length = valid.shape
     causal = torch.ones(length, length).tril().bool()
     visible = Visible()
-    visible.spots, visible.last = spots, prompt - 1 if last is None else last
+    visible.spots, visible.valid, visible.prompt = spots, valid, prompt
+    visible.last = prompt - 1 if last is None else last
     for layer in range(depth):
         mask = causal & valid.bool()[:, None, :]
         for row in range(batch):
