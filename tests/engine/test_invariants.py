@@ -14,6 +14,7 @@ import prunus
 from prunus import Fixed, Method
 from prunus.engine.cache import PrunedLayer
 from prunus.families import family_of
+from prunus.method import EditsAttention
 from tests.support.facts import counts, in_tower, nominal, proportional
 from tests.support.llava import DEPTH
 from tests.support.models import Case
@@ -41,6 +42,10 @@ def inputs(request: pytest.FixtureRequest, case: Case) -> dict[str, Tensor]:
 def acted(entry: Any, row: int) -> bool:
     """Whether anything happened to ``row`` at this entry of a trace."""
     return entry.labels is None or any(entry.labels[row])
+
+
+def _edits(method: Method) -> bool:
+    return isinstance(method, EditsAttention) and bool(method.edits(DEPTH))
 
 
 def test_identity_at_the_neutral_setting(
@@ -232,7 +237,7 @@ def test_cache_can_be_repeated_and_cropped(case: Case, method: Method) -> None:
             past_key_values=wide,
             position_ids=where[..., -1:].repeat_interleave(2, -2),
         ).logits
-        assert gap(repeated, expected.repeat_interleave(2, 0)) < 1e-5
+        assert gap(repeated, expected.repeat_interleave(2, 0)) < 2e-5
         # Take the last two text tokens of the prompt off, and give them again.
         short.crop(-2)
         assert short.get_seq_length() == inputs["input_ids"].shape[1] - 2
@@ -284,7 +289,7 @@ def test_the_count_is_exactly_the_budget(case: Case, method: Method) -> None:
                 for kept, places, grid in zip(sample, images, grids, strict=True):
                     frames = grid.frames if entry.place == "encoder" else 1
                     each = len(places) // frames
-                    assert len(kept) == frames * counts(method, each, case.depth)[stage]
+                    assert len(kept) == frames * counts(method, each, DEPTH)[stage]
     for entry in run.trace:
         for sample in entry.kept:
             for image in sample:
@@ -325,7 +330,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(case: Case, method: Met
         if checkpointing:
             model.gradient_checkpointing_enable()
         with prunus.prune(model, method) as run:
-            if checkpointing and run.methods[0].edits(DEPTH):
+            if checkpointing and _edits(run.methods[0]):
                 with pytest.raises(ValueError, match="while attention is edited"):
                     model(**inputs, labels=labels, use_cache=False)
                 return

@@ -12,6 +12,7 @@ from tests.support.llava import DEPTH
 from tests.support.models import Case
 from tests.support.oracles import masked
 from tests.support.oracles.edited import edited
+from tests.support.oracles.made import made
 from tests.support.oracles.masked import Visible, continued, visibility
 from tests.support.oracles.merged import merged
 
@@ -34,9 +35,13 @@ def gap(a: Tensor, b: Tensor, valid: Tensor | None = None) -> float:
 def masked_logits(
     model: Any, inputs: dict[str, Tensor], visible: Visible, trace: list[Any]
 ) -> Tensor:
-    """Logits of the oracles: tokens merged by hand in the tower, dropped ones hidden by masks,
-    attention edited query by query."""
-    with merged(model, inputs, trace), edited(model, trace, visible.spots, visible.last):
+    """Logits of the oracles: tokens merged by hand in the tower, or made new at cuts, dropped ones
+    hidden by masks, attention edited query by query."""
+    with (
+        merged(model, inputs, trace),
+        made(model, trace, visible.spots),
+        edited(model, trace, visible.spots, visible.last),
+    ):
         return masked.masked_logits(model, inputs, visible)
 
 

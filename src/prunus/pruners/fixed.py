@@ -162,6 +162,8 @@ class Fixed(Method):
         column = torch.searchsorted(present, of.clamp(max=view.grid.size - 1))
         column = torch.where(whole, present.shape[0], column)
         mix = torch.zeros(len(kept), present.shape[0] + 1, device=present.device)
+        stays = ~torch.isin(present[kept], into)  # a trace names those that changed
+        mix[stays.nonzero().flatten(), kept[stays]] = 1.0
         return mix.index_put((ahead, column), weight.to(mix), accumulate=True)
 
     def _select_one(self, view: View, row: int) -> Tensor:
