@@ -240,7 +240,7 @@ def test_cache_can_be_repeated_and_cropped(case: Case, method: Method) -> None:
             past_key_values=wide,
             position_ids=where[..., -1:].repeat_interleave(2, -2),
         ).logits
-        assert gap(repeated, expected.repeat_interleave(2, 0)) < 1e-5
+        assert gap(repeated, expected.repeat_interleave(2, 0)) < 2e-5
         # Take the last two text tokens of the prompt off, and give them again.
         short.crop(-2)
         assert short.get_seq_length() == inputs["input_ids"].shape[1] - 2

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,9 +16,11 @@ from prunus.method.removals import least
 from prunus.method.signals import TowerAttention
 from tests.support.facts import counts as budget
 from tests.support.literal.evoprune import literal
-from tests.support.llava import IMAGE, TOKENS, Prompts, llava_with
+from tests.support.literal.tome import bipartite_soft_matching, tome
+from tests.support.llava import TOKENS
 from tests.support.models import MODELS, Case, case_of
 from tests.support.oracles.merged import Pairs, Seen, merged_features, merged_tower
+from tests.support.towers import deep, prompt
 
 RECEIVED = TowerAttention(rows="all")
 
@@ -29,35 +29,6 @@ RECEIVED = TowerAttention(rows="all")
 def case(request: pytest.FixtureRequest) -> Case:
     """The LLaVAs; test_evoprune_windows.py is about Qwen2.5-VL."""
     return case_of(request.param)
-
-
-def deep(kind: str = "clip", blocks: int = 7, **options: Any) -> Case:
-    """A LLaVA whose tower has some more blocks (all but one are read) and 36 tokens."""
-    from transformers import CLIPVisionConfig, SiglipVisionConfig
-
-    sizes: dict[str, Any] = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": blocks,
-        "num_attention_heads": 4,
-        "image_size": 48,
-        "patch_size": 8,
-        "initializer_range": 0.3,
-    }
-    if kind == "clip":
-        vision: Any = CLIPVisionConfig(**sizes, projection_dim=32)
-        model = llava_with(vision, 2, vision_feature_select_strategy="default", **options)
-    else:
-        model = llava_with(
-            SiglipVisionConfig(**sizes), 2, vision_feature_select_strategy="full", **options
-        )
-    return Case(kind, model, Prompts(0))
-
-
-def prompt(images: int = 2, seed: int = 3) -> dict[str, Tensor]:
-    ids = torch.tensor([[1, 5] + [IMAGE] * 36 * images + [7, 8, 9]])
-    pixels = torch.randn(images, 3, 48, 48, generator=torch.Generator().manual_seed(seed))
-    return {"input_ids": ids, "pixel_values": pixels, "attention_mask": torch.ones_like(ids)}
 
 
 def run_on(case: Case, method: Any, inputs: dict[str, Tensor]) -> tuple[Any, Tensor]:
@@ -69,58 +40,6 @@ def run_on(case: Case, method: Any, inputs: dict[str, Tensor]) -> tuple[Any, Ten
 
 
 # -- sanity 1: plain ToMe, and every other part of the score, by a reading with loops --------------
-
-
-def bipartite_soft_matching(
-    metric: Tensor, removed: int, class_token: bool
-) -> tuple[list[tuple[int, int]], list[int]]:
-    """ToMe's matching (arXiv 2210.09461), row by row: rows of ``metric [S, d]`` alternate between A
-    and B from row 0 on, which is CLS where there is one.
-
-    Returns:
-        Pairs of rows (from A into B), and all rows that are left in ToMe's order: unmerged ones of
-        A as its argsort has them (sorted if CLS must come first), then B.
-    """
-    assert removed <= (len(metric) - class_token) // 2
-    a, b = list(range(0, len(metric), 2)), list(range(1, len(metric), 2))
-    edges = []
-    for row in a:
-        best = max(
-            b,
-            key=lambda other: (
-                float(torch.cosine_similarity(metric[row], metric[other], 0)),
-                -other,
-            ),
-        )
-        similar = float(torch.cosine_similarity(metric[row], metric[best], 0))
-        edges.append((-math.inf if class_token and row == 0 else similar, row, best))
-    edges.sort(key=lambda edge: (-edge[0], edge[1]))
-    unmerged = [row for _, row, _ in edges[removed:]]
-    if class_token:
-        unmerged.sort()
-    return [(row, best) for _, row, best in edges[:removed]], unmerged + b
-
-
-def tome(counts: list[int], class_token: bool) -> Callable[[Seen], Pairs | None]:
-    """ToMe from block to block: the line of tokens (original indices; -1 for CLS) is what the block
-    before left."""
-    line: list[int] = []
-
-    def choose(seen: Seen) -> Pairs | None:
-        line[:] = line or [-1] * class_token + seen.order
-        assert sorted(line)[class_token:] == seen.order
-        if not counts[seen.block]:
-            return None
-        metric = dict(zip(seen.order, seen.keys, strict=True))
-        metric[-1] = torch.ones(seen.keys.shape[1])  # CLS, whatever its key: it is never merged
-        rows = torch.stack([metric[index] for index in line])
-        pairs, left = bipartite_soft_matching(rows, counts[seen.block], class_token)
-        chosen = [line[row] for row, _ in pairs], [line[row] for _, row in pairs]
-        line[:] = [line[row] for row in left]
-        assert not class_token or line[0] == -1
-        return chosen
-
-    return choose
 
 
 VARIANTS = {

@@ -12,6 +12,7 @@ from tests.support.llava import DEPTH
 from tests.support.models import Case
 from tests.support.oracles import layered, masked
 from tests.support.oracles.edited import edited
+from tests.support.oracles.made import made
 from tests.support.oracles.masked import Visible, continued, visibility
 from tests.support.oracles.merged import merged
 
@@ -34,11 +35,16 @@ def gap(a: Tensor, b: Tensor, valid: Tensor | None = None) -> float:
 def masked_logits(
     model: Any, inputs: dict[str, Tensor], visible: Visible, trace: list[Any]
 ) -> Tensor:
-    """Logits of the oracles: tokens merged by hand in the tower, dropped ones hidden by masks,
-    attention edited query by query. Where cuts do more than drop, layers run one by one."""
+    """Logits of the oracles: tokens merged by hand in the tower, or made new at cuts, dropped ones
+    hidden by masks, attention edited query by query. Where cuts close positions up, or make new
+    tokens inside the decoder, layers run one by one."""
     if any(one.compact or (one.mix is not None and one.place == "decoder") for one in trace):
         return layered.replayed(model, inputs, visible, trace)
-    with merged(model, inputs, trace), edited(model, trace, visible.spots, visible.last):
+    with (
+        merged(model, inputs, trace),
+        made(model, trace, visible.spots),
+        edited(model, trace, visible.spots, visible.last),
+    ):
         return masked.masked_logits(model, inputs, visible)
 
 

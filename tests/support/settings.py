@@ -9,9 +9,13 @@ import dataclasses
 
 from prunus import CLSE, EvoPrune, Fixed, Knockout, Method, Random, VisiPruner, methods
 from prunus.pruners.dart import DART
+from prunus.pruners.divprune import DivPrune
 from prunus.pruners.fastv import FastV
+from prunus.pruners.pooling import Pooling
 from prunus.pruners.pyramiddrop import PyramidDrop
 from prunus.pruners.sparsevlm import SparseVLM
+from prunus.pruners.tome import ToMe
+from prunus.pruners.visionzip import VisionZip
 from tests.support.random_selectors import RandomOneShot, RandomStepwise
 
 CHOSEN = {
@@ -85,6 +89,15 @@ CHOSEN = {
         SparseVLM(keep=0.3),
         SparseVLM(keep=5, layers=(1, 2, 4)),
         SparseVLM(keep=5, recycle=False),
+    ],
+    "divprune": [DivPrune(keep=5), DivPrune(keep=0.4)],
+    "pooling": [Pooling(keep=5), Pooling(keep=4, space="tower"), Pooling(keep=0.7)],
+    "tome": [ToMe(keep=5), ToMe(r=3), ToMe(keep=6, proportional=False, cls=False)],
+    # The published order is proved in tests/methods/test_visionzip.py: masks cannot move tokens.
+    "visionzip": [
+        VisionZip(keep=5),
+        VisionZip(keep=7, contextual=3),
+        VisionZip(keep=5, contextual=0, cls=False),
     ],
     "random": [Random(keep=0.3), Random(keep=4, layer=None)],
     # With a random selector for the model at hand: none ships for random models.

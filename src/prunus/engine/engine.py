@@ -263,6 +263,8 @@ class Engine:
             states = running.cut(step.method, step.stage, step.cut, states)
         if running.layout.whole:  # a method in the tower that merged nothing
             return call
+        if running.remade:  # before anything is moved: layers read the whole prompt's embeddings
+            call = {**call, "inputs_embeds": running.layout.put(states, call["inputs_embeds"])}
         if running.order:
             running.reorder()
         if self._positions != "compact":

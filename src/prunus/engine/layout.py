@@ -93,6 +93,14 @@ class Layout:
         source = self.slot.gather(1, new.index).to(states.device)
         return states.gather(1, source[..., None].expand(-1, -1, states.shape[-1]))
 
+    def put(self, states: Tensor, full: Tensor) -> Tensor:
+        """``full [B, L, D]`` with ``states [B, S, D]`` of this layout in their tokens' places."""
+        at = self.index.to(full.device)[..., None].expand(-1, -1, full.shape[-1])
+        if self.valid is not None:
+            there = self.valid.to(full.device)[..., None]
+            states = torch.where(there, states, full.gather(1, at))
+        return full.scatter(1, at, states)
+
     def rows(self, states: Tensor, new: Layout, dim: int, by_place: bool = False) -> Tensor:
         """Like :meth:`take` along dimension ``dim`` of a tensor whose batch dimension is the one
         before the last such axis it shares with the layout: rotary tables ``[..., B|1, S, d]``

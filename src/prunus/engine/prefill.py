@@ -87,6 +87,7 @@ class Prefill:
         self.trims: list[tuple[int, Layout, list[int]]] = []
         self.chosen: list[Chosen] = []
         self.order: dict[int, Tensor] = {}  # by number of image: original tokens as they are read
+        self.remade = False  # some survivors are not what the model's input has in their places
         self.compact = False  # positions were closed up before the language model
         self.closed = False  # they are inside it, from here on
         self.line = True  # positions are one number for each token
@@ -230,6 +231,7 @@ class Prefill:
             at = self.layout.slot[image.row, image.positions[kept[rows]]].to(states.device)
             row = torch.full_like(at, image.row)
             states = states.index_put((row, at), values)
+        self.remade = self.remade or bool(new)
         return states
 
     def _new_states(

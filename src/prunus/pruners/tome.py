@@ -24,8 +24,8 @@ class ToMe(Method):
     keys (mean over heads), and the best pairs merge into the mean of the original tokens that they
     stand for. The CLS token, where there is one, has the first place of the line and never merges.
 
-    ``r`` tokens go in every block (at most half), or so many that exactly ``keep`` are left, spread
-    evenly. Later attention counts a merged token by its size (``proportional``).
+    ``r`` tokens go in every block (at most half, rounded down), or so many that exactly ``keep``
+    are left, spread evenly. Later attention counts a merged token by its size (``proportional``).
     """
 
     name = "tome"
@@ -70,11 +70,10 @@ class ToMe(Method):
 
     def merges(self, blocks: int, original: int, count: int | None) -> Sequence[int]:
         if count is not None:
-            return removals(original, count, [1.0] * blocks, larger=not self.cls)
+            return removals(original, count, [1.0] * blocks, larger=False)
         gone, left = [], original
         for _ in range(blocks):
-            most = (left if self.cls else left + 1) // 2
-            gone.append(min(self.r or 0, most, left - 1))
+            gone.append(min(self.r or 0, left // 2))
             left -= gone[-1]
         return gone
 

@@ -14,7 +14,7 @@ from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import Features, Summary, TowerAttention, TowerKeys
 from prunus.signals.similarity import unit
-from prunus.signals.topk import stable_topk
+from prunus.signals.topk import first_best, stable_topk
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _made(dominant: Tensor, keys: Tensor, few: int, cls: bool) -> tuple[Tensor, 
     mix[dominant, dominant] = mix[targets, targets] = 1.0
     mix[place, count] = 1.0
     if few:
-        nearest = targets[(keys[free] @ keys[targets].T).argmax(1)]
+        nearest = targets[first_best(keys[free] @ keys[targets].T)]
         share = 1.0 / torch.bincount(nearest, minlength=count)[nearest]
         mix[nearest, free] = share
     kept = line.sort().values

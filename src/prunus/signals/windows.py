@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 
 def windows(sheets: Sequence[tuple[int, int]], count: int) -> list[list[int]]:
@@ -28,17 +29,35 @@ def windows(sheets: Sequence[tuple[int, int]], count: int) -> list[list[int]]:
 
 def pieces(rows: int, cols: int, count: int) -> list[list[int]]:
     """``count`` pieces of one sheet: bands of rows, each cut into columns, with the bounds of
-    adaptive pooling (piece i of m over n is ``i n // m`` to ``-(-(i + 1) n // m)``). Bands that do
-    not come out even have a column more than others. Their first tokens differ."""
-    bands = min(rows, count, max(1, round(math.sqrt(count * rows / cols))))
-    while -(-count // bands) > cols:
-        bands += 1
+    adaptive pooling (piece i of m over n is ``i n // m`` to ``-(-(i + 1) n // m)``). Where
+    ``count`` is no product that fits the sheet, some bands have a column more than others. Their
+    first tokens differ."""
+    bands = _bands(rows, cols, count)
     each, more = divmod(count, bands)
     found = []
     for band, (top, bottom) in enumerate(_bounds(rows, bands)):
         for left, right in _bounds(cols, each + (band < more)):
             found.append([y * cols + x for y in range(top, bottom) for x in range(left, right)])
     return found
+
+
+def _bands(rows: int, cols: int, count: int) -> int:
+    """Bands in which ``count`` pieces lie: where it is a product whose pieces are at most twice as
+    long as wide (or as the sheet lets them be), that which is most like the sheet, the fewer rows
+    of two that are equally so (12 x 16 of 24 x 24); else as many as make pieces nearly square."""
+    products = [b for b in range(1, rows + 1) if count % b == 0 and count // b <= cols]
+
+    def length(bands: int) -> Fraction:
+        side = Fraction(bands * cols, rows * (count // bands))
+        return max(side, 1 / side)
+
+    best = min(products, key=lambda bands: (length(bands), bands), default=0)
+    if best and (length(best) <= 2 or 1 in (rows, cols)):
+        return best
+    bands = min(rows, count, max(1, round(math.sqrt(count * rows / cols))))
+    while -(-count // bands) > cols:
+        bands += 1
+    return bands
 
 
 def _bounds(length: int, parts: int) -> list[tuple[int, int]]:

@@ -75,7 +75,7 @@ def check(
     before: Sequence[Method] = (),
     tolerance: float = 1e-4,
 ) -> list[TraceEntry]:
-    """What ``method`` keeps at each stage in a padded batch, and the logits of what is left, against
+    """What ``method`` keeps at each stage in a padded batch, and the logits of what is left, by
     the ``literal`` reading of it, row by row. Returns its part of the trace."""
     inputs = case.prompts.rows(2, 1) if inputs is None else inputs
     where = positions(case.model, inputs)

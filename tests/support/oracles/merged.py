@@ -22,13 +22,15 @@ Pairs = tuple[list[int], list[int]]
 @dataclass
 class Seen:
     """What a merging block offers: original indices of its tokens (no CLS), and for each of them
-    the head-mean of its keys, the attention it receives, and its state behind the attention."""
+    the head-mean of its keys, the attention it receives, and its state behind the attention; where
+    keys are turned by their places, also those."""
 
     block: int
     order: list[int]
     keys: Tensor
     received: Tensor
     states: Tensor
+    turned: Tensor | None = None
 
 
 def attention(block: Any, states: Tensor, log_sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:

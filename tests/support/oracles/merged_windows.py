@@ -69,12 +69,12 @@ def merged_frame(
             row, col = divmod(token, grid.cols)
             full = not window or number in config.fullatt_block_indexes
             rooms.setdefault(None if full else (row // window, col // window), []).append(token)
-        keys, received = {}, {}
+        keys, received, turned = {}, {}, {}
         for members in rooms.values():
             here = torch.cat([tokens[token] for token in members])
             turn = torch.cat([angles(grid, token, merge, width) for token in members])
             query, key, value = block.attn.qkv(block.norm1(here)).chunk(3, dim=1)
-            mixed, columns, plain = [], [], []
+            mixed, columns, plain, moved = [], [], [], []
             for head in range(heads):
                 part = slice(head * width, (head + 1) * width)
                 logits = rotated(query[:, part], turn) @ rotated(key[:, part], turn).T
@@ -83,13 +83,16 @@ def merged_frame(
                 mixed.append(weights @ value[:, part])
                 columns.append(weights.sum(0))  # over the queries of this window or frame
                 plain.append(key[:, part])
+                moved.append(rotated(key[:, part], turn))
             here = here + block.attn.proj(torch.cat(mixed, dim=1))
             mean_key = sum(plain[1:], plain[0]) / heads
+            mean_moved = sum(moved[1:], moved[0]) / heads
             column = sum(columns[1:], columns[0]) / heads
             for place, token in enumerate(members):
                 rows = slice(place * unit, (place + 1) * unit)
                 tokens[token] = here[rows]
                 keys[token] = mean_key[rows].mean(0)
+                turned[token] = mean_moved[rows].mean(0)
                 received[token] = column[rows].sum()
         order = list(tokens)
         seen = Seen(
@@ -98,6 +101,7 @@ def merged_frame(
             torch.stack([keys[token] for token in order]),
             torch.stack([received[token] for token in order]),
             torch.stack([tokens[token].mean(0) for token in order]),
+            torch.stack([turned[token] for token in order]),
         )
         merge_pairs(tokens, sizes, choose(seen), by_size)
         tokens = {token: state + block.mlp(block.norm2(state)) for token, state in tokens.items()}
