@@ -61,8 +61,8 @@ def test_default_cells_are_comparable() -> None:
     cells = make_cells()
     assert cells[0].name == "dense" and len({cell.key for cell in cells}) == len(cells)
     # Dense, two controls, one that finds its own count; then for each budget the ground truth,
-    # random with three seeds, and the others: five of CLSE, five of EvoPrune, MMR and uniform.
-    assert len(cells) == 4 + 3 * (1 + 3 + 12)
+    # random with three seeds, and the others: five of CLSE and of EvoPrune, and ten with one each.
+    assert len(cells) == 4 + 3 * (1 + 3 + 20)
     assert {cell.name for cell in cells if not cell.prunes} == {"dense", "blind", "other-image"}
     trained = {"stepwise", "one-shot"}
     assert not trained & {method.name for cell in cells for method in cell.methods}

@@ -8,6 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
@@ -17,8 +18,12 @@ from prunus.errors import PrunusError, PrunusTypeError
 from prunus.families.decoders import check_decoder
 from prunus.families.towers.base import Tower
 from prunus.grid import AnyGrid, Grid
+from prunus.io.installed import take_new
 
+#: Entry points of packages that bring families: ``name = "package.module:Class"``, or a module.
+GROUP = "prunus.families"
 _FAMILIES: dict[str, type[Family]] = {}
+_OWN: set[str] = set()  # packages of prunus that were imported
 _LAYERS = ("layers", "h")
 _NORMS = ("norm", "final_layernorm", "ln_f")
 _PIXELS = "pixel_values"
@@ -45,7 +50,8 @@ class Beside:
 class Family(ABC):
     """Adapter of one family: where its modules are and how its image tokens are laid out.
 
-    A subclass is registered by its ``model_types`` (``config.model_type`` in transformers).
+    A subclass is registered by its own ``model_types`` (``config.model_type`` in transformers),
+    each of which only one family can have.
     """
 
     name: ClassVar[str]
@@ -57,8 +63,8 @@ class Family(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for model_type in cls.model_types:
-            _FAMILIES[model_type] = cls
+        for model_type in vars(cls).get("model_types", ()):
+            _know(cls, model_type)
 
     def __init__(self, top: Any) -> None:
         # Modules of a transformers model are reached by attributes that torch cannot type.
@@ -300,12 +306,50 @@ def unwrap(model: Any) -> Any:
 
 
 def families() -> dict[str, type[Family]]:
-    """All supported families by name."""
-    package = importlib.import_module("prunus.families")
-    for module in pkgutil.iter_modules(package.__path__):  # a family registers itself
-        importlib.import_module(f"prunus.families.{module.name}")
+    """All supported families by name: those of prunus, which register themselves, those that entry
+    points ``prunus.families`` of installed packages name, and those that were defined elsewhere.
 
+    Raises:
+        PrunusError: an entry point that cannot be used; names the package.
+    """
+    if not _OWN:
+        package = importlib.import_module("prunus.families")
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"prunus.families.{module.name}")
+        _OWN.add(package.__name__)
+    take_new(GROUP, _check_brought)
     return {family.name: family for family in _FAMILIES.values()}
+
+
+def _check_brought(found: Any, name: str) -> None:
+    """Raise PrunusError unless ``found`` is a family, or a module that defines one."""
+    known = _FAMILIES.values()
+    if isinstance(found, ModuleType):
+        if not any(family.__module__ == found.__name__ for family in known):
+            raise PrunusError(f"{name} defines no family: a subclass of Family with model_types")
+    elif not (isinstance(found, type) and issubclass(found, Family) and found in known):
+        raise PrunusError(
+            f"{name} is no family: a subclass of Family with a name and model_types of its own"
+        )
+
+
+def _know(cls: type[Family], model_type: str) -> None:
+    """Know ``cls`` by ``model_type``. The same class made again (a notebook's cell) takes its
+    place.
+
+    Raises:
+        PrunusError: another family has that type, or its name.
+    """
+    own = (cls.__module__, cls.__qualname__)
+    for taken, other in _FAMILIES.items():
+        same = (other.__module__, other.__qualname__) == own
+        if not same and (taken == model_type or other.name == cls.name):
+            what = f"model_type {model_type!r}" if taken == model_type else f"name {cls.name!r}"
+            raise PrunusError(
+                f"the {what} of the family {'.'.join(own)} is taken by "
+                f"{other.__module__}.{other.__qualname__}: one of them has to go"
+            )
+    _FAMILIES[model_type] = cls
 
 
 def family_of(model: nn.Module) -> Family:
