@@ -57,7 +57,9 @@ def _of(named: Named, family: Family, least: int) -> list[Trial]:
         params = {**more, **named.params}
         other = None if forced is None else _maker(named, {**more, **forced}, family)
         found.append(Trial(named.name, _words(params), _maker(named, more, family), other))
-    if name == "visipruner" and forced and not named.params:  # whatever its thresholds find: all stages
+    if (
+        name == "visipruner" and forced and not named.params
+    ):  # whatever its thresholds find: all stages
         more = {**forced, "preset": "paper"}
         found.append(Trial(named.name, "preset=paper, made to act", _maker(named, more, family)))
     return found

@@ -197,10 +197,11 @@ class Budget:
             )
         found = reached(low)[1]
         if found > target + 0.5:
+            nominal = "" if method.averages else ", or choose budget='nominal'"
             raise PrunusBudgetError(
                 f"{start} layers: the least is {found:.1f}, because the layers before its first "
-                f"stage see more; ask for {math.ceil(found - 0.5)} or more, choose earlier layers, "
-                "or budget='nominal'"
+                f"stage see more; ask for {math.ceil(found - 0.5)} or more, name earlier layers"
+                f"{nominal}"
             )
         for _ in range(50):
             middle = (low + high) / 2
