@@ -188,7 +188,11 @@ class _Chosen:
 def _chosen(name: str) -> _Chosen:
     if name in (GROUND_TRUTH, *_SHOWN):
         return _Chosen(name)
-    found = parse(name)
+    try:
+        found = parse(name)
+    except PrunusError as error:
+        controls = ", ".join((GROUND_TRUTH, *_SHOWN))
+        raise PrunusError(f"{error} (controls: {controls})") from error
     chosen = _Chosen("+".join(one.name for one in found), tuple(found))
     last = found[-1]
     if not chosen.budgeted and "keep" not in last.params and not last.make().adaptive:

@@ -35,8 +35,7 @@ def take_new(group: str, take: Callable[[Any, str], object]) -> None:
 
 def _unusable(point: EntryPoint, error: Exception) -> PrunusError:
     owner = "a package" if point.dist is None else f"the package {point.dist.name}"
-    kind = "" if isinstance(error, PrunusError) else f"{type(error).__name__}: "
     return PrunusError(
-        f"the entry point {point.name} = {point.value} ({point.group}) of {owner} cannot be used: "
-        f"{kind}{brief(error)}; repair or uninstall it"
+        f"the entry point {point.name!r} of {point.group} ({point.value}, by {owner}) cannot be "
+        f"loaded: {brief(error)}; repair or uninstall it"
     )

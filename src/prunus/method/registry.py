@@ -9,6 +9,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,6 @@ from prunus.method.base import KNOWN, Method
 
 #: Entry points of packages that bring methods: ``name = "package.module:Class"``.
 GROUP = "prunus.methods"
-_OWN: set[str] = set()  # packages of prunus that were imported
 
 
 def methods() -> dict[str, type[Method]]:
@@ -30,13 +30,17 @@ def methods() -> dict[str, type[Method]]:
     Raises:
         PrunusError: an entry point that cannot be used; names the package.
     """
-    if not _OWN:
-        package = importlib.import_module("prunus.pruners")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"prunus.pruners.{module.name}")
-        _OWN.add(package.__name__)
+    _load_own()
     take_new(GROUP, _checked)
     return {name: cls for name, cls in sorted(KNOWN.items()) if dataclasses.is_dataclass(cls)}
+
+
+@cache
+def _load_own() -> None:
+    """Import the methods of prunus, which make themselves known."""
+    package = importlib.import_module("prunus.pruners")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"prunus.pruners.{module.name}")
 
 
 def find_method(name: str) -> tuple[type[Method], dict[str, Any]]:
