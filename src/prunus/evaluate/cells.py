@@ -121,13 +121,13 @@ def ground_truth(scene: Drawn | None, asked: Sequence[int], keep: Keep, grid: An
 def default_names() -> list[str]:
     """What is compared where nothing is named: every method that needs nothing trained and either
     takes a budget or finds its own, with those of its presets that are ``compared``, and the
-    controls."""
+    controls. Not those whose ``keep`` is an average, which small budgets may be beyond."""
     found: list[str] = []
     for name, kind in methods().items():
-        if required(kind):
+        if issubclass(kind, Learned) or kind.averages or required(kind):
             continue
-        if not issubclass(kind, Learned) and (_takes(kind, "keep") or kind().adaptive):
-            found += [name, *(f"{name}@{preset}" for preset in getattr(kind, "compared", ()))]
+        if _takes(kind, "keep") or kind().adaptive:
+            found += [name, *(f"{name}@{preset}" for preset in kind.compared)]
     return [*found, GROUND_TRUTH, BLIND, OTHER]
 
 
