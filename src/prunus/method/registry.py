@@ -32,7 +32,7 @@ def methods() -> dict[str, type[Method]]:
     """
     _load_own()
     take_new(GROUP, _checked)
-    return {name: cls for name, cls in sorted(KNOWN.items()) if dataclasses.is_dataclass(cls)}
+    return {name: cls for name, cls in sorted(KNOWN.items()) if _is_complete(cls)}
 
 
 @cache
@@ -161,7 +161,12 @@ def _checked(cls: Any, name: str) -> type[Method]:
     """
     if not (inspect.isclass(cls) and issubclass(cls, Method) and hasattr(cls, "name")):
         raise PrunusError(f"{name} is no pruning method: a subclass of prunus.Method with a name")
-    if "__dataclass_params__" not in vars(cls):
+    if not _is_complete(cls):
         raise PrunusError(f"{name} is no dataclass: put @dataclass(frozen=True) above it")
     found: type[Method] = cls
     return found
+
+
+def _is_complete(cls: type[Method]) -> bool:
+    """Whether it is a dataclass by itself, and not only by what it inherits."""
+    return "__dataclass_params__" in vars(cls)
