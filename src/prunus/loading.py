@@ -11,7 +11,7 @@ from torch import nn
 
 from prunus.builtin import BUILTIN, load_builtin
 from prunus.errors import PrunusError, PrunusFileError, PrunusTypeError, brief, shown
-from prunus.families.base import _FAMILIES, families
+from prunus.families import model_types
 from prunus.inference.checkpoint import broken, load_weights
 from prunus.inference.processor import load_processor
 from prunus.method.question import belongs
@@ -109,11 +109,11 @@ def _from_transformers(
                 f"no model {shown(name)} found (not built in: {', '.join(BUILTIN)}; no such "
                 f"folder; not in the Hugging Face cache or hub): {brief(error)}"
             ) from error
-    families()
-    if config.model_type not in _FAMILIES:
+    known = model_types()
+    if config.model_type not in known:
         raise PrunusError(
             f"{name} is a {config.model_type!r} model, which prunus does not support: supported "
-            f"are {', '.join(sorted(_FAMILIES))}"
+            f"are {', '.join(sorted(known))}"
         )
     model = load_weights(name, place, dtype=dtype, device_map=device_map, **kwargs)
     with broken(name):

@@ -24,7 +24,7 @@ from prunus.errors import PrunusError, PrunusStateError, PrunusTypeError
 from prunus.families import family_of
 from prunus.method import Method, make_method
 from prunus.method.budget import Meaning
-from prunus.method.question import QuestionMarks, marks_of, processor_of
+from prunus.method.question import QuestionMarks, marks_known, processor_of
 from prunus.results.report import Report
 from prunus.results.trace import TraceEntry
 from prunus.versions import check_transformers
@@ -140,10 +140,10 @@ class Run:
         if processor is False or not self._plan.words:
             return None
         if processor is not None:
-            return marks_of(processor)
+            return marks_known(processor)
         known = processor_of(self._family.top)
         try:
-            return None if known is None else marks_of(known)
+            return None if known is None else marks_known(known)
         except PrunusError as error:
             warnings.warn(
                 f"prunus: {error}. All text behind the last image is taken for the question",

@@ -12,8 +12,7 @@ import torch
 from prunus.analyse.ablations import layers_of
 from prunus.analyse.fusion import can_leave
 from prunus.analyse.intervals import mean_over_images
-from prunus.analyse.knockout import DEEP, SHALLOW, cells, plateau
-from prunus.analyse.layers import visited
+from prunus.analyse.knockout import DEEP, SHALLOW, cells, plateau, visited
 from prunus.analyse.measure import Measured, divergence, pooled
 from prunus.analyse.objects import shown
 from prunus.analyse.overlap import by_chance, mean_pairwise

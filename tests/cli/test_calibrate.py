@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated
 
 import pytest
 from PIL import Image
 
+from prunus import Uniform
+from prunus.calibrate import Opt, Outcome, Setup
 from prunus.method.calibration import Calibration
 from prunus.tasks.evalset import load_evalset
 from prunus.tasks.sets import training_questions
@@ -130,3 +135,33 @@ def test_places_where_nothing_can_be_written(cli: Cli, tmp_path: Path) -> None:
     below = cli(*COMMAND, "--output", tmp_path / "file" / "t.json")
     assert below.code == 2 and "--output" in below.err
     assert "--output" in cli(*COMMAND).err
+
+
+def test_which_methods_can_be_calibrated(cli: Cli) -> None:
+    listed = cli("calibrate", "--help").out
+    assert "visipruner" in listed and "stepwise" in listed and "clse" not in listed
+    none = cli("calibrate", "clse", "--output", "x.json")
+    assert none.code == 2 and "clse has nothing to calibrate: there are stepwise" in none.err
+    unknown = cli("calibrate", "visiprunner")
+    assert unknown.code == 2 and "did you mean 'visipruner'" in unknown.err
+
+
+def counting(
+    setup: Setup,
+    *,
+    times: Annotated[int, Opt("How often.", least=1)],
+    loudly: Annotated[bool, Opt("With a sign.")] = False,
+) -> Outcome:
+    """Count to a number."""
+    return Outcome({"model": setup.model, "times": times}, [f"{times}{'!' * loudly}"])
+
+
+def test_a_method_brings_its_own_calibrator(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "of_uniform", SimpleNamespace(counting=counting))
+    monkeypatch.setattr(Uniform, "calibrator", "of_uniform:counting", raising=False)
+    assert cli("calibrate", "uniform", "--times", 3, "--loudly").out == "3!\n"
+    facts = cli("calibrate", "uniform", "--times", 3, "--model", "any", "--json").json
+    assert facts == {"model": "any", "times": 3}
+    assert "Count to a number." in cli("calibrate", "uniform", "--help").out
+    for wrong in ([], ["--times", 0], ["--times", 1, "--target", 2]):
+        assert cli("calibrate", "uniform", *wrong).code == 2

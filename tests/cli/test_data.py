@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prunus.train.order import index_at
+from prunus.train.loader import index_at
 from prunus.train.state import State
 from tests.support.command_line import Cli, Result
 from tests.support.files import png

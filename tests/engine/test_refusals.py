@@ -30,8 +30,10 @@ def test_keep_of_a_wrong_type(llava: Case, keep: Any) -> None:
 def test_unknown_names(llava: Case) -> None:
     with pytest.raises(ValueError, match="unknown method 'clsee'.*clse"):
         prunus.prune(llava.model, "clsee")
-    with pytest.raises(ValueError, match="no parameter budget: it takes.*keep"):
-        prunus.prune(llava.model, "clse", budget=3)
+    with pytest.raises(ValueError, match="no parameter budgets: it takes.*keep"):
+        prunus.prune(llava.model, "clse", budgets=3)
+    with pytest.raises(ValueError, match="budget=3: choose nominal or true"):
+        prunus.prune(llava.model, "clse", budget=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="no method"):
         prunus.prune(llava.model, 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no method given"):
@@ -55,6 +57,7 @@ def test_unsupported_family() -> None:
     [
         (Random(keep=3, layer=DEPTH), "layers 0 to"),
         (CLSE(layers=(0,)), "cannot look at layer 0"),
+        (CLSE(layers=(0,), score_type="attn"), "cannot look at layer -1"),
         (CLSE(layers=(2,), reference=3), "cannot look at layer 3"),
         (CLSE(variant="released", layers=(1, 3, 2)), "increasing"),
         ([Random(keep=9), CLSE(keep=3, layers=(2,))], "needs the whole grid"),

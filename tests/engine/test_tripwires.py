@@ -12,7 +12,7 @@ from transformers.models.llama import modeling_llama
 
 import prunus
 from prunus import CLSE, EvoPrune, Knockout, PrunusError, PrunusStateError, Uniform
-from prunus.engine import engine
+from prunus.engine import engine, layers
 from tests.support.decoder_list import DECODERS
 from tests.support.facts import in_tower
 from tests.support.footprint import ours
@@ -228,10 +228,10 @@ def test_nothing_of_an_interrupted_tower_is_held(llava: Case, method: Any) -> No
 
     def waiting() -> Any:
         engine = run._engine
-        if engine._encoder is not None:
-            return engine._encoder._here.done
-        assert engine._tap is not None
-        return engine._tap._here.seen
+        if engine._vision.stage is not None:
+            return engine._vision.stage._here.done
+        assert engine._vision.tap is not None
+        return engine._vision.tap._here.seen
 
     with run, torch.no_grad():
         llava.model.model.get_image_features(llava.prompts.rows(1)["pixel_values"])
@@ -281,8 +281,13 @@ def test_a_prompt_that_runs_while_prune_attaches(
 
         return register
 
-    for name in ("before", "after", "lend"):
-        monkeypatch.setattr(engine, name, first_a_prompt(getattr(engine, name)))
+    for module, name in (
+        (engine, "before"),
+        (engine, "after"),
+        (layers, "before"),
+        (layers, "lend"),
+    ):
+        monkeypatch.setattr(module, name, first_a_prompt(getattr(module, name)))
     with prunus.prune(llava.model, method):
         assert torch.equal(plain(llava.model, inputs), pruned)
     assert len(found) > 10 and torch.equal(found[0], dense) and gap(pruned, dense) > 1e-3

@@ -20,7 +20,7 @@ from prunus.tasks.evalset import load_evalset
 from prunus.tasks.sets import training_questions
 from prunus.train.conversations import load_conversations
 from prunus.train.data import Batch, Example, collate
-from prunus.train.order import index_at
+from prunus.train.loader import index_at
 from prunus.train.schedule import Schedule, rate_at
 from prunus.train.sources import Questions, Scenes, open_source
 from tests.support.chat_templates import llava_processor, qwen_processor

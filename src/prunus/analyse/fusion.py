@@ -10,8 +10,7 @@ import numpy as np
 
 from prunus.analyse.context import Context, Step
 from prunus.analyse.intervals import mean_over_images
-from prunus.analyse.knockout import TOLERANCE
-from prunus.analyse.layers import visited
+from prunus.analyse.knockout import TOLERANCE, visited
 from prunus.analyse.leave import Leave
 from prunus.analyse.measure import DENSE, Setting, flat, measure, row
 from prunus.analyse.overlap import TOP, overlap_rows, questions

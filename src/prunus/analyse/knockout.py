@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from prunus.analyse.context import Context, Step
-from prunus.analyse.layers import visited
 from prunus.analyse.measure import DENSE, Setting, measure, row
 from prunus.analyse.plots import Drawing, band, level, panel, whole_ticks
 from prunus.analyse.result import Picture, Result, Row, Table
+from prunus.errors import PrunusError
 from prunus.pruners.knockout import Knockout
 
 TITLE = "Attention knock-out by range of layers"
 TOLERANCE = 0.02
 """Loss of accuracy (or agreement) up to which a range counts as not needed."""
+
+#: Layers that are visited at most: a setting per layer and curve is what takes time.
+MOST = 16
 
 SHALLOW, DEEP = "shallow to deep", "deep to shallow"
 
@@ -178,3 +181,17 @@ def _draw(rows: Sequence[Row], dense: Row, name: str, chance: float | None) -> D
         figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4)
 
     return Drawing(10.5, 7.2, draw)
+
+
+def visited(first: int, depth: int, most: int = MOST) -> list[int]:
+    """Ascending layers from ``first`` to ``depth - 1``, both ends among them, at most ``most``.
+
+    Raises:
+        PrunusError: there is no such layer, or ``most`` is below 2.
+    """
+    if not 0 <= first < depth or most < 2:
+        raise PrunusError(f"no layers to visit from {first} on in {depth}, at most {most}")
+    count = depth - first
+    if count <= most:
+        return list(range(first, depth))
+    return [first + place * (count - 1) // (most - 1) for place in range(most)]

@@ -86,7 +86,7 @@ class Outcome:
 
 def calibrated() -> list[str]:
     """Names of the methods that can be calibrated."""
-    return [name for name, kind in methods().items() if getattr(kind, "calibrator", "")]
+    return [name for name, kind in methods().items() if kind.calibrator]
 
 
 def calibrator_of(name: str) -> Callable[..., Outcome]:
@@ -98,7 +98,7 @@ def calibrator_of(name: str) -> Callable[..., Outcome]:
     known = methods()
     if name not in known:
         raise unknown("method", name, calibrated())
-    place: str = getattr(known[name], "calibrator", "")
+    place: str = known[name].calibrator
     if not place:
         raise PrunusError(f"{name} has nothing to calibrate: there are {', '.join(calibrated())}")
     module, _, function = place.partition(":")

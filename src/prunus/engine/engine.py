@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunus.engine.attention import Given, is_causal, is_proved
 from prunus.engine.cache import Lease, check_cache, is_pruned, length_of
-from prunus.engine.calls import Generation, Here, Outer, Peeked, by_name, cache_of
+from prunus.engine.calls import Generation, Here, Outer, by_name, cache_of
 from prunus.engine.decode import Resume
 from prunus.engine.hooks import after, before, sweep
-from prunus.engine.lent import give_back, lend
-from prunus.engine.masks import FLASH
+from prunus.engine.layers import Layers
+from prunus.engine.lent import give_back
 from prunus.engine.output import resident_cache, spread_output
 from prunus.engine.plan import Plan
 from prunus.engine.prefill import Prefill
@@ -27,21 +26,16 @@ from prunus.engine.refuse import (
     check_call,
     check_candidates,
     check_end,
-    check_layer_call,
     check_layers,
     check_packing,
     check_replay,
-    hooks_not_seen,
 )
-from prunus.engine.rotary import check_rotary
 from prunus.engine.side import SideInputs
-from prunus.engine.tower.seen import TowerSeen
-from prunus.engine.tower.stage import TowerStage
-from prunus.engine.tower.tap import Tap
+from prunus.engine.tower.vision import Vision
 from prunus.engine.traffic import Traffic
 from prunus.engine.views import Sight
 from prunus.errors import PrunusError, PrunusStateError
-from prunus.families import Family, attention_modules
+from prunus.families import Family
 from prunus.method.question import QuestionMarks
 
 
@@ -70,13 +64,8 @@ class Engine:
         self._told = False  # that nobody said where the prompt ends
         self._traffic = Traffic()
         self._counting = threading.Lock()
-        self._numbers: dict[int, int] = {}  # decoder layer, by identity of its attention
-        self._encoder: TowerStage | None = None
-        self._tap: Tap | None = None
-        if plan.encoder is not None or plan.tower_looks or plan.summary:
-            self._encoder = TowerStage(family, plan)
-        if plan.reads_features and family.reads_tower:
-            self._tap = Tap(family)
+        self._layers = Layers(family, plan, self._here)
+        self._vision = Vision(family, plan)
 
     @property
     def _backend(self) -> str:
@@ -94,24 +83,13 @@ class Engine:
 
         From the inside out: a call whose beginning was seen finds all the others in their places.
         """
-        family, plan = self.family, self.plan
+        family = self.family
         self._lease, self._traffic = Lease(), Traffic()
         loans: dict[Any, Any] = {}
         after(self, family.language_model, self._after)
-        for number, layer in enumerate(family.layers):
-            before(self, layer, self._layer_hook(number))
-            wanted = number in plan.looked or number in plan.edits or number in plan.peeked
-            for attention in family.attention(number):
-                self._numbers[id(attention)] = number
-                lend(self, attention, self._attend if wanted else None, loans)
+        self._layers.attach(self, loans)
         before(self, family.language_model, self._before)
-        if self._encoder is not None or self._tap is not None:
-            for attention in attention_modules(family.tower):
-                lend(self, attention, None, loans)
-        if self._encoder is not None:
-            self._encoder.attach(self)
-        if self._tap is not None:
-            self._tap.attach(self)
+        self._vision.attach(self, loans)
         after(self, family.core, self._off_core, always=True)
         before(self, family.core, self._on_core)
         for outer in {id(module): module for module in (model, family.top)}.values():
@@ -129,10 +107,7 @@ class Engine:
             if isinstance(self._here.running, Prefill):  # Ctrl-C inside a layer
                 self._here.running.release()
             self._here.outer, self._here.running, self._here.ends = Outer(), None, None
-            if self._encoder is not None:
-                self._encoder.forget()
-            if self._tap is not None:
-                self._tap.forget()
+            self._vision.leave()
 
     # -- around the language model -------------------------------------------------------------
 
@@ -142,10 +117,7 @@ class Engine:
         the prompt is expanded for beams, and ``forward`` then sees features without grids."""
         here, outer = self._here, self._here.generation
         here.generation = Generation(self.family.grids_of(call))
-        if self._encoder is not None:
-            self._encoder.expect(call)
-        if self._tap is not None:
-            self._tap.forget()
+        self._vision.generating(call)
         self._traffic.enter()
         try:
             yield
@@ -179,23 +151,18 @@ class Engine:
         here = self._here
         if not self._traffic.enter():
             here.outer = Outer()
-            if self._encoder is not None:
-                self._encoder.skip()
+            self._vision.skip()
             return
         core = by_name(module, args, kwargs)
         here.outer = replace(here.outer, core=core)
-        if self._encoder is not None:
-            self._encoder.expect(core)
-        if self._tap is not None and core.get("pixel_values") is not None:
-            self._tap.forget()
+        self._vision.called(core)
 
     def _off_core(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         here = self._here
         if isinstance(here.running, Prefill):  # it raised
             here.running.release()
         here.outer, here.running, here.in_model = Outer(), None, False
-        if self._encoder is not None:
-            self._encoder.forget()
+        self._vision.ended()
         if here.generation is None:
             self._traffic.leave()
 
@@ -204,12 +171,10 @@ class Engine:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         here = self._here
         outer, here.outer, here.running, here.in_model = here.outer, Outer(), None, True
-        if self._encoder is not None:
-            self._encoder.expect({})  # the tower had its turn; nothing of the call is held on to
+        self._vision.passed()
         call = by_name(module, args, kwargs)
         if outer.core.get("input_ids") is None and outer.core.get("inputs_embeds") is None:
-            if self._encoder is not None:
-                self._encoder.check_unused()
+            self._vision.check_unused()
             return None  # the language model by itself, not through the multimodal core
         cache, backend = cache_of(call), self._backend
         check_cache(cache)
@@ -236,7 +201,7 @@ class Engine:
         running.cache, running.backend = cache, backend
         running.edit(self.plan.methods)
         running.side, rest = SideInputs.taken(self.family, call)
-        if self.plan.features or self._encoder is not None or self._tap is not None:
+        if self.plan.features or self._vision.works:
             return (), self._choose_before(running, rest)
         return None if rest is call else ((), rest)
 
@@ -290,12 +255,7 @@ class Engine:
     def _choose_before(self, running: Prefill, call: dict[str, Any]) -> dict[str, Any]:
         """What is chosen before the language model takes effect at its first layer, whose masks
         and positions the model makes for the whole prompt."""
-        states, seen = call["inputs_embeds"], TowerSeen()
-        if self._encoder is not None:
-            states = self._encoder.hand_over(running, states, seen)
-        if self._tap is not None:
-            self._tap.take(running.images, seen)
-        running.looks.tower = seen
+        states = self._vision.hand_over(running, call["inputs_embeds"])
         for step in self.plan.features:
             states = running.cut(step.method, step.stage, step.cut, states)
         if running.layout.whole:  # a method in the tower that merged nothing
@@ -332,133 +292,6 @@ class Engine:
         moved = resume.shifted(ids)
         return (), call if moved is ids else {**call, "position_ids": moved}
 
-    # -- in the language model -----------------------------------------------------------------
-
-    def _layer_hook(self, number: int) -> Any:
-        steps = self.plan.decoder.get(number, ())
-        attention = next(iter(self.family.attention(number)), None)
-        here = self._here
-
-        def before_layer(
-            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-            running = here.running
-            if running is None:
-                return None
-            if isinstance(running, Resume) and running.is_plain(number, args, kwargs):
-                return None
-            named = by_name(module, args, kwargs)
-            name = next(iter(named)) if args else "hidden_states"
-            states: Tensor = args[0] if args else kwargs[name]
-            causal = is_causal(attention, named)
-            if isinstance(running, Resume):
-                changed = running.layer(number, named, causal, states)
-                return _call(args, changed, name, states)
-            if running.cache is None:  # made inside the language model
-                running.cache = cache_of(named)
-                check_cache(running.cache)
-            states = running.catch_up(states)
-            states = running.side.add(number, states, running.layout)
-            for step in steps:
-                if number in self.plan.peeked:
-                    self._peek(running, number, module, named, name, states)
-                states = running.cut(step.method, step.stage, step.cut, states)
-            running.ran = running.layout
-            running.start(number, states)
-            if running.layout.whole:
-                added = number - 1 in running.side.by_layer
-                return _call(args, named, name, states) if added else None
-            return _call(args, self._gathered(running, named, name, causal, states), name, states)
-
-        return before_layer
-
-    def _gathered(
-        self, running: Prefill, named: dict[str, Any], name: str, causal: bool, states: Tensor
-    ) -> dict[str, Any]:
-        """The arguments of a layer, made for the whole prompt, for the present layout."""
-        check_layer_call(named, name, running.entry.size)
-        tables, ids = named.get("position_embeddings"), named.get("position_ids")
-        if running.layout.closed and not running.turned:
-            check_rotary(self.family, states, ids, tables)
-            running.turned = True
-        changed = {
-            **named,
-            "attention_mask": running.mask(named.get("attention_mask"), causal, states),
-            "position_embeddings": running.rope(tables),
-        }
-        if ids is not None:  # FlashAttention would read ids with gaps as packed sequences
-            changed["position_ids"] = None if running.backend in FLASH else running.positions(ids)
-        return changed
-
-    def _peek(
-        self,
-        running: Prefill,
-        number: int,
-        layer: nn.Module,
-        named: dict[str, Any],
-        name: str,
-        states: Tensor,
-    ) -> None:
-        """Look at what the attention of ``layer`` would be given, were it to run on ``states``: it
-        runs up to there, without its cache."""
-        attention = next(iter(self.family.attention(number)), None)
-        given = dict(named)
-        if not running.layout.whole:
-            given = self._gathered(running, given, name, is_causal(attention, given), states)
-        for cache in ("past_key_values", "past_key_value", "cache"):
-            if cache in given:
-                given[cache] = None
-        given["use_cache"] = False
-        here = self._here
-        here.running, here.peeking = None, True
-        try:
-            with torch.no_grad():
-                nn.Module.__call__(layer, **{**given, name: states.detach()})
-        except Peeked as found:
-            running.looks.peek(number, states, running.layout, found.given)
-            return
-        finally:
-            here.running, here.peeking = running, False
-        raise PrunusError(
-            f"the attention of decoder layer {number} cannot be looked at before it runs: the "
-            "layer does not go through transformers' attention functions; choose another method"
-        )
-
-    def _attend(
-        self,
-        module: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask: Any = None,
-        **rest: Any,
-    ) -> Any:
-        """Stands in for the attention function of layers that are looked at or edited."""
-        backend = str(module.config._attn_implementation)
-        given = Given(module, query, key, value, attention_mask, rest, backend)
-        if self._here.peeking:
-            raise Peeked(given)
-        running, number = self._here.running, self._numbers[id(module)]
-        if not isinstance(running, Prefill):
-            if query.shape[2] > 1 and not self._here.in_model and hooks_not_seen():
-                raise PrunusStateError(
-                    "the model runs code that was compiled without prunus' hooks: call "
-                    "torch._dynamo.reset() before prunus.prune(...), or compile inside the block "
-                    "(or this call began before the block did, in another thread)"
-                )
-            return given.run()
-        edit = self.plan.edits.get(number)
-        if edit is not None:
-            running.edited.add(number)
-            last = None if is_proved(given) else running.layout.slots_of(running.last)
-            job = running.job(edit, backend)
-            return job.attend(module, query, key, value, attention_mask, rest, last), None
-        output, weights = given.run()
-        if number in self.plan.looked:
-            with torch.no_grad():  # a layer that backward runs again must save the same tensors
-                running.looks.see(number, given, output)
-        return output, weights
-
     def _after(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> Any:
@@ -471,16 +304,6 @@ class Engine:
         running.release()
         _announce_idle(running, self.plan)
         return spread_output(running, output)
-
-
-def _call(
-    args: tuple[Any, ...], named: dict[str, Any], first: str, states: Tensor
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments of a layer. States stay positional where they were: reentrant checkpointing only
-    follows gradients through those."""
-    if not args:
-        return (), {**named, first: states}
-    return (states,), {name: value for name, value in named.items() if name != first}
 
 
 def _announce_idle(running: Prefill, plan: Plan) -> None:

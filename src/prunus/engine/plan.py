@@ -274,9 +274,10 @@ def _check_step(step: Step, depth: int) -> None:
         raise PrunusError(
             f"{name}: cannot cut at layer {cut.layer}, the model has layers 0 to {depth - 1}"
         )
-    late = [one.layer for one in seen if one.layer is not None and not 0 <= one.layer <= cut.layer]
-    if late:
-        raise PrunusError(
-            f"{name}: a cut at layer {cut.layer} cannot look at layer {late[0]}, "
-            "only at layers that ran before it, or at the one that is about to run"
-        )
+    for one in seen:
+        last = cut.layer - (one.keeps == "states")  # what enters this layer is States()
+        if one.layer is not None and not 0 <= one.layer <= last:
+            raise PrunusError(
+                f"{name}: a cut at layer {cut.layer} cannot look at layer {one.layer}, only at "
+                "layers that ran before it (and at the attention of the one that is about to run)"
+            )

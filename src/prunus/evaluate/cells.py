@@ -120,11 +120,13 @@ def ground_truth(scene: Drawn | None, asked: Sequence[int], keep: Keep, grid: An
 def default_names() -> list[str]:
     """What is compared where nothing is named: every method that needs nothing trained and either
     takes a budget or finds its own, with those of its presets that are ``compared``, and the
-    controls."""
+    controls. Not those whose ``keep`` is an average, which small budgets may be beyond."""
     found: list[str] = []
     for name, kind in methods().items():
-        if not issubclass(kind, Learned) and (_takes(kind, "keep") or kind().adaptive):
-            found += [name, *(f"{name}@{preset}" for preset in getattr(kind, "compared", ()))]
+        if issubclass(kind, Learned) or kind.averages:
+            continue
+        if _takes(kind, "keep") or kind().adaptive:
+            found += [name, *(f"{name}@{preset}" for preset in kind.compared)]
     return [*found, GROUND_TRUTH, BLIND, OTHER]
 
 
@@ -185,7 +187,11 @@ class _Chosen:
 def _chosen(name: str) -> _Chosen:
     if name in (GROUND_TRUTH, *_SHOWN):
         return _Chosen(name)
-    found = parse(name)
+    try:
+        found = parse(name)
+    except PrunusError as error:
+        controls = ", ".join((GROUND_TRUTH, *_SHOWN))
+        raise PrunusError(f"{error} (controls: {controls})") from error
     chosen = _Chosen("+".join(one.name for one in found), tuple(found))
     last = found[-1]
     if not chosen.budgeted and "keep" not in last.params and not last.make().adaptive:

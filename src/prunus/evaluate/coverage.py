@@ -9,8 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.errors import PrunusError
-from prunus.grid import AnyGrid
-from prunus.tasks.scenes import Scene, ground_truth_tokens, object_coverage
+from prunus.grid import AnyGrid, Grid
+from prunus.tasks.scenes import (
+    CANVAS,
+    Scene,
+    box_coverage,
+    covering_tokens,
+    object_coverage,
+)
 from prunus.tasks.videos import VideoScene, actor_coverage
 
 
@@ -25,7 +31,7 @@ def coverage(scene: Scene | VideoScene, grid: AnyGrid) -> NDArray[np.float32]:
     if isinstance(scene, Scene):
         if grid.frames != 1:
             raise PrunusError(f"an image has no {grid.frames} frames: its objects lie in one grid")
-        cover = object_coverage(scene, grid.rows, grid.cols)
+        return np.concatenate([_of_part(scene, part, grid.parts[0]) for part in grid.parts], 1)
     else:
         cover = actor_coverage(scene, grid.rows, grid.cols)
         if grid.frames != cover.shape[1]:
@@ -34,6 +40,23 @@ def coverage(scene: Scene | VideoScene, grid: AnyGrid) -> NDArray[np.float32]:
                 "objects are known frame by frame, so that none may be left out"
             )
     return cover.reshape(len(scene.objects), grid.size)
+
+
+def _of_part(scene: Scene, part: Grid, whole: Grid) -> NDArray[np.float32]:
+    """``[objects, part.size]`` of a ``part`` of an image, another of which shows the ``whole``."""
+    shape = len(scene.objects), part.size
+    if part.area is None or whole.area is None or part is whole:
+        return object_coverage(scene, part.rows, part.cols).reshape(shape)
+    _, _, width, height = whole.area
+    left, top, wide, high = part.area
+    x, y = CANVAS / width, CANVAS / height  # the scene may have been drawn at another size
+    found = [
+        box_coverage(
+            item, item.x - left * x, item.y - top * y, (high * y, wide * x), part.rows, part.cols
+        )
+        for item in scene.objects
+    ]
+    return np.asarray(found, dtype=np.float32).reshape(shape)
 
 
 def best_tokens(
@@ -46,7 +69,7 @@ def best_tokens(
     best token of every slice of time first, then its second best, and so on.
     """
     if isinstance(scene, Scene):
-        return ground_truth_tokens(scene, asked, keep, grid.rows, grid.cols)
+        return covering_tokens(coverage(scene, grid), asked, keep)
     cover = coverage(scene, grid).reshape(len(scene.objects), grid.frames, -1)
     turn = np.full(cover.shape, np.inf)
     for index, frame in np.ndindex(*cover.shape[:2]):

@@ -53,7 +53,7 @@ def draw_choices(
         ids = {name: values.to(model.device) for name, values in padded.items()}
         prepared = vision.prepare([pixels])
         grid = prepared[0].grid
-        if grid is None:
+        if grid is None or len(grid.parts) > 1:
             raise PrunusError("pictures are drawn for models with one grid for each image")
         picture = as_picture(image.resize((grid.cols * grid.cell[1], grid.rows * grid.cell[0])))
         row = []

@@ -1,5 +1,14 @@
 """Model families: one file each."""
 
-from prunus.families.base import Beside, Family, attention_modules, families, family_of, unwrap
+from prunus.families.base import Beside, Family, attention_modules
+from prunus.families.registry import families, family_of, model_types, unwrap
 
-__all__ = ["Beside", "Family", "attention_modules", "families", "family_of", "unwrap"]
+__all__ = [
+    "Beside",
+    "Family",
+    "attention_modules",
+    "families",
+    "family_of",
+    "model_types",
+    "unwrap",
+]

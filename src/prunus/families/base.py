@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,12 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from prunus.errors import PrunusError, PrunusTypeError
+from prunus.errors import PrunusError
 from prunus.families.decoders import check_decoder
 from prunus.families.towers.base import Tower
 from prunus.grid import AnyGrid, Grid
 
-_FAMILIES: dict[str, type[Family]] = {}
+_KNOWN: dict[str, type[Family]] = {}  # by model type
 _LAYERS = ("layers", "h")
 _NORMS = ("norm", "final_layernorm", "ln_f")
 _PIXELS = "pixel_values"
@@ -45,7 +43,13 @@ class Beside:
 class Family(ABC):
     """Adapter of one family: where its modules are and how its image tokens are laid out.
 
-    A subclass is registered by its ``model_types`` (``config.model_type`` in transformers).
+    A subclass that names its ``model_types`` (``config.model_type`` in transformers) is registered
+    by them. Those in prunus.families are found by themselves, those of other packages by an entry
+    point of the group "prunus.families". It must say where :attr:`tower` and :attr:`projector` are,
+    :meth:`placeholders` and :meth:`grids_of`; everything else has a default.
+
+    Raises:
+        PrunusError: when it is defined, a name or model type that another family has.
     """
 
     name: ClassVar[str]
@@ -57,8 +61,18 @@ class Family(ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "model_types" not in cls.__dict__:  # a base of families, or a variant made by hand
+            return
+        for model_type, known in _KNOWN.items():
+            same = (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)
+            if not same and (known.name == cls.name or model_type in cls.model_types):
+                raise PrunusError(
+                    f"the family {cls.name!r} of {cls.__module__} is for {model_type!r} or has the "
+                    f"name of {known.name!r}, which {known.__module__} describes already: give it "
+                    "a name and model types of its own"
+                )
         for model_type in cls.model_types:
-            _FAMILIES[model_type] = cls
+            _KNOWN[model_type] = cls
 
     def __init__(self, top: Any) -> None:
         # Modules of a transformers model are reached by attributes that torch cannot type.
@@ -258,6 +272,12 @@ class Family(ABC):
 
     # -- beside the hidden states --------------------------------------------------------------
 
+    @property
+    def has_side_inputs(self) -> bool:
+        """Whether the language model is given more of an image than its projected features, so that
+        these alone, computed once, do not stand for it."""
+        return type(self).beside is not Family.beside
+
     def beside(self, call: dict[str, Any]) -> tuple[dict[str, Any], list[Beside]]:
         """Take from the arguments ``call`` of the language model what it would add to hidden states
         on their way (DeepStack), by positions of the whole prompt.
@@ -293,41 +313,6 @@ def attention_modules(inside: nn.Module) -> list[Any]:
     ]
 
 
-def unwrap(model: Any) -> Any:
-    """The transformers model inside a PEFT wrapper, or the model itself."""
-    inner = getattr(model, "get_base_model", None)
-    return inner() if callable(inner) else model
-
-
-def families() -> dict[str, type[Family]]:
-    """All supported families by name."""
-    package = importlib.import_module("prunus.families")
-    for module in pkgutil.iter_modules(package.__path__):  # a family registers itself
-        importlib.import_module(f"prunus.families.{module.name}")
-
-    return {family.name: family for family in _FAMILIES.values()}
-
-
-def family_of(model: nn.Module) -> Family:
-    """The adapter for ``model``.
-
-    Raises:
-        PrunusTypeError: ``model`` is no torch module.
-        PrunusError: no family supports it; the message lists those that are.
-    """
-    if not isinstance(model, nn.Module):
-        raise PrunusTypeError(f"expected a transformers model, got {type(model).__name__}")
-    known = families()
-    top = unwrap(model)
-    model_type = getattr(getattr(top, "config", None), "model_type", None)
-    if model_type not in _FAMILIES:
-        raise PrunusError(
-            f"unsupported model family {model_type or type(top).__name__!r}: prunus supports "
-            + ", ".join(f"{name} ({cls.summary})" for name, cls in known.items())
-        )
-    if not isinstance(getattr(top, "model", None), nn.Module):
-        raise PrunusError(
-            f"{type(top).__name__} is a part of a model: give the whole, whose forward takes pixel "
-            "values and whose generate() is called (it may be used by its parts inside the block)"
-        )
-    return _FAMILIES[model_type](top)
+def registered() -> dict[str, type[Family]]:
+    """Families that are imported so far, by model type."""
+    return dict(_KNOWN)

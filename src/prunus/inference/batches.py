@@ -122,14 +122,15 @@ class Vision:
 
     For methods behind the tower its output is the same. Where one acts inside it, or the model
     cannot be given features (transformers before ``mm_encoder_outputs``, images with more about
-    them than a grid), pixels are passed and the tower runs for every cell.
+    them than a grid, features that enter at several layers), pixels are passed and the tower runs
+    for every cell.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self.family: Family = family_of(model)
         forward = inspect.signature(type(self.family.core).forward).parameters
-        self._takes_features = "mm_encoder_outputs" in forward
+        self._takes_features = "mm_encoder_outputs" in forward and not self.family.has_side_inputs
 
     @torch.no_grad()
     def prepare(self, pixels: Sequence[dict[str, Tensor]]) -> list[Prepared]:

@@ -39,8 +39,7 @@ class Named:
 
 def presets_of(kind: type[Method]) -> Mapping[str, Mapping[str, Any]]:
     """Named settings of a method: name to parameters."""
-    found: Mapping[str, Mapping[str, Any]] = getattr(kind, "presets", {})
-    return found
+    return kind.presets
 
 
 def full_name(name: str) -> str:

@@ -42,6 +42,8 @@ class Method:
             its budget is always a true one.
         measured: parameters that a calibration file (:mod:`prunus.method.calibration`) must have.
         presets: settings that have a name, as published or as an ablation: ``clse@released``.
+        compared: those of them that `prunus eval` takes by itself.
+        calibrator: "module:function" of what `prunus calibrate` runs for it.
     """
 
     name: ClassVar[str]
@@ -52,6 +54,8 @@ class Method:
     averages: ClassVar[bool] = False
     measured: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    compared: ClassVar[tuple[str, ...]] = ()
+    calibrator: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

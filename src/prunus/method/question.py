@@ -79,6 +79,18 @@ def belongs(processor: Any, model: Any) -> None:
     _PROCESSORS[model] = processor
 
 
+_MARKS: weakref.WeakKeyDictionary[Any, tuple[Any, QuestionMarks | None]]
+_MARKS = weakref.WeakKeyDictionary()
+
+
+def marks_known(processor: Any) -> QuestionMarks | None:
+    """:func:`marks_of`, found once for as long as the processor and its template stay."""
+    template = getattr(processor, "chat_template", None)
+    if processor not in _MARKS or _MARKS[processor][0] != template:
+        _MARKS[processor] = template, marks_of(processor)
+    return _MARKS[processor][1]
+
+
 def processor_of(model: Any) -> Any:
     """What was remembered of ``model``, or None."""
     return _PROCESSORS.get(model)

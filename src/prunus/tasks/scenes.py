@@ -262,16 +262,23 @@ def object_coverage(scene: Scene, rows: int = 24, cols: int = 24) -> NDArray[np.
 
 
 def box_coverage(
-    item: SceneObject, x: float, y: float, canvas: int, rows: int, cols: int
+    item: SceneObject,
+    x: float,
+    y: float,
+    canvas: float | tuple[float, float],
+    rows: int,
+    cols: int,
 ) -> NDArray[np.float32]:
-    """How much of each cell of a grid over a square ``canvas`` (pixels) an object covers whose box
-    begins at ``(x, y)``: ``(rows, cols)`` float32 in 0..1. Cells need not be whole pixels."""
-    down = _overlap(y, item.size, canvas, rows)
-    across = _overlap(x, item.size, canvas, cols)
+    """How much of each cell of a grid over a ``canvas`` (pixels of its side, or height and width)
+    an object covers whose box begins at ``(x, y)``, perhaps outside: ``(rows, cols)`` float32 in
+    0..1. Cells need not be whole pixels."""
+    high, wide = canvas if isinstance(canvas, tuple) else (canvas, canvas)
+    down = _overlap(y, item.size, high, rows)
+    across = _overlap(x, item.size, wide, cols)
     return np.asarray(down @ object_alpha(item) @ across.T, dtype=np.float32)
 
 
-def _overlap(start: float, length: int, canvas: int, cells: int) -> NDArray[np.float32]:
+def _overlap(start: float, length: int, canvas: float, cells: int) -> NDArray[np.float32]:
     """Share of each cell that each of ``length`` pixels fills, ``(cells, length)`` float32."""
     cell = canvas / cells
     low = np.arange(cells)[:, None] * cell
@@ -294,10 +301,17 @@ def ground_truth_tokens(
     falling coverage; what is left of the budget goes to background patches spread evenly.
     """
     cover = object_coverage(scene, rows, cols).reshape(len(scene.objects), rows * cols)
+    return covering_tokens(cover, asked, keep)
+
+
+def covering_tokens(
+    cover: NDArray[np.float32], asked: Sequence[int], keep: int
+) -> NDArray[np.int64]:
+    """:func:`ground_truth_tokens` of patches that objects ``cover``, ``[objects, patches]``."""
     first = cover[list(asked)].max(axis=0, initial=0.0)
     rest = cover.max(axis=0, initial=0.0)
     score = np.where(first > 0, 2 + first, np.where(rest > 0, 1 + rest, 0.0))
     # golden-ratio order spreads the background patches without favouring any region
-    spread = (np.arange(rows * cols) * 0.618033988749895) % 1.0
+    spread = (np.arange(cover.shape[1]) * 0.618033988749895) % 1.0
     order = np.lexsort((spread, -score))
-    return np.sort(order[: min(keep, rows * cols)])
+    return np.sort(order[: min(keep, cover.shape[1])])

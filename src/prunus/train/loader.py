@@ -1,21 +1,22 @@
-"""Batches from any step on."""
+"""Batches from any step on: which example comes when is a function of seed and position."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from prunus.errors import PrunusError
 from prunus.method.fields import check_fields
 from prunus.tasks.faults import Faults, OnError
 from prunus.train.data import Batch, Row, encode, joined
-from prunus.train.order import index_at
 from prunus.train.sources import Source
 
 
@@ -140,3 +141,18 @@ class _Indices:
                 places = self.part.positions(step, piece)
                 yield [index_at(place, self.size, self.seed) for place in places]
             step += 1
+
+
+def index_at(position: int, size: int | None, seed: int) -> int:
+    """The example at ``position`` of an endless sequence of epochs, each of which holds every one
+    of ``size`` examples once, in an order of its own. An endless source (``size`` None) is taken
+    as it comes."""
+    if size is None:
+        return position
+    epoch, at = divmod(position, size)
+    return int(_epoch(size, seed, epoch)[at])
+
+
+@lru_cache(maxsize=2)
+def _epoch(size: int, seed: int, number: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, number, 6]).permutation(size)

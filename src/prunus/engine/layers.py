@@ -1,0 +1,175 @@
+"""The hooks in decoder layers: cuts at their inputs, looks at and edits of their attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunus.engine.attention import Given, is_causal, is_proved
+from prunus.engine.cache import check_cache
+from prunus.engine.calls import Here, Peeked, by_name, cache_of
+from prunus.engine.decode import Resume
+from prunus.engine.hooks import before
+from prunus.engine.lent import lend
+from prunus.engine.masks import FLASH
+from prunus.engine.plan import Plan
+from prunus.engine.prefill import Prefill
+from prunus.engine.refuse import check_layer_call, hooks_not_seen
+from prunus.engine.rotary import check_rotary
+from prunus.errors import PrunusError, PrunusStateError
+from prunus.families import Family
+
+
+class Layers:
+    """The decoder layers of one model, for what runs in ``here``."""
+
+    def __init__(self, family: Family, plan: Plan, here: Here) -> None:
+        self.family, self.plan, self._here = family, plan, here
+        self._numbers: dict[int, int] = {}  # decoder layer, by identity of its attention
+
+    def attach(self, owner: object, loans: dict[Any, Any]) -> None:
+        """Register hooks on all layers, and lend their attention modules what calls us."""
+        plan = self.plan
+        for number, layer in enumerate(self.family.layers):
+            before(owner, layer, self._entering(number))
+            wanted = number in plan.looked or number in plan.edits or number in plan.peeked
+            for attention in self.family.attention(number):
+                self._numbers[id(attention)] = number
+                lend(owner, attention, self._attend if wanted else None, loans)
+
+    def _entering(self, number: int) -> Any:
+        steps = self.plan.decoder.get(number, ())
+        attention = next(iter(self.family.attention(number)), None)
+        here = self._here
+
+        def before_layer(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            running = here.running
+            if running is None:
+                return None
+            if isinstance(running, Resume) and running.is_plain(number, args, kwargs):
+                return None
+            named = by_name(module, args, kwargs)
+            name = next(iter(named)) if args else "hidden_states"
+            states: Tensor = args[0] if args else kwargs[name]
+            causal = is_causal(attention, named)
+            if isinstance(running, Resume):
+                changed = running.layer(number, named, causal, states)
+                return _call(args, changed, name, states)
+            if running.cache is None:  # made inside the language model
+                running.cache = cache_of(named)
+                check_cache(running.cache)
+            states = running.catch_up(states)
+            states = running.side.add(number, states, running.layout)
+            for step in steps:
+                if number in self.plan.peeked:
+                    self._peek(running, number, module, named, name, states)
+                states = running.cut(step.method, step.stage, step.cut, states)
+            running.ran = running.layout
+            running.start(number, states)
+            if running.layout.whole:
+                added = number - 1 in running.side.by_layer
+                return _call(args, named, name, states) if added else None
+            return _call(args, self._gathered(running, named, name, causal, states), name, states)
+
+        return before_layer
+
+    def _gathered(
+        self, running: Prefill, named: dict[str, Any], name: str, causal: bool, states: Tensor
+    ) -> dict[str, Any]:
+        """The arguments of a layer, made for the whole prompt, for the present layout."""
+        check_layer_call(named, name, running.entry.size)
+        tables, ids = named.get("position_embeddings"), named.get("position_ids")
+        if running.layout.closed and not running.turned:
+            check_rotary(self.family, states, ids, tables)
+            running.turned = True
+        changed = {
+            **named,
+            "attention_mask": running.mask(named.get("attention_mask"), causal, states),
+            "position_embeddings": running.rope(tables),
+        }
+        if ids is not None:  # FlashAttention would read ids with gaps as packed sequences
+            changed["position_ids"] = None if running.backend in FLASH else running.positions(ids)
+        return changed
+
+    def _peek(
+        self,
+        running: Prefill,
+        number: int,
+        layer: nn.Module,
+        named: dict[str, Any],
+        name: str,
+        states: Tensor,
+    ) -> None:
+        """Look at what the attention of ``layer`` would be given, were it to run on ``states``: it
+        runs up to there, without its cache."""
+        attention = next(iter(self.family.attention(number)), None)
+        given = dict(named)
+        if not running.layout.whole:
+            given = self._gathered(running, given, name, is_causal(attention, given), states)
+        for cache in ("past_key_values", "past_key_value", "cache"):
+            if cache in given:
+                given[cache] = None
+        given["use_cache"] = False
+        here = self._here
+        here.running, here.peeking = None, True
+        try:
+            with torch.no_grad():
+                nn.Module.__call__(layer, **{**given, name: states.detach()})
+        except Peeked as found:
+            running.looks.peek(number, states, running.layout, found.given)
+            return
+        finally:
+            here.running, here.peeking = running, False
+        raise PrunusError(
+            f"the attention of decoder layer {number} cannot be looked at before it runs: the "
+            "layer does not go through transformers' attention functions; choose another method"
+        )
+
+    def _attend(
+        self,
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **rest: Any,
+    ) -> Any:
+        """Stands in for the attention function of layers that are looked at or edited."""
+        backend = str(module.config._attn_implementation)
+        given = Given(module, query, key, value, attention_mask, rest, backend)
+        if self._here.peeking:
+            raise Peeked(given)
+        running, number = self._here.running, self._numbers[id(module)]
+        if not isinstance(running, Prefill):
+            if query.shape[2] > 1 and not self._here.in_model and hooks_not_seen():
+                raise PrunusStateError(
+                    "the model runs code that was compiled without prunus' hooks: call "
+                    "torch._dynamo.reset() before prunus.prune(...), or compile inside the block "
+                    "(or this call began before the block did, in another thread)"
+                )
+            return given.run()
+        edit = self.plan.edits.get(number)
+        if edit is not None:
+            running.edited.add(number)
+            last = None if is_proved(given) else running.layout.slots_of(running.last)
+            job = running.job(edit, backend)
+            return job.attend(module, query, key, value, attention_mask, rest, last), None
+        output, weights = given.run()
+        if number in self.plan.looked:
+            with torch.no_grad():  # a layer that backward runs again must save the same tensors
+                running.looks.see(number, given, output)
+        return output, weights
+
+
+def _call(
+    args: tuple[Any, ...], named: dict[str, Any], first: str, states: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments of a layer. States stay positional where they were: reentrant checkpointing only
+    follows gradients through those."""
+    if not args:
+        return (), {**named, first: states}
+    return (states,), {name: value for name, value in named.items() if name != first}
