@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from prunus.families import Family, families
-from prunus.families.base import _FAMILIES
+from prunus.families.base import _KNOWN
 from tests.support.command_line import Cli
 from tests.support.family_invariants import METHODS, case_of, hold, load
 from tests.support.pages import ROOT, blocks
@@ -51,11 +51,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The tests of the page, while its family is known; afterwards nobody knows it any more."""
     folder = tmp_path_factory.mktemp("page")
     families()
-    before = dict(_FAMILIES)
+    before = dict(_KNOWN)
     run("vip_llava.py", folder)
     yield run("test_vip_llava.py", folder)
-    _FAMILIES.clear()
-    _FAMILIES.update(before)
+    _KNOWN.clear()
+    _KNOWN.update(before)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_the_table_names_what_must_be_said() -> None:
     public = {name for name in vars(Family) if not name.startswith("_")}
     left_out = {"attention", "config", "text_config", "depth", "last_norm", "project", "text_width"}
     left_out |= {"fingerprint", "brings_features", "places", "check_decoder"}
-    left_out |= {"tower_takes_bias", "tower_has_summary"}
+    left_out |= {"tower_takes_bias", "tower_has_summary", "has_side_inputs"}
     assert not [name for name in public - left_out if f"`{name}" not in text and name not in text]
 
 
