@@ -130,7 +130,8 @@ class Fixed(Method):
     def cuts(self, depth: int) -> Sequence[Cut]:
         if self.pairs is not None or self.attention or self.forgotten:
             return []
-        sees: tuple[Signal[Any], ...] = (Summary(),) if self.mixes and self.layer is None else ()
+        in_tower_space = self.mixes is not None and self.space == "tower"
+        sees: tuple[Signal[Any], ...] = (Summary(),) if in_tower_space else ()
         return [Cut(self.layer, sees, self.trim_cache, self.space, compact=self.compact)]
 
     def neutral(self) -> Fixed:
@@ -162,6 +163,8 @@ class Fixed(Method):
         column = torch.searchsorted(present, of.clamp(max=view.grid.size - 1))
         column = torch.where(whole, present.shape[0], column)
         mix = torch.zeros(len(kept), present.shape[0] + 1, device=present.device)
+        same = ~torch.isin(present[kept], into)  # they stay as they were
+        mix[same.nonzero().flatten(), kept[same]] = 1.0
         return mix.index_put((ahead, column), weight.to(mix), accumulate=True)
 
     def _select_one(self, view: View, row: int) -> Tensor:
