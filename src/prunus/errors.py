@@ -30,6 +30,10 @@ class PrunusStateError(PrunusError, RuntimeError):
     a report of nothing."""
 
 
+class PrunusBudgetError(PrunusError):
+    """A number of visual tokens that cannot be reached; the message names the least."""
+
+
 class PrunusFileError(PrunusError, OSError):
     """A file that cannot be read or written."""
 

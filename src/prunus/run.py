@@ -154,7 +154,7 @@ class Run:
     def asked(self, tokens: int) -> float | None:
         """Visual tokens that are to be left of an image that has so many: nominal; None where the
         method finds its own count."""
-        return self._plan.budget.asked(self._plan.last, 1, tokens)
+        return self._plan.budget.asked(self._plan.budget.last, 1, tokens)
 
     @property
     def methods(self) -> tuple[Method, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prunus.errors import PrunusError
 from prunus.families import Family
+from prunus.inference.named import Named, parse_one
 from prunus.method import Method, methods
 
 _KEEP = 0.3
@@ -31,35 +31,37 @@ class Trial:
 
 
 def trials(chosen: Sequence[str | Method] | None, family: Family, least: int) -> list[Trial]:
-    """Trials of the ``chosen`` methods, by name or as they are given; None for all that there are.
-    ``least`` is the number of visual tokens of the smallest image.
+    """Trials of the ``chosen`` methods, as they are given or by name: with presets and settings,
+    those in files too (:mod:`prunus.inference.named`); None for all that there are. ``least`` is
+    the number of visual tokens of the smallest image.
 
     Raises:
         PrunusError: an unknown name; the message lists what exists.
     """
-    known, found = methods(), []
-    for one in known if chosen is None else chosen:
+    found = []
+    for one in methods() if chosen is None else chosen:
         if isinstance(one, Method):
             found.append(Trial(one.name, "as given", lambda method=one: method))  # type: ignore[misc]
-        elif one not in known:
-            raise PrunusError(f"unknown method {one!r}: choose from {', '.join(known)}")
         else:
-            found += _of(one, known[one], family, least)
+            found += _of(parse_one(one), family, least)
     return found
 
 
-def _of(name: str, cls: type[Method], family: Family, least: int) -> list[Trial]:
-    depth = len(family.layers)
+def _of(named: Named, family: Family, least: int) -> list[Trial]:
+    depth, name = len(family.layers), named.kind.name
     forced = _forced(name, depth, least)
-    has_keep = "keep" in {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    default: list[dict[str, Any]] = [{"keep": _KEEP}] if has_keep else [{}]
+    default: list[dict[str, Any]] = [{"keep": _KEEP} if named.takes("keep") else {}]
+    known = {} if named.params else _settings(depth, least)  # a name with settings is one trial
     found = []
-    for params in _settings(depth, least).get(name, default):
-        other = None if forced is None else _maker(cls, {**params, **forced}, family)
-        found.append(Trial(name, _words(params), _maker(cls, params, family), other))
-    if name == "visipruner" and forced is not None:  # whatever its thresholds find: all stages
-        params = {**forced, "preset": "paper"}
-        found.append(Trial(name, "preset=paper, made to act", _maker(cls, params, family)))
+    for more in known.get(name, default):
+        params = {**more, **named.params}
+        other = None if forced is None else _maker(named, {**more, **forced}, family)
+        found.append(Trial(named.name, _words(params), _maker(named, more, family), other))
+    if (
+        name == "visipruner" and forced and not named.params
+    ):  # whatever its thresholds find: all stages
+        more = {**forced, "preset": "paper"}
+        found.append(Trial(named.name, "preset=paper, made to act", _maker(named, more, family)))
     return found
 
 
@@ -96,12 +98,12 @@ def _forced(name: str, depth: int, least: int) -> dict[str, Any] | None:
     }
 
 
-def _maker(cls: type[Method], params: dict[str, Any], family: Family) -> Callable[[], Method]:
+def _maker(named: Named, more: dict[str, Any], family: Family) -> Callable[[], Method]:
     def make() -> Method:
-        named = getattr(cls, "families", None)
-        if named is not None and family.name not in named:
-            raise PrunusError(f"{cls.name} is for {', '.join(named)}, not for {family.name}")
-        return cls(**params)
+        homes = getattr(named.kind, "families", None)
+        if homes is not None and family.name not in homes:
+            raise PrunusError(f"{named.kind.name} is for {', '.join(homes)}, not {family.name}")
+        return named.make(**more)
 
     return make
 

@@ -9,7 +9,6 @@ import typer
 from prunus.cli.console import out, print_json, quiet_transformers, steps_of
 from prunus.cli.errors import BadInput, reading
 from prunus.cli.options import AsJson, Device, DType, Model
-from prunus.errors import unknown
 
 if TYPE_CHECKING:
     from prunus.checking import Cell, CheckReport
@@ -19,7 +18,12 @@ def check(
     model: Model = "tiny-llava",
     methods: Annotated[
         str | None,
-        typer.Option(metavar="NAME,NAME", help="Which; see `prunus methods`. Default: all."),
+        typer.Option(
+            "--methods",
+            "--method",
+            metavar="NAME,NAME",
+            help="Which: names, presets (clse@released), path/to/file.py:Class. Default: all.",
+        ),
     ] = None,
     attention: Annotated[
         str | None,
@@ -59,12 +63,12 @@ def check(
 
 
 def _names(methods: str) -> list[str]:
-    from prunus.method import methods as known_methods
+    """The names, each of which there is: said before a model is loaded."""
+    from prunus.inference.named import parse_one
 
-    known, names = known_methods(), [name.strip() for name in methods.split(",")]
+    names = [name.strip() for name in methods.split(",")]
     for name in names:
-        if name not in known:
-            raise unknown("method", name, list(known))
+        parse_one(name)
     return names
 
 
@@ -82,7 +86,7 @@ def _show(report: CheckReport, model: str) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for row in report.rows:
         cells = [_cell(row.cells[column]) for column in COLUMNS]
-        table.add_row(f"[bold]{row.method}[/bold] {escape(row.setting)}", *cells)
+        table.add_row(f"[bold]{escape(row.method)}[/bold] {escape(row.setting)}", *cells)
     console = out()
     console.print(table)
     for column, meaning in COLUMNS.items():

@@ -11,7 +11,7 @@ import typer
 
 from prunus.cli.console import out, print_json, progress, quiet_transformers
 from prunus.cli.errors import BadInput
-from prunus.cli.options import AsJson
+from prunus.cli.options import AsJson, BudgetOption, meaning_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,6 +57,7 @@ def demo(
         "out/demo.png"
     ),
     method: Annotated[str, typer.Option(help="Any method that takes `keep`.")] = "clse",
+    budget: BudgetOption = "nominal",
     as_json: AsJson = False,
 ) -> None:
     """Answer three questions about a sample image at 100, 33.3, 22.2 and 11.1 % of the tokens."""
@@ -75,6 +76,7 @@ def demo(
             f"the demo compares budgets, and method {method!r} takes none: name one with `keep`, "
             f"or ask one question with `prunus run --method {method}`"
         )
+    meaning = meaning_of(budget)
     chosen = [None if b is None else build_methods(method, repr(b), []) for b in BUDGETS]
     quiet_transformers()
     image, questions = load_sample()
@@ -86,16 +88,18 @@ def demo(
     ]
     columns = []
     with progress("answering", len(BUDGETS) * len(encoded)) as step:
-        for budget, instance in zip(BUDGETS, chosen, strict=True):
+        for share, instance in zip(BUDGETS, chosen, strict=True):
             answers = []
             for inputs in encoded:
-                answers.append(answer(model, processor, inputs, instance, _ANSWER_TOKENS))
+                answers.append(
+                    answer(model, processor, inputs, instance, _ANSWER_TOKENS, budget=meaning)
+                )
                 step()
-            columns.append(Column(budget, answers))
+            columns.append(Column(share, answers))
     [picture] = pictures_as_seen(processor, encoded[0], [[image]], [])[0]
     _draw(output, picture, asked, columns, method)
     if as_json:
-        print_json(_as_dict(asked, columns, method, output))
+        print_json({**_as_dict(asked, columns, method, output), "budget": meaning})
         return
     console = out()
     console.print(_table(asked, columns, method))

@@ -10,7 +10,16 @@ import typer
 
 from prunus.cli.console import err, out, print_json, quiet_transformers
 from prunus.cli.errors import BadInput, option
-from prunus.cli.options import MOST, AsJson, Device, DType, Model, OnErrorOption
+from prunus.cli.options import (
+    MOST,
+    AsJson,
+    BudgetOption,
+    Device,
+    DType,
+    Model,
+    OnErrorOption,
+    meaning_of,
+)
 from prunus.errors import PrunusError, unknown
 
 if TYPE_CHECKING:
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
     from prunus.evaluate.properties import Property
     from prunus.evaluate.runner import Evaluation, Outcome
     from prunus.evaluate.summary import Row
+    from prunus.method.budget import Meaning
     from prunus.tasks.sets import EvalSet
 
 
@@ -42,6 +52,7 @@ def evaluate(
             help="Budgets: counts or shares of the visual tokens; default 33.3, 22.2, 11.1 %.",
         ),
     ] = None,
+    budget: BudgetOption = "nominal",
     seeds: Annotated[
         int, typer.Option(min=1, max=10_000, help="How many seeds of random methods.")
     ] = 3,
@@ -93,7 +104,7 @@ def evaluate(
         raise unknown("--on-error", on_error, ["stop", "skip"])
     faults = Faults("skip" if on_error == "skip" else "stop")
     questions = load_builtin_set(chosen) if builtin else load_file(Path(chosen), faults)
-    questions = questions.first(limit)
+    questions, meaning = questions.first(limit), meaning_of(budget)
     names = [name for name in default_names() if questions.has_scenes or name != GROUND_TRUTH]
     if methods is not None:
         names = _listed(methods, "--methods")
@@ -115,24 +126,28 @@ def evaluate(
             "dtype": str(network.dtype).removeprefix("torch."),
             "device": network.device.type,
             "batch": batch,
-            "keep": [float(budget) for budget in keeps],
+            "keep": [float(one) for one in keeps],
+            "budget": meaning,
             "seeds": seeds,
             "limit": limit,
             "cells": [cell.key for cell in cells],
         }
-        evaluation = Evaluation(network, processor, questions, cells, faults)
+        evaluation = Evaluation(network, processor, questions, cells, faults, meaning)
         _ask(evaluation, len(cells) * len(questions.queries), batch, output, settings)
         asked, outcomes = evaluation.so_far()
         if faults.found:
             settings["skipped"] = {"questions": len(faults.found), "why": faults.found}
             _say_skipped(faults.found)
+        if evaluation.refused:
+            settings["refused"] = evaluation.refused
+            cells = [cell for cell in cells if cell.key not in evaluation.refused]
         if not outcomes:
             raise BadInput(f"none of the questions can be asked: {faults.found[0]}")
         written: list[Path] = []
         if output is not None:
             written = write_results(output, asked, outcomes, settings)
             if pictures:
-                written.append(_draw(network, processor, asked, cells, pictures, output))
+                written.append(_draw(network, processor, asked, cells, pictures, output, meaning))
     _show(asked, outcomes, settings, written, as_json)
 
 
@@ -186,6 +201,7 @@ def _draw(
     cells: Sequence[Cell],
     count: int,
     folder: Path,
+    budget: Meaning,
 ) -> Path:
     """Draw every method at the last budget, one seed each, for questions spread evenly."""
     from prunus.evaluate.pictures import draw_choices
@@ -200,7 +216,9 @@ def _draw(
     ]
     total = len(questions.queries)
     numbers = [total * at // count for at in range(min(count, total))]
-    return draw_choices(network, processor, questions, numbers, chosen, folder / "kept.png")
+    return draw_choices(
+        network, processor, questions, numbers, chosen, folder / "kept.png", budget=budget
+    )
 
 
 def _show(
@@ -229,6 +247,8 @@ def _show(
         if idle := row.figures.get(IDLE):
             words = f"{row.name} found nothing to do in {idle:.1%} of the questions"
             console.print(f"NOTE: {words}: their tokens all stayed", markup=False, soft_wrap=True)
+    for key, why in settings.get("refused", {}).items():
+        console.print(f"refused: {key}: {why}", markup=False, soft_wrap=True)
     for path in written:
         console.print(f"written: {path}", markup=False, soft_wrap=True)
 

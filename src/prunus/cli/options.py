@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from prunus.cli.errors import BadInput
+
+if TYPE_CHECKING:
+    from prunus.method.budget import Meaning
 
 #: Largest whole number that an option takes: what is beyond it is a slip.
 MOST = 10**9
@@ -13,6 +18,15 @@ Model = Annotated[str, typer.Option(help="Built-in name, local folder or Hugging
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 DType = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+BudgetOption = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        metavar="nominal|true",
+        help="What --keep counts: as published, or the average over all layers, within half a "
+        "token.",
+    ),
+]
 OnErrorOption = Annotated[
     str,
     typer.Option(
@@ -22,3 +36,16 @@ OnErrorOption = Annotated[
         "or skip it and say at the end how many and why.",
     ),
 ]
+
+
+def meaning_of(budget: str) -> Meaning:
+    """What ``--budget`` says.
+
+    Raises:
+        BadInput: something else.
+    """
+    if budget == "nominal":
+        return "nominal"
+    if budget == "true":
+        return "true"
+    raise BadInput(f"--budget {budget!r}: choose nominal or true")

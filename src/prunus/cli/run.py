@@ -13,7 +13,7 @@ import typer
 
 from prunus.cli.console import out, print_json, progress, quiet_transformers
 from prunus.cli.errors import BadInput
-from prunus.cli.options import MOST, AsJson, Device, DType, Model
+from prunus.cli.options import MOST, AsJson, BudgetOption, Device, DType, Model, meaning_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -62,6 +62,7 @@ def run(
             help="Visual tokens per image or video: 64 is a count, 0.333 a share; 0.5,64: of each."
         ),
     ] = None,
+    budget: BudgetOption = "nominal",
     param: Annotated[
         list[str] | None,
         typer.Option(
@@ -95,7 +96,9 @@ def run(
         raise BadInput("nothing to look at: name IMAGE files, or give a video with --video")
     pictures = open_images(images or [])
     videos = open_videos(video or [], fps, max_frames)
-    chosen = build_methods(method, keep, param or [])
+    chosen, meaning = build_methods(method, keep, param or []), meaning_of(budget)
+    if chosen is None and meaning == "true":
+        raise BadInput("--method none prunes nothing: leave out --budget, or name a method")
     if save_overlay is not None and save_overlay.suffix.lower() != ".png":
         raise BadInput(f"--save-overlay {str(save_overlay)!r}: give a file name in .png")
     quiet_transformers()
@@ -107,7 +110,7 @@ def run(
         with warnings.catch_warnings():
             if not as_json:  # the report has a line about it
                 warnings.filterwarnings("ignore", "prunus: .* found nothing to do")
-            result = answer(network, processor, inputs, chosen, max_new_tokens, step)
+            result = answer(network, processor, inputs, chosen, max_new_tokens, step, meaning)
     if save_overlay is not None:
         queues = {
             "image": iter([[picture] for picture in pictures]),
@@ -118,6 +121,7 @@ def run(
     if as_json:
         facts = _as_dict(result, model, method, chosen, images or [], prompt, save_overlay)
         facts["videos"] = [{"frames": len(film.frames), "fps": film.fps} for film in videos]
+        facts["budget"] = meaning
         print_json(facts)
         return
     console = out()

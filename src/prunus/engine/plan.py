@@ -73,13 +73,6 @@ class Plan:
         return any(step.cut.compact for steps in self.decoder.values() for step in steps)
 
     @property
-    def last(self) -> Method:
-        """The method whose stage data meets last: its count is what is left."""
-        if self.decoder:
-            return self.decoder[max(self.decoder)][-1].method
-        return self.features[-1].method if self.features else self.methods[-1]
-
-    @property
     def name(self) -> str:
         return " + ".join(method.name for method in self.methods)
 

@@ -13,6 +13,7 @@ from prunus.inference.named import Named, parse
 from prunus.inference.params import field_names
 from prunus.method import Method, methods
 from prunus.method.budget import Keep, check_keep, resolve_keep
+from prunus.method.registry import required
 from prunus.method.view import Facts
 from prunus.pruners.fixed import Fixed
 from prunus.selector.learned import Learned
@@ -123,7 +124,7 @@ def default_names() -> list[str]:
     controls. Not those whose ``keep`` is an average, which small budgets may be beyond."""
     found: list[str] = []
     for name, kind in methods().items():
-        if issubclass(kind, Learned) or kind.averages:
+        if issubclass(kind, Learned) or kind.averages or required(kind):
             continue
         if _takes(kind, "keep") or kind().adaptive:
             found += [name, *(f"{name}@{preset}" for preset in kind.compared)]

@@ -13,6 +13,7 @@ from prunus.evaluate.cells import Cell
 from prunus.evaluate.runner import answer_tokens
 from prunus.evaluate.scoring import is_right
 from prunus.inference.batches import Vision, encode, left_padded
+from prunus.method.budget import Meaning
 from prunus.results.trace import TraceEntry
 from prunus.run import prune
 from prunus.tasks.sets import Clip, EvalSet
@@ -29,6 +30,7 @@ def draw_choices(
     cells: Sequence[Cell],
     path: Path,
     size: float = 1.7,
+    budget: Meaning = "nominal",
 ) -> Path:
     """One row of panels per question: the image, then for each pruning cell its scores (as ranks,
     where it has any) and the patches left at the last layer, with the answer below. The file has
@@ -67,7 +69,7 @@ def draw_choices(
                 )
                 continue
             method = cell.method_for([(data.scenes[query.image], query.asked)], [grid])
-            with prune(model, method) as run:
+            with prune(model, method, budget=budget) as run:
                 output = model.generate(**inputs, max_new_tokens=new_tokens, do_sample=False)
                 trace = run.trace
             text = _text(tokenizer, output, inputs)

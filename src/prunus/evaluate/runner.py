@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunus.errors import PrunusError
+from prunus.errors import PrunusBudgetError, PrunusError
 from prunus.evaluate.cells import Cell
 from prunus.evaluate.evidence import NOTHING, Evidence, evidence
 from prunus.evaluate.scoring import is_right
@@ -25,6 +25,7 @@ from prunus.inference.batches import (
     in_batches,
     left_padded,
 )
+from prunus.method.budget import Meaning
 from prunus.results.events import Event, events_of
 from prunus.results.report import Report
 from prunus.run import prune
@@ -122,6 +123,11 @@ class Evaluation:
         model, processor, data, cells: as of :func:`evaluate`.
         faults: what becomes of questions that cannot be asked, such as those about broken images;
             default: the first one is raised, after everything before it was asked.
+        budget: what the cells' ``keep`` counts. A cell that cannot reach a true one for some
+            question has no outcome.
+
+    Attributes:
+        refused: why cells have no outcome, by their keys.
 
     Raises:
         PrunusError: no questions, or a method that does not fit the model.
@@ -134,6 +140,7 @@ class Evaluation:
         data: EvalSet,
         cells: Sequence[Cell],
         faults: Faults | None = None,
+        budget: Meaning = "nominal",
     ) -> None:
         if not data.queries:
             raise PrunusError("there are no questions to ask")
@@ -148,8 +155,9 @@ class Evaluation:
         ]
         self._sums: list[dict[str, float]] = [dict.fromkeys(_SUMMED, 0.0) for _ in cells]
         self._answered: set[int] = set()
+        self.refused: dict[str, str] = {}
         new_tokens = answer_tokens(processor, data)
-        self._asker = _Asker(model, processor, data, self._vision, new_tokens)
+        self._asker = _Asker(model, processor, data, self._vision, new_tokens, budget)
 
     @torch.inference_mode()
     def run(
@@ -164,10 +172,22 @@ class Evaluation:
             for group in in_batches(chunk, batch):
                 reports = []
                 for outcome in self._outcomes:
-                    reports.append(self._asker.ask(outcome, group, shown))
+                    reports.append(self._ask(outcome, group, shown))
                     if step is not None:
                         step(len(group))
                 self._count(group, reports)
+
+    def _ask(
+        self, outcome: Outcome, group: Sequence[Encoded], shown: dict[int, Prepared]
+    ) -> Report | None:
+        """As of :class:`_Asker`, as long as the cell's budget can be reached."""
+        if outcome.cell.key in self.refused:
+            return None
+        try:
+            return self._asker.ask(outcome, group, shown)
+        except PrunusBudgetError as error:
+            self.refused[outcome.cell.key] = str(error)
+            return None
 
     def _count(self, group: Sequence[Encoded], reports: Sequence[Report | None]) -> None:
         """Note that ``group`` was asked in all cells, and what that cost."""
@@ -185,6 +205,8 @@ class Evaluation:
         data = replace(self._data, queries=tuple(self._data.queries[n] for n in numbers))
         found = []
         for outcome, total in zip(self._outcomes, self._sums, strict=True):
+            if outcome.cell.key in self.refused:
+                continue
             own = _only(outcome, numbers)
             if own.cell.prunes:
                 own.figures = _figures(total, len(numbers)) | _decided(own.events)
@@ -313,8 +335,15 @@ class _Asker:
     """One batch in one cell."""
 
     def __init__(
-        self, model: Any, processor: Any, data: EvalSet, vision: Vision, new_tokens: int
+        self,
+        model: Any,
+        processor: Any,
+        data: EvalSet,
+        vision: Vision,
+        new_tokens: int,
+        budget: Meaning,
     ) -> None:
+        self._budget = budget
         self._model, self._data, self._vision = model, data, vision
         self._tokenizer = getattr(processor, "tokenizer", processor)
         pad = self._tokenizer.pad_token_id
@@ -358,7 +387,10 @@ class _Asker:
             if cell.method is None and len(known) < len(grids):
                 raise PrunusError("the ground truth needs a model with one grid for each image")
             method = cell.method or cell.method_for(scenes, known)
-            with prune(self._model, method) as run:
+            # A method without keep has nothing to reach: it is as it is published.
+            counted = all(getattr(one, "keep", None) is not None for one in cell.methods)
+            budget: Meaning = self._budget if counted and cell.method is not None else "nominal"
+            with prune(self._model, method, budget=budget) as run:
                 output = self._model.generate(**inputs, **self._options)
                 outcome.seconds += time.perf_counter() - began
                 report, trace = run.report(), run.trace

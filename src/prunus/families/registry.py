@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
-from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-from prunus.errors import PrunusError, PrunusTypeError, brief
+from prunus.errors import PrunusError, PrunusTypeError
 from prunus.families.base import Family, registered
+from prunus.io.installed import take_new
 
-_GROUP = "prunus.families"  # of entry points
+#: Entry points of packages that bring families: ``name = "package.module:Class"``, or a module.
+GROUP = "prunus.families"
 
 
 def unwrap(model: Any) -> Any:
@@ -28,29 +30,29 @@ def families() -> dict[str, type[Family]]:
     Raises:
         PrunusError: a family of another package that cannot be loaded, or is none.
     """
-    package = importlib.import_module("prunus.families")
-    for module in pkgutil.iter_modules(package.__path__):  # a family registers itself
-        importlib.import_module(f"prunus.families.{module.name}")
-    _load_others()
+    _load_own()
+    take_new(GROUP, _check_brought)
     return {family.name: family for family in registered().values()}
 
 
 @cache
-def _load_others() -> None:
-    """Import the families that other packages bring."""
-    for entry in entry_points(group=_GROUP):
-        try:
-            found = entry.load()
-        except Exception as error:
-            raise PrunusError(
-                f"the family {entry.name!r} that an installed package brings ({entry.value}) "
-                f"cannot be loaded: {brief(error)}"
-            ) from error
-        if not (isinstance(found, type) and issubclass(found, Family)):
-            raise PrunusTypeError(
-                f"the entry point {entry.name!r} of {_GROUP} ({entry.value}) is no subclass of "
-                "prunus.families.Family"
-            )
+def _load_own() -> None:
+    """Import the families of prunus, which register themselves."""
+    package = importlib.import_module("prunus.families")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"prunus.families.{module.name}")
+
+
+def _check_brought(found: Any, name: str) -> None:
+    """Raise PrunusError unless ``found`` is a family, or a module that defines one."""
+    known = registered().values()
+    if isinstance(found, ModuleType):
+        if not any(family.__module__ == found.__name__ for family in known):
+            raise PrunusError(f"{name} defines no family: a subclass of Family with model_types")
+    elif not (isinstance(found, type) and issubclass(found, Family)):
+        raise PrunusTypeError(f"{name} is no subclass of prunus.families.Family")
+    elif found not in known:
+        raise PrunusError(f"{name} has no model_types of its own")
 
 
 def model_types() -> dict[str, type[Family]]:

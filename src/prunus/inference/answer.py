@@ -14,6 +14,7 @@ from prunus.families import family_of
 from prunus.grid import AnyGrid
 from prunus.inference.inputs import find_spots
 from prunus.method import Method
+from prunus.method.budget import Meaning
 from prunus.results.record import Record
 from prunus.results.report import Report
 from prunus.results.trace import TraceEntry
@@ -57,12 +58,13 @@ def answer(
     methods: Sequence[Method] | None,
     max_new_tokens: int,
     step: Callable[[], None] | None = None,
+    budget: Meaning = "nominal",
 ) -> Answer:
     """Generate greedily for one prompt; ``methods`` None leaves the model as it is. ``step`` is
-    called per token.
+    called per token; ``budget`` is what their ``keep`` counts.
 
     Raises:
-        PrunusError: the method refuses this model.
+        PrunusError: the method refuses this model, or the budget cannot be reached.
     """
     streamer = None if step is None else TokenSteps(step)
     options = {"max_new_tokens": max_new_tokens, "do_sample": False, "streamer": streamer}
@@ -72,7 +74,7 @@ def answer(
         seconds = time.perf_counter() - began
         report, trace = dense_report(model, inputs), []
     else:
-        with prune(model, methods) as run:
+        with prune(model, methods, budget=budget) as run:
             output = model.generate(**inputs, **options)
             seconds = time.perf_counter() - began
             report, trace = run.report(), list(run.trace)

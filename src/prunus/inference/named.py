@@ -1,8 +1,8 @@
 """Methods by name: presets, compositions and settings, as run, demo and eval are told them.
 
 A name is that of a method (``clse``), of a preset of it (``clse@released``, as evaluations are also
-called: ``clse-released``), or of several, one behind the other (``evoprune+clse``). Settings may
-follow: ``clse@hybrid:cutoff=0.2``.
+called: ``clse-released``), ``path/to/file.py:Class`` (then called by its own name), or of several,
+one behind the other (``evoprune+clse``). Settings may follow: ``clse@hybrid:cutoff=0.2``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from prunus.errors import PrunusError, shown
 from prunus.inference.params import field_names, parse_keep, parse_params
 from prunus.method import Method, find_method, methods
+from prunus.method.registry import build
 
 #: The name of the unmodified model.
 NONE = "none"
@@ -34,7 +35,7 @@ class Named:
 
     def make(self, **more: Any) -> Method:
         """The method, with ``more`` parameters, which go before those of the name."""
-        return self.kind(**{**self.params, **more})
+        return build(self.kind, {**self.params, **more})
 
 
 def presets_of(kind: type[Method]) -> Mapping[str, Mapping[str, Any]]:
@@ -65,6 +66,9 @@ def parse_one(text: str) -> Named:
     name = full_name(start)
     kind, params = find_method(name)
     own = parse_params(kind, settings)
+    _, file, rest = name.rpartition(".py:")
+    if file:  # results and tables do not say where a file lies
+        name = kind.name + "".join(rest.partition("@")[1:])
     return Named(":".join([name, *settings]), kind, {**params, **own})
 
 

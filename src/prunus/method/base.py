@@ -129,7 +129,16 @@ class Method:
         return 0.0
 
     def neutral(self) -> Method:
-        """The same method at the setting that changes nothing (keep everything)."""
+        """The same method at the setting that changes nothing (keep everything).
+
+        Raises:
+            PrunusTypeError: no field ``keep``, so that it has to be said here what that is.
+        """
+        if "keep" not in {field.name for field in dataclasses.fields(self)}:  # type: ignore[arg-type]
+            raise PrunusTypeError(
+                f"{self.name} has no field `keep`: define neutral(), the setting that changes "
+                "nothing"
+            )
         return dataclasses.replace(self, keep=1.0)  # type: ignore[type-var]
 
     @property

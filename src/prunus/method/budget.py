@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
-from prunus.errors import PrunusError, PrunusTypeError, shown
+from prunus.errors import PrunusBudgetError, PrunusError, PrunusTypeError, shown
 
 Keep = int | float
 
@@ -65,14 +65,17 @@ class Budget:
     """The one owner of what ``keep`` comes to, for methods that act one after the other.
 
     Args:
-        methods: in the order in which data meets them.
+        methods: in any order; data meets them in that of their last cuts.
         depth: decoder layers that run.
         meaning: "nominal": the published schedule, and its rule between the published points.
             "true": the stages of the last method are scaled until the average of visual tokens over
             all decoder layers is what it was asked for, within half a token.
 
+    Attributes:
+        last: the method that data meets last: its count is what is left.
+
     Raises:
-        PrunusError: another meaning, or nothing to reach.
+        PrunusError: another meaning, or a true one of a count that nobody knows before.
     """
 
     def __init__(
@@ -80,13 +83,13 @@ class Budget:
     ) -> None:
         if meaning not in get_args(Meaning):
             raise PrunusError(f"budget={shown(meaning)}: choose {' or '.join(get_args(Meaning))}")
-        if meaning == "true" and getattr(methods[-1], "keep", None) is None:
-            raise PrunusError(
-                f"budget='true' needs a count to reach, and {methods[-1].name} has no keep (it "
-                "finds its own count): give keep, or choose budget='nominal'"
-            )
-        self._methods, self._depth, self._meaning = methods, depth, meaning
+        self._depth, self._meaning = depth, meaning
+        self._layers = {id(method): _layers(method, depth) for method in methods}
+        self._methods = sorted(methods, key=lambda method: self._layers[id(method)][-1:])
+        self.last = self._methods[-1]
         self._made: dict[tuple[int, int, int], tuple[int, ...] | None] = {}
+        if meaning == "true":
+            self._check_known()
 
     def asked(self, method: Counted, frames: int, size: int) -> float | None:
         """Tokens that ``method`` was asked to keep of an input of ``size`` tokens in ``frames``:
@@ -96,7 +99,7 @@ class Budget:
         keep: Keep | None = getattr(method, "keep", None)
         if keep is not None:
             return float(units * resolve_keep(keep, each))
-        counts = _whole(method.counts(None, each, self._depth), each)
+        counts = self._scheduled(method, None, each)
         return (
             None if counts is None else units * self._average(method, [each] * self._depth, counts)
         )
@@ -106,22 +109,62 @@ class Budget:
         each stage of ``method``; None where it finds its own count.
 
         Raises:
-            PrunusError: a true budget that cannot be reached; the message names the least.
+            PrunusBudgetError: a true budget that cannot be reached; the message names the least.
         """
-        number = next(n for n, one in enumerate(self._methods) if one is method)
-        key = (number, frames, size)
+        key = (id(method), frames, size)
         if key not in self._made:
             self._made[key] = self._counts(method, frames, size)
         return self._made[key]
+
+    def _check_known(self) -> None:
+        """Raise PrunusError unless all counts are known before anything runs."""
+        hint = "choose budget='nominal'"
+        if getattr(self.last, "keep", None) is None or self._own_count(self.last):
+            raise PrunusError(
+                f"budget='true' needs a count to reach, and {self.last.name} has no keep (it finds "
+                f"its own count): give keep, or {hint}"
+            )
+        for method in self._methods[:-1]:
+            if self._layers[id(method)] and self._own_count(method):
+                raise PrunusError(
+                    f"budget='true': how many tokens {method.name} leaves is not known before, so "
+                    f"{self.last.name} behind it cannot reach a true average: {hint}"
+                )
+
+    def _own_count(self, method: Counted) -> bool:
+        """Whether ``method`` finds its own count, whatever it looks at."""
+        keep = getattr(method, "keep", None)
+        some = 576  # of what size does not matter
+        return method.counts(None if keep is None else some / 2, some, self._depth) is None
 
     def _counts(self, method: Counted, frames: int, size: int) -> tuple[int, ...] | None:
         each = size // frames if method.unit == "frame" else size
         keep: Keep | None = getattr(method, "keep", None)
         target = None if keep is None else resolve_keep(keep, each)
-        true = method.averages or (self._meaning == "true" and method is self._methods[-1])
+        true = method.averages or (self._meaning == "true" and method is self.last)
         if target is None or not true:
-            return _whole(method.counts(target, each, self._depth), each)
+            return self._scheduled(method, target, each)
         return self._true(method, target, each, self._entering(method, frames, size))
+
+    def _scheduled(
+        self, method: Counted, keep: float | None, original: int
+    ) -> tuple[int, ...] | None:
+        """What ``method`` itself says: rounded down (a millionth of a token is added first), at
+        least 1, at most all.
+
+        Raises:
+            PrunusError: not one number for each stage.
+        """
+        counts = method.counts(keep, original, self._depth)
+        if counts is None:
+            return None
+        stages = max(1, len(self._layers[id(method)]))
+        if len(counts) != stages or not all(math.isfinite(count) for count in counts):
+            raise PrunusError(
+                f"{method.name}.counts returned {shown(list(counts))}: give one number for each of "
+                f"its {stages} stages (or None, if it finds its own count)"
+            )
+        return tuple(max(1, min(original, math.floor(count + 1e-6))) for count in counts)
 
     def _entering(self, last: Counted, frames: int, size: int) -> list[float]:
         """Tokens that each layer would have without ``last`` and what comes behind it."""
@@ -129,38 +172,41 @@ class Budget:
         for method in self._methods:
             if method is last:
                 break
-            counts = self.counts(method, frames, size)
-            if counts is None:
-                raise PrunusError(
-                    f"budget='true': how many tokens {method.name} leaves is not known before, so "
-                    f"{last.name} behind it cannot reach a true average"
-                )
-            times = frames if method.unit == "frame" else 1
-            there = self._left(method, there, [times * count for count in counts])
+            counts = self.counts(method, frames, size) if self._layers[id(method)] else None
+            if counts is not None:
+                times = frames if method.unit == "frame" else 1
+                there = self._left(method, there, [times * count for count in counts])
         return [count / frames for count in there] if last.unit == "frame" else there
 
     def _true(
         self, method: Counted, target: int, each: int, entering: Sequence[float]
     ) -> tuple[int, ...]:
         def reached(keep: float) -> tuple[tuple[int, ...], float]:
-            counts = _whole(method.counts(keep, each, self._depth), each) or ()
+            counts = self._scheduled(method, keep, each) or ()
             return counts, self._average(method, entering, counts)
 
         low, high = 0.0, float(each)
-        _, found = reached(low)
-        if found > target + 0.5:
-            raise PrunusError(
-                f"budget='true': {method.name} cannot average {target} of {each} visual tokens "
-                f"over {self._depth} layers: the least is {found:.1f}, because the layers before "
-                "its first stage see more; ask for more, choose earlier layers, or budget='nominal'"
+        most, reachable = reached(high)
+        if target == each or abs(reachable - target) <= 0.5:
+            return most
+        start = f"{method.name} cannot average {target} of {each} visual tokens over {self._depth}"
+        if reachable < target:
+            raise PrunusBudgetError(
+                f"{start} layers: the most is {reachable:.1f}, because methods before it leave no "
+                f"more; ask for {math.floor(reachable + 0.5)} or less, or for more from these"
             )
-        if reached(high)[1] <= target:
-            return reached(high)[0]
+        found = reached(low)[1]
+        if found > target + 0.5:
+            nominal = "" if method.averages else ", or choose budget='nominal'"
+            raise PrunusBudgetError(
+                f"{start} layers: the least is {found:.1f}, because the layers before its first "
+                f"stage see more; ask for {math.ceil(found - 0.5)} or more, name earlier layers"
+                f"{nominal}"
+            )
         for _ in range(50):
             middle = (low + high) / 2
             low, high = (middle, high) if reached(middle)[1] <= target else (low, middle)
-        counts, found = reached(low)
-        return self._nearer(method, entering, list(counts), target)
+        return self._nearer(method, entering, list(reached(low)[0]), target)
 
     def _nearer(
         self, method: Counted, entering: Sequence[float], counts: list[int], target: int
@@ -185,16 +231,17 @@ class Budget:
     def _left(
         self, method: Counted, entering: Sequence[float], counts: Sequence[int]
     ) -> list[float]:
-        cuts = method.cuts(self._depth)
-        layers = [cut.layer or 0 for cut in cuts] or [0] * len(counts)  # no cuts: in the tower
+        layers = self._layers[id(method)]
         return [
             min([there, *(n for at, n in zip(layers, counts, strict=True) if at <= layer)])
             for layer, there in enumerate(entering)
         ]
 
 
-def _whole(counts: Sequence[float] | None, original: int) -> tuple[int, ...] | None:
-    """Rounded down (a millionth of a token is added first), at least 1, at most all."""
-    if counts is None:
-        return None
-    return tuple(max(1, min(original, math.floor(count + 1e-6))) for count in counts)
+def _layers(method: Counted, depth: int) -> list[int]:
+    """At which layers ``method`` takes tokens away: -1 before the language model, -2 in the tower;
+    empty where it takes none."""
+    if cuts := method.cuts(depth):
+        return [-1 if cut.layer is None else cut.layer for cut in cuts]
+    # A protocol of its own, which stands above this: prunus.method.capabilities.MergesInTower.
+    return [-2] if getattr(method, "in_tower", None) is not None else []

@@ -8,16 +8,18 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from importlib.metadata import entry_points
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from prunus.errors import PrunusError, PrunusFileError, PrunusTypeError, shown, unknown
+from prunus.io.installed import take_new
 from prunus.method.base import KNOWN, Method
 
 #: Entry points of packages that bring methods: ``name = "package.module:Class"``.
 GROUP = "prunus.methods"
-_FOUND: set[str] = set()  # packages and entry points that were looked at
 
 
 def methods() -> dict[str, type[Method]]:
@@ -26,24 +28,19 @@ def methods() -> dict[str, type[Method]]:
     once their module is imported.
 
     Raises:
-        PrunusError: an entry point that cannot be loaded.
+        PrunusError: an entry point that cannot be used; names the package.
     """
-    if "pruners" not in _FOUND:
-        package = importlib.import_module("prunus.pruners")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"prunus.pruners.{module.name}")
-        _FOUND.add("pruners")
-    for point in entry_points(group=GROUP):
-        if point.value not in _FOUND:
-            try:
-                _checked(point.load(), point.value)
-            except (ImportError, AttributeError) as error:
-                raise PrunusError(
-                    f"the entry point {point.name} = {point.value} of {GROUP} cannot be loaded "
-                    f"({error}): repair or uninstall the package that brings it"
-                ) from error
-            _FOUND.add(point.value)
-    return dict(sorted(KNOWN.items()))
+    _load_own()
+    take_new(GROUP, _checked)
+    return {name: cls for name, cls in sorted(KNOWN.items()) if _is_complete(cls)}
+
+
+@cache
+def _load_own() -> None:
+    """Import the methods of prunus, which make themselves known."""
+    package = importlib.import_module("prunus.pruners")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"prunus.pruners.{module.name}")
 
 
 def find_method(name: str) -> tuple[type[Method], dict[str, Any]]:
@@ -53,15 +50,16 @@ def find_method(name: str) -> tuple[type[Method], dict[str, Any]]:
     Raises:
         PrunusError: there is none of that name; the message lists those that are.
     """
-    kind, _, preset = name.partition("@")
-    if ".py:" in kind:
-        cls = _from_file(kind)
+    folder, file, rest = name.rpartition(".py:")
+    kind, at, preset = rest.partition("@")
+    known = methods()  # first, so that none of a file takes the name of one of these
+    if file:
+        cls = _from_file(f"{folder}{file}{kind}")
     else:
-        known = methods()
         if kind not in known:
             raise unknown("method", kind, [*known, "path/to/file.py:Class"])
         cls = known[kind]
-    if not preset and "@" not in name:
+    if not at:
         return cls, {}
     if preset not in cls.presets:
         there = ", ".join(f"{cls.name}@{one}" for one in cls.presets) or "none"
@@ -80,13 +78,34 @@ def make_method(method: Method | str, params: dict[str, Any]) -> Method:
     if not isinstance(method, str):
         return _instance(method, params)
     cls, own = find_method(method)
-    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if unknown := sorted(set(params) - fields):
+    return build(cls, own | params)
+
+
+def required(cls: type[Method]) -> list[str]:
+    """Parameters that have to be given, for want of a default."""
+    unset = dataclasses.MISSING
+    return [
+        field.name
+        for field in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if field.init and field.default is unset and field.default_factory is unset
+    ]
+
+
+def build(cls: type[Method], params: Mapping[str, Any]) -> Method:
+    """The method ``cls`` with ``params``.
+
+    Raises:
+        PrunusError: an unknown parameter (the message lists what exists), or one missing.
+    """
+    fields = {field.name for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    if strange := sorted(set(params) - fields):
         raise PrunusError(
-            f"{cls.name} has no parameter {', '.join(unknown)}: it takes "
+            f"{cls.name} has no parameter {', '.join(strange)}: it takes "
             f"{', '.join(sorted(fields))}"
         )
-    return cls(**own | params)
+    if missing := [name for name in required(cls) if name not in params]:
+        raise PrunusError(f"{cls.name} needs {', '.join(missing)}: there is no default, give it")
+    return cls(**params)
 
 
 def _instance(method: Any, params: dict[str, Any]) -> Method:
@@ -108,22 +127,30 @@ def _from_file(name: str) -> type[Method]:
     path = Path(place).resolve()
     if not path.is_file():
         raise PrunusFileError(f"no such file: {place!r} (of the method {shown(name)})")
-    module_name = f"prunus_file_{path.stem}_{abs(hash(str(path)))}"
-    module = sys.modules.get(module_name)
-    if module is None:
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        if spec is None or spec.loader is None:
-            raise PrunusFileError(f"{place!r} is no Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module  # dataclasses look their module up
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[module_name]
-            raise
+    loaded = [one for one in sys.modules.values() if getattr(one, "__file__", None) == str(path)]
+    module = loaded[0] if loaded else _run(path)
     if not hasattr(module, wanted):
         raise PrunusError(f"{place!r} defines no {wanted!r}")
     return _checked(getattr(module, wanted), name)
+
+
+def _run(path: Path) -> ModuleType:
+    """The module in a file, which is nowhere on the search path. What the file raises is its own
+    business; no class of it is known then."""
+    name = f"prunus_file_{path.stem}_{abs(hash(str(path)))}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PrunusFileError(f"{str(path)!r} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        for known in [one for one, cls in KNOWN.items() if cls.__module__ == name]:
+            del KNOWN[known]
+        raise
+    return module
 
 
 def _checked(cls: Any, name: str) -> type[Method]:
@@ -132,10 +159,14 @@ def _checked(cls: Any, name: str) -> type[Method]:
     Raises:
         PrunusError: it is not.
     """
-    complete = dataclasses.is_dataclass(cls)
     if not (inspect.isclass(cls) and issubclass(cls, Method) and hasattr(cls, "name")):
         raise PrunusError(f"{name} is no pruning method: a subclass of prunus.Method with a name")
-    if not complete:
+    if not _is_complete(cls):
         raise PrunusError(f"{name} is no dataclass: put @dataclass(frozen=True) above it")
     found: type[Method] = cls
     return found
+
+
+def _is_complete(cls: type[Method]) -> bool:
+    """Whether it is a dataclass by itself, and not only by what it inherits."""
+    return "__dataclass_params__" in vars(cls)
