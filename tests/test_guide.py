@@ -15,6 +15,7 @@ import torch
 
 import prunus
 from prunus import Method, Selection
+from prunus.families import family_of
 from prunus.method.base import KNOWN
 from prunus.method.places import Cut
 from prunus.method.registry import find_method
@@ -38,6 +39,8 @@ INVARIANTS = (
     "rows_of_a_batch_equal_the_rows_alone",
     "the_count_is_exactly_the_budget",
 )
+#: Those that make new tokens at a cut.
+MADE = ("nearest.py", "blend.py")
 COMMANDS = [
     line.partition("   #")[0]
     for block in re.findall(r"```bash\n(.*?)```", (ROOT / PAGE).read_text(), flags=re.DOTALL)
@@ -87,10 +90,40 @@ def test_the_page_has_an_example_of_everything() -> None:
 def test_examples_hold_what_every_method_has_to(
     file: str, name: str, kind: str, folder: Path
 ) -> None:
-    method = small(example(folder, file))
-    if method.kind == "merge" and kind.startswith("qwen") and file == "pairs.py":
-        method = type(method)(keep=0.5)  # type: ignore[call-arg]
-    hold(name, case_of(kind), method)
+    if file in MADE and name.startswith("prefill"):
+        pytest.skip("the oracle only hides tokens; see the test of new states below")
+    hold(name, case_of(kind), small(example(folder, file)))
+
+
+@pytest.mark.parametrize("kind", ["llava-clip", "qwen2.5-vl-video"])
+def test_what_merges_is_the_mean_by_size(kind: str, folder: Path) -> None:
+    """The layer behind the cut is given, for each survivor, the mean of what went into it."""
+    case = case_of(kind)
+    inputs = case.prompts.rows(2)
+    with torch.no_grad():
+        before = case.model(**inputs, output_hidden_states=True).hidden_states[2][0]
+    given: list[torch.Tensor] = []
+    norm = family_of(case.model).layers[2].input_layernorm  # inside the layer, behind the cut
+    handle = norm.register_forward_pre_hook(lambda _, args: given.append(args[0][0]))
+    with prunus.prune(case.model, small(example(folder, "nearest.py"))) as run, torch.no_grad():
+        case.model(**inputs)
+    handle.remove()
+    (entry,), images = run.trace, case.prompts.spots(inputs["input_ids"])[0]
+    assert entry.merged_into is not None
+    there = set(range(len(before)))
+    for places, kept in zip(images, entry.kept[0], strict=True):
+        there -= {place for n, place in enumerate(places) if n not in kept.tolist()}
+    slots = {place: slot for slot, place in enumerate(sorted(there))}
+    assert len(given[0]) == len(slots) < len(before)
+    joined = 0
+    for places, kept, into in zip(images, entry.kept[0], entry.merged_into[0], strict=True):
+        assert int(into.min()) >= 0
+        for survivor in kept.tolist():
+            members = [places[n] for n in (into == survivor).nonzero()[:, 0].tolist()]
+            joined += len(members) - 1
+            expected = before[members].mean(0)
+            assert torch.allclose(given[0][slots[places[survivor]]], expected, atol=1e-5)
+    assert joined == len(before) - len(slots)
 
 
 def test_the_literal_reference_is_one(case: Case, folder: Path) -> None:
