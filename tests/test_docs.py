@@ -1,20 +1,30 @@
-"""What the documents print is what runs."""
+"""What the README prints is what runs, and links lead somewhere.
+
+The pages on methods and families have tests of their own: tests/test_guide.py and
+tests/families/test_page.py. Files and functions that pages name: tests/test_walk.py.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import prunus
-from prunus.method.base import KNOWN as _REGISTRY
-from tests.support.models import Case
-from tests.support.pages import blocks
+from tests.support.command_line import Cli
+from tests.support.pages import ROOT, blocks
 
-ROOT = Path(__file__).parents[1]
+COMMANDS = [
+    line.partition("  #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("prunus ")
+]
+LONG = ("train", "eval", "analyse", "calibrate", "check")
 
 
 def test_the_ten_lines_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,36 +33,62 @@ def test_the_ten_lines_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None
     printed = capsys.readouterr().out
     assert "576 -> 64 at the last layer" in printed
     assert len(names["run"].trace[0].kept[0][0]) == 64
+    (true,) = (code for code in blocks("README.md") if 'budget="true"' in code)
+    exec(compile(true, "README.md", "exec"), names)
+    assert capsys.readouterr().out.strip() in true
 
 
 def test_the_other_python_blocks_compile() -> None:
-    for page in ("README.md", "docs/check.md", "docs/families.md", "docs/training.md"):
-        for code in blocks(page):
-            compile(code, page, "exec")
-
-
-def test_the_method_of_the_guide_works_as_printed(case: Case) -> None:
-    code = blocks("docs/adding-a-method.md")[0]
-    names: dict[str, Any] = {"__name__": __name__}
-    exec(compile(code, "guide", "exec"), names)
-    try:
-        assert prunus.methods()["residual"] is names["Residual"]
-        inputs = case.prompts.rows(1)
-        with torch.no_grad():
-            states = case.model(**inputs, output_hidden_states=True).hidden_states
-            with prunus.prune(case.model, "residual", keep=5) as run:
-                case.model(**inputs)
-        places = case.prompts.spots(inputs["input_ids"])[0][0]
-        change = (states[1][0, places] - states[0][0, places]).norm(dim=-1)
-        assert torch.equal(run.trace[0].kept[0][0], change.topk(5).indices.sort().values)
-    finally:
-        _REGISTRY.pop("residual", None)
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        for code in blocks(f"docs/{page.name}"):
+            compile(code, page.name, "exec")
+    for code in blocks("README.md"):
+        compile(code, "README.md", "exec")
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))]
+    "command", [c for c in COMMANDS if c.split()[1] not in LONG and "~" not in c]
+)
+def test_short_commands_of_the_readme_run(
+    command: str, cli: Cli, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.jpg", "a.jpg", "b.jpg"):
+        shutil.copy(picture, name)
+    arguments = shlex.split(command)[1:]
+    result = cli(*arguments, *(["--max-new-tokens", 2] if arguments[0] == "run" else []))
+    assert result.code == 0, result.err
+    for at, argument in enumerate(arguments):
+        if argument == "--save-overlay":
+            assert Path(arguments[at + 1]).stat().st_size
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_readme_have_these_options(command: str, cli: Cli) -> None:
+    arguments = shlex.split(command)[1:]
+    words = [a for a in arguments[:2] if re.fullmatch(r"[a-z]+", a)]
+    known = cli(*words[: 2 if words[0] in ("train", "calibrate") else 1], "--help").out
+    assert [a for a in arguments if a.startswith("--") and a not in known] == []
+
+
+def test_the_readme_lists_every_method() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in prunus.methods() if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))]
 )
 def test_links_lead_somewhere(page: str) -> None:
-    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
-    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text()):
-        assert (path.parent / target).exists(), f"{page} links to {target}, which does not exist"
+    path = ROOT / page if (ROOT / page).is_file() else ROOT / "docs" / page
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", path.read_text()):
+        found = path.parent / target if target else path
+        assert found.exists(), f"{page} links to {target}, which does not exist"
+        if anchor:
+            assert anchor in anchors(found), f"{page} links to {target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of headings."""
+    lines = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}

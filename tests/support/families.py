@@ -42,7 +42,8 @@ PINPOINTS = [[32, 64], [64, 32], [64, 64], [96, 32], [32, 96]]
 QWEN_PATCH, QWEN_CELL = 4, 8  # pixels: a patch, and the 2 x 2 of them that are one visual token
 _PAD, _START, _VISION = "<|endoftext|>", "<|im_start|>", "<|vision_start|>"
 _QWEN = (_START, "<|im_end|>", _VISION, "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-_TEXT = {
+#: A small decoder.
+TEXT = {
     "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": DEPTH,
@@ -107,7 +108,8 @@ class Kind:
         processor.save_pretrained(folder)
 
 
-def _finish(model: Any, placeholders: Sequence[int]) -> Any:
+def finish(model: Any, placeholders: Sequence[int]) -> Any:
+    """``model``, ready to generate answers without ``placeholders``."""
     model = model.eval()
     model.generation_config.pad_token_id = 0
     model.generation_config.eos_token_id = None
@@ -131,7 +133,7 @@ def llava_next() -> tuple[Any, Any]:
             "patch_size": PATCH,
             "projection_dim": 32,
         },
-        text_config={"model_type": "llama", **_TEXT},
+        text_config={"model_type": "llama", **TEXT},
         image_token_id=token,
         image_grid_pinpoints=PINPOINTS,
         image_seq_length=(TILE // PATCH) ** 2,
@@ -148,7 +150,7 @@ def llava_next() -> tuple[Any, Any]:
         num_additional_image_tokens=1,
         chat_template=TEMPLATE.replace("IMAGE", "<image>"),
     )
-    return _finish(LlavaNextForConditionalGeneration(config), [token]), processor
+    return finish(LlavaNextForConditionalGeneration(config), [token]), processor
 
 
 def _qwen(config_class: Any, model_class: Any, vision: dict[str, Any], text: dict[str, Any]) -> Any:
@@ -165,14 +167,14 @@ def _qwen(config_class: Any, model_class: Any, vision: dict[str, Any], text: dic
             "initializer_range": 0.15,
             **vision,
         },
-        text_config={**_TEXT, **text},
+        text_config={**TEXT, **text},
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids[_VISION],
         vision_end_token_id=ids["<|vision_end|>"],
     )
     model = model_class(config)
-    return _finish(model, [config.image_token_id, config.video_token_id]), words
+    return finish(model, [config.image_token_id, config.video_token_id]), words
 
 
 _MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}

@@ -61,8 +61,9 @@ class RealPrompts:
             own = slice(start, start + found[row].count(kind))
             if own.start == own.stop:
                 continue
-            if "image_sizes" in inputs:
-                alone |= {name: inputs[name][own] for name in ("pixel_values", "image_sizes")}
+            if grid not in inputs:  # one entry of these for each image
+                names = [name for name in ("pixel_values", "image_sizes") if name in inputs]
+                alone |= {name: inputs[name][own] for name in names}
                 continue
             ends = [0, *inputs[grid].prod(1).cumsum(0).tolist()]
             alone[pixels] = inputs[pixels][ends[own.start] : ends[own.stop]]

@@ -24,7 +24,7 @@ def edit_work(
     text: int,
     behind: int,
 ) -> EditWork:
-    """Work of the :class:`~prunus.method.base.Edit` of each layer in ``edits``.
+    """Work of the :class:`~prunus.method.places.Edit` of each layer in ``edits``.
 
     Only what is cut before the softmax saves anything. After it, the rows of the queries concerned
     are computed once more, beside the attention of the whole layer.

@@ -1,4 +1,4 @@
-"""Attention of which some weights are taken away: what :class:`~prunus.method.base.Edit` asks for.
+"""Attention of which some weights are taken away: what a :class:`~prunus.method.places.Edit` says.
 
 The model's own attention function runs for what is not edited; the edited rows are computed beside
 it, from what that function was given and by its rules.
