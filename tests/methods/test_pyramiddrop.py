@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import prunus
+from prunus import Fixed
 from prunus.method.budget import Budget
 from prunus.pruners.pyramiddrop import PyramidDrop
 from tests.support.decoders import Decoder
@@ -19,7 +20,7 @@ from tests.support.llava import DEPTH
 from tests.support.models import Case
 from tests.support.oracles.layered import Line
 from tests.support.proof.bench import model_of, plain, prompt
-from tests.support.runs import decoded
+from tests.support.runs import decoded, gap
 
 
 def last_row(line: Line) -> list[float]:
@@ -144,6 +145,22 @@ def test_refused_before_a_sliding_window(name: str, first: int) -> None:
         with prunus.prune(model, PyramidDrop(layers=(3,))) as run:
             plain(model, call)
         assert run.trace[0].compact
+
+
+def test_refused_where_positions_jump(llava: Case) -> None:
+    inputs = llava.prompts.rows(1)
+    length = inputs["input_ids"].shape[1]
+    ids = torch.arange(length)[None]
+    starts = torch.cat([ids[:, :9], ids[:, : length - 9]], dim=1)
+    before = plain(llava.model, {**inputs, "position_ids": starts})
+    with prunus.prune(llava.model, Fixed([1, 2, 5], layer=1, compact=True)) as run:
+        with pytest.raises(ValueError, match="position_ids jump within a row"):
+            plain(llava.model, {**inputs, "position_ids": starts})
+        # From another number on they are closed up all the same.
+        later = plain(llava.model, {**inputs, "position_ids": ids + 40})
+        assert run.trace[0].compact
+        assert gap(later[:, -4:], plain(llava.model, inputs)[:, -4:]) < 1e-4
+    assert torch.equal(plain(llava.model, {**inputs, "position_ids": starts}), before)
 
 
 def test_refused(llava: Case) -> None:

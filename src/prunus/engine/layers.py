@@ -84,7 +84,7 @@ class Layers:
         check_layer_call(named, name, running.entry.size)
         tables, ids = named.get("position_embeddings"), named.get("position_ids")
         if running.layout.closed and not running.turned:
-            check_rotary(self.family, states, ids, tables)
+            check_rotary(self.family, states, ids, tables, running.entry.present)
             running.turned = True
         changed = {
             **named,

@@ -31,12 +31,23 @@ def rotary_module(family: Family) -> nn.Module:
     return found[0]
 
 
-def check_rotary(family: Family, states: Tensor, ids: Tensor | None, given: Any) -> None:
+def check_rotary(
+    family: Family, states: Tensor, ids: Tensor | None, given: Any, present: Tensor
+) -> None:
     """Raise PrunusError unless the module makes of ``ids`` (int64 ``[B|1, L]``; None: 0, 1, ...)
-    the tables that the layers are ``given`` for the whole prompt."""
+    the tables that the layers are ``given`` for the whole prompt, and they count the tokens that
+    are ``present`` (bool ``[B, L]``) one by one."""
     length = given[0].shape[-2] if isinstance(given, tuple) else -1
     if ids is None:
         ids = torch.arange(length, device=states.device)[None]
+    elif ids.ndim == 2:
+        follows = present[:, 1:] & present[:, :-1]
+        if bool(((ids.diff().to(present.device) != 1) & follows).any()):
+            raise PrunusError(
+                "position_ids jump within a row (several prompts in it, or a count of your own), "
+                "so that positions cannot be closed up inside the language model: give positions "
+                "that count tokens one by one, or choose a method (or variant) that keeps them"
+            )
     made = tables(rotary_module(family), states, ids)
     if not isinstance(given, tuple) or not all(
         own.shape == other.shape and torch.equal(own, other)

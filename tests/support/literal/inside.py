@@ -75,8 +75,8 @@ def check(
     before: Sequence[Method] = (),
     tolerance: float = 1e-4,
 ) -> list[TraceEntry]:
-    """What ``method`` keeps at each stage in a padded batch, and the logits of what is left, by
-    the ``literal`` reading of it, row by row. Returns its part of the trace."""
+    """What ``method`` keeps at each stage in a padded batch, and the logits of what is left,
+    against the ``literal`` reading of it, row by row. Returns its part of the trace."""
     inputs = case.prompts.rows(2, 1) if inputs is None else inputs
     where = positions(case.model, inputs)
     with prunus.prune(case.model, [*before, method]) as run:
