@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -140,6 +142,11 @@ def test_new_tokens_and_cls_are_told_apart() -> None:
     pink = np.array([1.0, 0.25, 0.65], dtype=np.float32)
     line = (np.abs(row[1].picture - pink) < 1e-6).all(-1)
     assert line[4:8, 8:12].any() and not line[:4].any() and not line[:, :8].any()
+    two = replace(cut(), **{n: [2 * getattr(cut(), n)[0]] for n in ("kept", "grid", "kind", "mix")})
+    two = replace(two, merged_into=[2 * cut().merged_into[0]])  # type: ignore[index]
+    rows = trace_panels([[seen], [seen]], [two])
+    assert rows[0][1].caption.startswith("In all 2 images: 2 as they were; 2 made of several")
+    assert not rows[1][1].caption
     (other,) = trace_panels([[seen]], [cut(cls=False)])
     assert "CLS" not in other[1].caption and "2 as they were" in other[1].caption
     rest = np.abs(other[1].picture - row[1].picture).max(-1) > 0

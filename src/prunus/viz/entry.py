@@ -139,7 +139,8 @@ def made_note(entry: TraceEntry, sample: int) -> str:
     owners = [own for image in (entry.merged_into or [[]])[sample] for own in image.tolist()]
     if gone := sum(owner < 0 for owner in owners):
         notes.append(f"{gone} gone (grey)")
-    return "; ".join(notes) + "."
+    whole = f"In all {len(made)} images: " if len(made) > 1 else ""
+    return f"{whole}{'; '.join(notes)}."
 
 
 def last_removal(trace: Sequence[TraceEntry]) -> tuple[TraceEntry, Before] | None:
