@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 
 import prunus
-from prunus import EvoPrune, Fixed
+from prunus import Cut, EvoPrune, Fixed, Random, Selection, View
 from prunus.families import family_of
 from prunus.grid import Grid
 from prunus.method.signals import Features, Summary, TowerAttention, TowerKeys
@@ -235,6 +237,34 @@ def test_behind_a_merge_in_the_tower_it_sees_the_survivors() -> None:
     with torch.no_grad():
         wanted = case.model.model.multi_modal_projector(torch.stack(own)[None])[0, line]
     assert gap(states[0, 2:10], wanted) < 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched(Random):
+    """What a stage behind another is shown of the tower."""
+
+    seen: list[Any] = dataclasses.field(default_factory=list)
+
+    def cuts(self, depth: int) -> Sequence[Cut]:
+        return [Cut(None, (Features(),))]
+
+    def select(self, stage: int, view: View) -> Selection:
+        self.seen.extend(view[Features()])
+        return super().select(stage, view)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_who_comes_behind_it_sees_the_new_features(beams: int) -> None:
+    case, inputs, watched = deep(), prompt(2), Watched(keep=5)
+    with prunus.prune(case.model, [VisionZip(keep=12), watched]):
+        case.model.generate(**inputs, max_new_tokens=1, num_beams=beams, do_sample=False)
+    assert len(watched.seen) == 2 * beams
+    for number, own in enumerate(watched.seen):
+        names, features = by_hand(case, inputs, 12)[number % 2]
+        line = sorted(range(12), key=places(names, 36).__getitem__)
+        with torch.no_grad():
+            found = case.model.model.multi_modal_projector(own[None])[0]
+        assert gap(found, features[line]) < 1e-5
 
 
 def test_looking_leaves_the_tower_as_it_was(case: Case) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -83,3 +85,84 @@ def test_behind_a_merge_tokens_show_all_that_they_stand_for() -> None:
 def test_what_does_not_fit_is_refused(into: list[int], shape: tuple[int, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         merged_regions(np.zeros(shape, dtype=np.float32), into, GRID)
+
+
+# -- new tokens that a cut makes -------------------------------------------------------------------
+
+CUT = [0, 0, 2, -1, 0, 5]  # 0 takes 1 and 4, 2 stays, 3 goes, CLS stands in the place of 5
+
+
+def cut(cls: bool = True) -> TraceEntry:
+    into = torch.tensor([0, 0, 0] + [5] * cls)
+    of = torch.tensor([0, 1, 4] + [6] * cls)
+    return TraceEntry(
+        place="features",
+        layer=None,
+        method="m",
+        kept=[[torch.tensor([0, 2, 5])]],
+        grid=[[GRID]],
+        kind=[["image"]],
+        merged_into=[[torch.tensor(CUT)]],
+        mix=[[(into, of, torch.ones(len(into)))]],
+        space="tower",
+    )
+
+
+def test_tokens_that_stay_are_drawn_as_seen_and_what_goes_is_faint() -> None:
+    seen = picture()
+    drawn = merged_regions(seen, CUT, GRID, plain=[2, 5])
+    assert np.array_equal(drawn[1:4, 9:12], seen[1:4, 9:12])  # cell 2, but its borders
+    mean = seen[:8].reshape(2, 4, 3, 4, 3).mean(axis=(1, 3)).reshape(6, 3)[[0, 1, 4]].mean(0)
+    for rows, cols in ((slice(1, 4), slice(1, 4)), (slice(5, 8), slice(5, 8))):
+        assert np.allclose(drawn[rows, cols], mean, atol=1e-6)
+    gone = dim_dropped(seen, [], GRID)
+    assert np.array_equal(drawn[5:8, :4], gone[5:8, :4])
+    # Borders stand around regions alone: between cells 2 and 5, which stay, there is none.
+    assert np.array_equal(drawn[4:8, 9:12], seen[4:8, 9:12])
+    assert not np.allclose(drawn[4, :4], gone[4, :4]) and not np.allclose(drawn[:4, 8], seen[:4, 8])
+
+
+def test_a_token_that_stands_for_several_is_no_patch_as_seen() -> None:
+    """It was merged before, and only stays at this cut."""
+    seen = picture()
+    assert np.array_equal(
+        merged_regions(seen, CUT, GRID, plain=[0, 2, 5]),
+        merged_regions(seen, CUT, GRID, plain=[2, 5]),
+    )
+
+
+def test_new_tokens_and_cls_are_told_apart() -> None:
+    seen = picture()
+    (row,) = trace_panels([[seen]], [cut()])
+    assert row[1].title == "m: 3 of 6 left, merged, features"
+    assert row[1].caption == (
+        "1 as they were; 1 made of several (blue borders, mean colour); "
+        "1 CLS of the vision tower, in a free place (pink); 1 gone (grey)."
+    )
+    pink = np.array([1.0, 0.25, 0.65], dtype=np.float32)
+    line = (np.abs(row[1].picture - pink) < 1e-6).all(-1)
+    assert line[4:8, 8:12].any() and not line[:4].any() and not line[:, :8].any()
+    two = replace(cut(), **{n: [2 * getattr(cut(), n)[0]] for n in ("kept", "grid", "kind", "mix")})
+    two = replace(two, merged_into=[2 * cut().merged_into[0]])  # type: ignore[index]
+    rows = trace_panels([[seen], [seen]], [two])
+    assert rows[0][1].caption.startswith("In all 2 images: 2 as they were; 2 made of several")
+    assert not rows[1][1].caption
+    (other,) = trace_panels([[seen]], [cut(cls=False)])
+    assert "CLS" not in other[1].caption and "2 as they were" in other[1].caption
+    rest = np.abs(other[1].picture - row[1].picture).max(-1) > 0
+    assert not rest[:4].any() and not rest[:, :8].any()
+
+
+def test_behind_a_cut_that_merged_scores_of_what_is_gone_are_blank() -> None:
+    """An owner of -1 is not the last token."""
+    seen, gone = picture(), float("nan")
+    later = entry("decoder", [0], [3.0, gone, 2.0, gone, gone, 9.0], merged=False)
+    (row,) = trace_panels([[seen]], [cut(), later])
+    spread = heat_map(seen, [3.0, 3.0, 2.0, gone, 3.0, 9.0], GRID)
+    assert np.array_equal(row[2].picture, spread)
+    assert np.array_equal(row[3].picture, dim_dropped(seen, [0, 1, 4], GRID))
+
+
+def test_owners_below_minus_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="reaches -2"):
+        merged_regions(picture(), [0] * 5 + [-2], GRID)

@@ -17,6 +17,7 @@ from prunus.engine.plan import Plan
 from prunus.engine.prompt import Image, Prompt
 from prunus.engine.side import SideInputs
 from prunus.engine.tower.groups import Reduced
+from prunus.engine.tower.seen import Rows
 from prunus.engine.tower.spread import per_survivor, spread_view
 from prunus.engine.views import Looks
 from prunus.errors import PrunusError
@@ -238,7 +239,7 @@ class Prefill:
         self, chosen: Chosen, states: Tensor
     ) -> list[tuple[Image, Tensor, Tensor, Tensor]]:
         """Images, what they keep (original indices), which of that is new, and its states."""
-        found = []
+        found, features = [], {}
         for image, kept, made in zip(self.images, chosen.kept, chosen.made, strict=True):
             if made is None:
                 continue
@@ -253,16 +254,21 @@ class Prefill:
                         f"{chosen.method}: new tokens are to be made of the tower's features: name "
                         "Features() in Cut(sees=...)"
                     )
-                own = tower.features([image])[0]
+                own = stays = tower.features([image])[0]
                 summary = tower.summary([image])
                 own = own if summary is None else torch.cat([own, summary[0].to(own)])
-                values = self.family.project(applied(own, made, rows)).to(states)
+                new = applied(own, made, rows)
+                stays = stays[slot.to(own.device)].index_copy(0, rows.to(own.device), new)
+                features[image.kind, image.order] = Rows(kept, stays)
+                values = self.family.project(new).to(states)
             else:
                 at = self.layout.slot[image.row, image.positions[image.present]].to(states.device)
                 values = applied(states[image.row, at], made, rows)
             found.append((image, kept, rows, values))
             was, now = image.positions[image.present], image.positions[kept[rows]]
             self.side = self.side.mixed(image.row, was, now, made, rows)
+        if self.looks.tower is not None:  # beams share what the tower gave: not before all are made
+            self.looks.tower.projected_from.update(features)
         return found
 
     def _chosen(

@@ -13,10 +13,12 @@ from prunus.errors import PrunusError
 from prunus.grid import AnyGrid
 from prunus.results.events import in_order
 from prunus.results.trace import TraceEntry
-from prunus.viz.overlay import dim_dropped
+from prunus.viz.overlay import dim_dropped, outlined
 from prunus.viz.pane import pane_of
 from prunus.viz.regions import merged_regions, spread_kept
 from prunus.viz.seen import Picture
+
+_CLS = np.array([1.0, 0.25, 0.65], dtype=np.float32)  # around the place that CLS took
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,74 @@ class Before:
             return np.asarray(tokens, dtype=np.int64)
         return spread_kept(tokens, self.merged_into[spot.sample][spot.image], grid)
 
+    def spread(self, scores: Any, spot: Spot) -> NDArray[np.float64]:
+        """``scores`` ``[N]`` of tokens on all cells that each stands for; NaN where none does."""
+        values = np.asarray(scores, dtype=np.float64)
+        if self.merged_into is None:
+            return values
+        owners = np.asarray(self.merged_into[spot.sample][spot.image], dtype=np.int64)
+        return np.where(owners >= 0, values[owners], np.nan)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a cut made of one image: tokens that are ``plain``, what they were; that are ``new``,
+    sums of several; and that are the tower's ``cls`` token. Original indices."""
+
+    plain: Sequence[int]
+    new: Sequence[int]
+    cls: Sequence[int]
+
+    @classmethod
+    def at(cls, entry: TraceEntry, sample: int, image: int) -> Made | None:
+        """None where ``entry`` made no new tokens at a cut."""
+        if entry.mix is None:
+            return None
+        into, of, _ = (np.asarray(part) for part in entry.mix[sample][image])
+        summary = {int(token) for token in into[of == entry.grid[sample][image].size]}
+        changed = {int(token) for token in into} - summary
+        kept = [int(token) for token in entry.kept[sample][image]]
+        return cls(
+            [token for token in kept if token not in changed | summary],
+            sorted(changed),
+            sorted(summary),
+        )
+
 
 def draw_entry(entry: TraceEntry, spot: Spot, before: Before) -> tuple[Picture, str]:
     """What ``entry`` left of one frame, drawn, and the word for it ("kept" or "left, merged")."""
     grid, kept = spot.grid(entry), entry.kept[spot.sample][spot.image]
     if entry.merged_into is not None:
         own = entry.merged_into[spot.sample][spot.image]
-        return merged_regions(spot.picture, own, grid, spot.pane), "left, merged"
+        made = Made.at(entry, spot.sample, spot.image)
+        plain = () if made is None else made.plain
+        drawn = merged_regions(spot.picture, own, grid, spot.pane, plain)
+        if made is not None and made.cls:
+            drawn = outlined(drawn, made.cls, grid, spot.pane, _CLS)
+        return drawn, "left, merged"
     shown = before.cells(kept, spot, grid)
     return dim_dropped(spot.picture, shown, grid, spot.pane), "kept"
+
+
+def made_note(entry: TraceEntry, sample: int) -> str:
+    """What is seen where a cut made new tokens of one sample's; "" where none did."""
+    made = [Made.at(entry, sample, image) for image in range(len(entry.kept[sample]))]
+    new = sum(len(one.new) for one in made if one)
+    summary = sum(len(one.cls) for one in made if one)
+    if not new + summary:
+        return ""
+    notes = []
+    if plain := sum(len(one.plain) for one in made if one):
+        notes.append(f"{plain} as they were")
+    if new:
+        notes.append(f"{new} made of several (blue borders, mean colour)")
+    if summary:
+        notes.append(f"{summary} CLS of the vision tower, in a free place (pink)")
+    owners = [own for image in (entry.merged_into or [[]])[sample] for own in image.tolist()]
+    if gone := sum(owner < 0 for owner in owners):
+        notes.append(f"{gone} gone (grey)")
+    whole = f"In all {len(made)} images: " if len(made) > 1 else ""
+    return f"{whole}{'; '.join(notes)}."
 
 
 def last_removal(trace: Sequence[TraceEntry]) -> tuple[TraceEntry, Before] | None:

@@ -62,9 +62,13 @@ def dim_dropped(picture: Picture, kept: Any, grid: AnyGrid, pane: int = 0) -> Pi
         pane: which picture of the input this is: the number of a video's slice, or of a part.
     """
     mask = _spread(kept_cells(kept, grid), pane_of(grid, pane), picture)
-    grey = (picture @ _LUMA)[..., None] * 0.25 + 0.60  # light, but never white
-    faint = np.broadcast_to(grey, picture.shape)
-    return np.where(mask[..., None], picture, np.clip(faint, 0.0, 1.0)).astype(np.float32)
+    return np.where(mask[..., None], picture, faint(picture)).astype(np.float32)
+
+
+def faint(picture: Picture) -> Picture:
+    """``picture`` grey and light, but never white: what is gone."""
+    grey = np.clip((picture @ _LUMA)[..., None] * 0.25 + 0.60, 0.0, 1.0)
+    return np.broadcast_to(grey, picture.shape).astype(np.float32)
 
 
 def value_cells(scores: Any, grid: AnyGrid, most: float) -> NDArray[np.float32]:
@@ -99,7 +103,13 @@ def heat_map(
     return np.where(gone[..., None], 0.5 * grey + 0.5, blended).astype(np.float32)
 
 
-def outlined(picture: Picture, tokens: Any, grid: AnyGrid, pane: int = 0) -> Picture:
+def outlined(
+    picture: Picture,
+    tokens: Any,
+    grid: AnyGrid,
+    pane: int = 0,
+    colour: NDArray[np.float32] = _MARK,
+) -> Picture:
     """``picture`` with a bright line around the patches of ``tokens``, inside of them: thick enough
     to be seen where the whole picture is drawn a few centimetres wide."""
     own = pane_of(grid, pane)
@@ -110,7 +120,7 @@ def outlined(picture: Picture, tokens: Any, grid: AnyGrid, pane: int = 0) -> Pic
         moved = [np.roll(inner, step, axis) for step in range(-thick, thick + 1)]
         inner = np.logical_and.reduce(moved)
     line = mask & ~inner[thick:-thick, thick:-thick]
-    return np.where(line[..., None], _MARK, picture).astype(np.float32)
+    return np.where(line[..., None], colour, picture).astype(np.float32)
 
 
 def _spread(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from prunus.results.events import Event, in_order, label_of
 from prunus.results.trace import TraceEntry
-from prunus.viz.entry import Before, Spot, draw_entry
+from prunus.viz.entry import Before, Spot, draw_entry, made_note
 from prunus.viz.figure import Panel
 from prunus.viz.overlay import heat_map, kept_cells
 from prunus.viz.pane import pane_of, panes
@@ -72,15 +72,14 @@ def _panels(entry: TraceEntry, spot: Spot, before: Before) -> list[Panel]:
         here = pane_of(grid, spot.pane).of(kept_cells(kept, grid))
         count = f"{int(here.sum())} here, {count}"
     where = entry.place if entry.layer is None else f"layer {entry.layer}"
-    left = Panel(drawn, f"{entry.method}: {count} {done}, {where}")
+    left = Panel(drawn, f"{entry.method}: {count} {done}, {where}", made_note(entry, spot.sample))
     if entry.scores is None:
         return [left]
     if event is not None:
         note = f"{event.what}; {event.went}."
-        left = replace(left, caption=note[0].upper() + note[1:])
+        note = f"{note[0].upper()}{note[1:]}\n{left.caption}".strip()
+        left = replace(left, caption=note)
         return [chosen_panel(entry, spot, before, event), left]
-    scores = entry.scores[spot.sample][spot.image]
-    if before.merged_into is not None:  # a survivor's score shows on all that it stands for
-        scores = scores[before.merged_into[spot.sample][spot.image]]
+    scores = before.spread(entry.scores[spot.sample][spot.image], spot)
     drawn = heat_map(spot.picture, scores, grid, spot.pane)
     return [Panel(drawn, f"importance, {where}"), left]

@@ -50,8 +50,7 @@ def chosen_panel(entry: TraceEntry, spot: Spot, before: Before, event: Event) ->
     grid, kept = spot.grid(entry), entry.kept[spot.sample]
     scores = np.asarray(entry.scores[spot.sample][spot.image], dtype=np.float64)
     there = int((~np.isnan(scores)).sum())
-    if before.merged_into is not None:
-        scores = scores[np.asarray(before.merged_into[spot.sample][spot.image])]
+    scores = before.spread(scores, spot)
     heat = heat_map(spot.picture, scores, grid, spot.pane, most=_most(entry.scores[spot.sample]))
     shown = before.cells(kept[spot.image], spot, grid)
     who = entry.method if event.layer_seen is None else f"layer {event.layer_seen}"
