@@ -121,11 +121,11 @@ def test_compiled_inside(small: Any, name: str) -> None:
         assert torch.equal(small(**inputs, use_cache=False).logits, dense)
 
 
-def test_a_compiled_wrapper_is_a_model(llava: Case) -> None:
-    fast = torch.compile(llava.model, backend="eager")
-    inputs = llava.prompts.rows(1)
-    with prunus.prune(llava.model, METHODS["row"]):
-        expected = plain(llava.model, inputs)
+def test_a_compiled_wrapper_is_a_model(small: Any) -> None:
+    fast = torch.compile(small, backend="eager")
+    inputs = prompts_for("llava-clip").rows(1)
+    with prunus.prune(small, METHODS["row"]):
+        expected = plain(small, inputs)
     with prunus.prune(fast, METHODS["row"]) as run:
         assert gap(plain(fast, inputs), expected) < 1e-5
     assert run.prompts == 1
