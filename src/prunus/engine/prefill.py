@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunus.engine.answers import check_answers
 from prunus.engine.edit import Job, Places
 from prunus.engine.gathered import Gathered
 from prunus.engine.layout import Layout
@@ -193,6 +194,7 @@ class Prefill:
                 for (grid, _), members in groups.items()
             ]
             selections = self._select(method, stage, cut, views, list(groups.values()))
+            check_answers(method.name, views, selections)
             for ((grid, count), members), one in zip(groups.items(), selections, strict=True):
                 each = method.macs(stage, grid, count, states.shape[-1])
                 self.macs += len(members) * each if one.macs is None else one.macs
@@ -301,8 +303,6 @@ class Prefill:
                             "earlier layers have read them already: only before it"
                         )
                     own = selection.order[place].to(present.device)
-                    if not torch.equal(present[own.sort().values], kept[number]):
-                        raise PrunusError(f"{method.name}: order and kept are not the same tokens")
                     self.order[number] = present[own]
                 if selection.scores is not None:
                     full = torch.full(

@@ -1,0 +1,70 @@
+"""Whether what a method answers makes sense, before anything is changed by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prunus.errors import PrunusError
+from prunus.method import Selection
+from prunus.method.view import View
+
+
+def check_answers(name: str, views: Sequence[View], answers: Sequence[Selection]) -> None:
+    """Raise PrunusError unless ``answers`` of the method ``name`` are one for each of ``views``,
+    and name tokens that are there."""
+    if len(answers) != len(views):
+        raise PrunusError(
+            f"{name}.choose returned {len(answers)} selections for {len(views)} views: give one "
+            "for each"
+        )
+    for view, answer in zip(views, answers, strict=True):
+        _check(name, view, answer)
+
+
+def _check(name: str, view: View, answer: Selection) -> None:
+    groups, count = view.present.shape
+    parts = ("kept", "scores", "labels", "order", "into", "weights", "mix")
+    for part in parts:
+        given: Any = getattr(answer, part)
+        if given is not None and len(given) != groups:
+            raise PrunusError(
+                f"{name}: {part} is for {len(given)} images, and the view has {groups}: give one "
+                "row for each"
+            )
+    for kept in [answer.kept] if isinstance(answer.kept, Tensor) else answer.kept:
+        if kept.dtype != torch.int64 or not 1 <= kept.ndim <= 2:
+            raise PrunusError(
+                f"{name}: kept has dtype {kept.dtype} and shape {tuple(kept.shape)}: give int64 "
+                "indices, [images, kept], or a tensor for each image"
+            )
+        if not _ascending(kept, count):
+            raise PrunusError(
+                f"{name}: kept must be ascending indices, each once, into the {count} tokens that "
+                f"are there (0 to {count - 1})"
+            )
+    if answer.scores is not None and answer.scores.shape != (groups, count):
+        raise PrunusError(
+            f"{name}: scores have shape {tuple(answer.scores.shape)}, expected {(groups, count)} "
+            "(images, tokens)"
+        )
+    for own, order in zip(answer.kept, answer.order or (), strict=False):
+        if not torch.equal(order.sort().values, own.to(order.device)):
+            raise PrunusError(f"{name}: order and kept are not the same tokens")
+    for weights in answer.weights if answer.weights is not None else ():
+        if weights.shape != (count,) or not bool(torch.isfinite(weights).all()):
+            raise PrunusError(
+                f"{name}: weights must be one finite number for each of the {count} tokens that "
+                "are there"
+            )
+
+
+def _ascending(kept: Tensor, count: int) -> bool:
+    """Whether each row is ascending, without repetition, within ``range(count)``."""
+    if not kept.numel():
+        return True
+    inside = (kept[..., 0] >= 0).all() & (kept[..., -1] < count).all()
+    return bool(inside & (kept.diff(dim=-1) > 0).all())
