@@ -11,7 +11,7 @@ from torch import Tensor
 
 import prunus
 from prunus import Cut, Fixed, Method, Selection
-from prunus.engine.views import Looks
+from prunus.engine.kept import Looks
 from prunus.errors import PrunusError
 from prunus.inference.inputs import process
 from prunus.inference.prompts import render

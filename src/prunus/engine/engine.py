@@ -16,6 +16,7 @@ from prunus.engine.cache import Lease, check_cache, is_pruned, length_of
 from prunus.engine.calls import Generation, Here, Outer, by_name, cache_of
 from prunus.engine.decode import Resume
 from prunus.engine.hooks import after, before, sweep
+from prunus.engine.kept import Sight
 from prunus.engine.layers import Layers
 from prunus.engine.lent import give_back
 from prunus.engine.output import resident_cache, spread_output
@@ -34,7 +35,6 @@ from prunus.engine.refuse import (
 from prunus.engine.side import SideInputs
 from prunus.engine.tower.vision import Vision
 from prunus.engine.traffic import Traffic
-from prunus.engine.views import Sight
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family
 from prunus.method.question import QuestionMarks

@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from prunus.engine.answers import check_answers
+from prunus.engine.choosing import Here, answers
+from prunus.engine.chosen import Chosen, chosen_of, filled
 from prunus.engine.edit import Job, Places
 from prunus.engine.gathered import Gathered
+from prunus.engine.kept import Looks
 from prunus.engine.layout import Layout
-from prunus.engine.merge import Made, applied, composed
+from prunus.engine.merge import Made
 from prunus.engine.plan import Plan
-from prunus.engine.prompt import Image, Prompt
+from prunus.engine.prompt import Prompt
+from prunus.engine.renewal import new_states
 from prunus.engine.side import SideInputs
 from prunus.engine.tower.groups import Reduced
-from prunus.engine.tower.seen import Rows
-from prunus.engine.tower.spread import per_survivor, spread_view
-from prunus.engine.views import Looks
 from prunus.errors import PrunusError
 from prunus.families import Family
-from prunus.grid import AnyGrid
-from prunus.method import Cut, Edit, EditsAttention, Method, Selection, tower_part
-from prunus.method.view import View
-
-
-@dataclass
-class Chosen:
-    """One selection as it was made; tensors stay on their device until somebody looks. ``reduced``
-    is what the vision tower left of each image, where the selection was made in there."""
-
-    cut: Cut
-    method: str
-    kept: list[Tensor]
-    scores: list[Tensor] | None
-    reduced: list[Reduced] | None = None
-    proportional: bool = False
-    labels: list[str] | None = None
-    edits: Mapping[int, Edit] = field(default_factory=dict)
-    forgets: Sequence[int] = ()
-    made: list[Made | None] = field(default_factory=list)
-    merged_into: list[Tensor | None] = field(default_factory=list)
-    mix: list[tuple[Tensor, Tensor, Tensor]] | None = None
-    order: list[Tensor] | None = None
-    closed: bool = False  # positions were closed up inside the language model
+from prunus.method import Cut, Edit, EditsAttention, Method, tower_part
 
 
 class Prefill:
@@ -175,47 +151,26 @@ class Prefill:
     def cut(self, method: Method, stage: int, cut: Cut, states: Tensor) -> Tensor:
         """Let ``method`` choose among the tokens of ``states``, which are those of the present
         layout, and return them without what it dropped."""
-        groups: dict[tuple[AnyGrid, int], list[int]] = {}
-        for number, image in enumerate(self.images):
-            groups.setdefault((image.grid, image.present.shape[0]), []).append(number)
         memo = self._memos.setdefault(id(method), {})
         # Scores are made in the precision that a method asks for, also where the model's is mixed.
         with torch.no_grad(), torch.autocast(states.device.type, enabled=False):
-            views = [
-                self.looks.view(
-                    [self.images[n] for n in members],
-                    states,
-                    self.layout,
-                    self.samples,
-                    memo,
-                    self._count(method, stage, grid),
-                    cut.sees,
-                )
-                for (grid, _), members in groups.items()
-            ]
-            selections = self._select(method, stage, cut, views, list(groups.values()))
-            check_answers(method.name, views, selections)
-            for ((grid, count), members), one in zip(groups.items(), selections, strict=True):
-                each = method.macs(stage, grid, count, states.shape[-1])
-                self.macs += len(members) * each if one.macs is None else one.macs
-            chosen = self._chosen(cut, method, groups, selections)
+            here = Here(self.looks, self.layout, states, self.samples, memo)
+            groups, selections, macs = answers(here, self.plan.budget, method, stage, cut)
+            chosen = chosen_of(self.images, self.order, self.line, cut, method, groups, selections)
+        self.macs += macs
         # Nothing above changed the pass; from here on nothing can be refused.
         if chosen.labels is not None and not any(chosen.labels):
             return states
         self.chosen.append(chosen)
         return self._go_on(chosen, states)
 
-    def _count(self, method: Method, stage: int, grid: AnyGrid) -> int | None:
-        """Tokens of an input on ``grid`` that are to be left after ``stage``."""
-        counts = self.plan.budget.counts(method, grid.frames, grid.size)
-        if counts is None:
-            return None
-        return counts[stage] * (grid.frames if method.unit == "frame" else 1)
-
     def _go_on(self, chosen: Chosen, states: Tensor) -> Tensor:
         """The prompt and its ``states`` after a selection."""
         cut = chosen.cut
-        new = self._new_states(chosen, states)
+        new = new_states(self.family, self.looks, self.layout, chosen, states)
+        for one in new:
+            was = one.image.positions[one.image.present]
+            self.side = self.side.mixed(one.image.row, was, one.places, one.made, one.rows)
         for image, made, kept, into in zip(
             self.images, chosen.made, chosen.kept, chosen.merged_into, strict=True
         ):
@@ -230,136 +185,12 @@ class Prefill:
             before = self.layout
             self.reorder()
             states = before.take(states, self.layout)
-        for image, kept, rows, values in new:
-            at = self.layout.slot[image.row, image.positions[kept[rows]]].to(states.device)
-            row = torch.full_like(at, image.row)
-            states = states.index_put((row, at), values)
+        for one in new:
+            at = self.layout.slot[one.image.row, one.places].to(states.device)
+            row = torch.full_like(at, one.image.row)
+            states = states.index_put((row, at), one.values)
         self.remade = self.remade or bool(new)
         return states
-
-    def _new_states(
-        self, chosen: Chosen, states: Tensor
-    ) -> list[tuple[Image, Tensor, Tensor, Tensor]]:
-        """Images, what they keep (original indices), which of that is new, and its states."""
-        found, features = [], {}
-        for image, kept, made in zip(self.images, chosen.kept, chosen.made, strict=True):
-            if made is None:
-                continue
-            slot = torch.searchsorted(image.present, kept)
-            rows = made.changed(slot)
-            if not len(rows):
-                continue
-            if chosen.cut.space == "tower" and self.family.reads_tower:
-                tower = self.looks.tower
-                if tower is None:
-                    raise PrunusError(
-                        f"{chosen.method}: new tokens are to be made of the tower's features: name "
-                        "Features() in Cut(sees=...)"
-                    )
-                own = stays = tower.features([image])[0]
-                summary = tower.summary([image])
-                own = own if summary is None else torch.cat([own, summary[0].to(own)])
-                new = applied(own, made, rows)
-                stays = stays[slot.to(own.device)].index_copy(0, rows.to(own.device), new)
-                features[image.kind, image.order] = Rows(kept, stays)
-                values = self.family.project(new).to(states)
-            else:
-                at = self.layout.slot[image.row, image.positions[image.present]].to(states.device)
-                values = applied(states[image.row, at], made, rows)
-            found.append((image, kept, rows, values))
-            was, now = image.positions[image.present], image.positions[kept[rows]]
-            self.side = self.side.mixed(image.row, was, now, made, rows)
-        if self.looks.tower is not None:  # beams share what the tower gave: not before all are made
-            self.looks.tower.projected_from.update(features)
-        return found
-
-    def _chosen(
-        self,
-        cut: Cut,
-        method: Method,
-        groups: Mapping[tuple[AnyGrid, int], list[int]],
-        selections: Sequence[Selection],
-    ) -> Chosen:
-        """Selections by group as one by image, in indices of the original tokens."""
-        kept = [image.present for image in self.images]
-        made: list[Made | None] = [None] * len(self.images)
-        scores: list[Tensor | None] = [None] * len(self.images)
-        labels: list[str] | None = None
-        ordered = False
-        for ((grid, _), members), selection in zip(groups.items(), selections, strict=True):
-            for place, number in enumerate(members):
-                present = self.images[number].present
-                slots = selection.kept[place].to(present.device)
-                kept[number] = present[slots]
-                made[number] = Made.of(
-                    selection, place, slots, self.images[number].counted(), method.name
-                )
-                closing = cut.layer is not None and cut.compact
-                if selection.order is not None and (self.line or not closing):
-                    ordered = True
-                    if cut.layer is not None and not closing:
-                        raise PrunusError(
-                            f"{method.name} reorders tokens inside the language model, whose "
-                            "earlier layers have read them already: only before it"
-                        )
-                    own = selection.order[place].to(present.device)
-                    self.order[number] = present[own]
-                if selection.scores is not None:
-                    full = torch.full(
-                        (grid.size,), float("nan"), dtype=torch.float32, device=present.device
-                    )
-                    full[present] = selection.scores[place].float().to(present.device)
-                    scores[number] = full
-                if selection.labels is not None:
-                    labels = labels or [method.name] * len(self.images)  # others say no word
-                    labels[number] = selection.labels[place]
-        some = any(values is not None for values in scores)
-        return Chosen(
-            cut,
-            method.name,
-            kept,
-            self._filled(scores) if some else None,
-            labels=labels,
-            made=made,
-            merged_into=[
-                composed(
-                    image.merged_into,
-                    image.grid.size,
-                    image.present,
-                    own,
-                    None if new is None else new.into,
-                )
-                for image, own, new in zip(self.images, kept, made, strict=True)
-            ],
-            mix=self._mixes(kept, made),
-            order=[self.order.get(n, own) for n, own in enumerate(kept)] if ordered else None,
-            closed=cut.compact and cut.layer is not None and self.line,
-        )
-
-    def _mixes(
-        self, kept: Sequence[Tensor], made: Sequence[Made | None]
-    ) -> list[tuple[Tensor, Tensor, Tensor]] | None:
-        """For the trace, what the new tokens of each image were made of."""
-        if all(one is None for one in made):
-            return None
-        found = []
-        for image, own, new in zip(self.images, kept, made, strict=True):
-            if new is None:
-                none = own[:0]
-                found.append((none, none, none.float()))
-            else:
-                slots = torch.searchsorted(image.present, own)
-                found.append(new.sparse(image.present, slots, image.grid.size))
-        return found
-
-    def _filled(self, scores: Sequence[Tensor | None]) -> list[Tensor]:
-        """``scores`` by image, NaN for those that were within their budget and so have none."""
-        return [
-            torch.full((image.grid.size,), float("nan"), dtype=torch.float32)
-            if own is None
-            else own
-            for image, own in zip(self.images, scores, strict=True)
-        ]
 
     def edit(self, methods: Sequence[Method]) -> None:
         """Note what ``methods`` edit in this prompt's attention and cache."""
@@ -394,40 +225,13 @@ class Prefill:
                 _check_places(states[image.row, image.positions], one)
         scores = None
         if any(one.scores is not None for one in own):
-            scores = self._filled([one.scores for one in own])
+            scores = filled(self.images, [one.scores for one in own])
         part = tower_part(method)
         proportional = part is not None and part.proportional
         self.chosen.append(Chosen(Cut(None), method.name, chosen, scores, own, proportional))
         if all(len(one.kept) == len(one.merged_into) for one in own):
             return states  # nothing was merged
         return self._drop(chosen, Cut(None), states)
-
-    def _select(
-        self, method: Method, stage: int, cut: Cut, views: list[View], groups: list[list[int]]
-    ) -> Sequence[Selection]:
-        """What ``method`` keeps. Where it needs the whole grid and tokens were merged, survivors
-        are spread over the cells that they stand for, and the scores of these are averaged."""
-        owners = [[self.images[number].merged_into for number in members] for members in groups]
-        spread = stage == 0 and cut.whole
-        if not spread or all(owner is None for own in owners for owner in own):
-            return method.choose(stage, views)
-        selections = []
-        for view, own in zip(views, owners, strict=True):
-            merged = [owner for owner in own if owner is not None]
-            if view.intact or not merged:
-                selections.append(method.select(stage, view))
-                continue
-            if any(bool((one < 0).any()) for one in merged):
-                raise PrunusError(
-                    f"{method.name} needs the whole grid of each image, but a method before it has "
-                    "dropped tokens: change their order or layers"
-                )
-            slots = torch.searchsorted(view.present, torch.stack(merged))
-            scores = per_survivor(
-                method.score(stage, spread_view(view, slots)), slots, view.present.shape[1]
-            )
-            selections.append(method.rank(stage, view, scores))
-        return selections
 
     def _drop(self, chosen: list[Tensor], cut: Cut, states: Tensor) -> Tensor:
         """Go on with the ``chosen`` original tokens of each image only."""

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from prunus.engine.chosen import Chosen
 from prunus.engine.plan import Plan
-from prunus.engine.prefill import Chosen, Prefill
+from prunus.engine.prefill import Prefill
 from prunus.grid import AnyGrid
 from prunus.results.record import Record
 from prunus.results.trace import TraceEntry

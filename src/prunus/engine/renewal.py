@@ -1,0 +1,69 @@
+"""States of tokens that a selection makes new."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunus.engine.chosen import Chosen
+from prunus.engine.kept import Looks
+from prunus.engine.layout import Layout
+from prunus.engine.merge import Made, applied
+from prunus.engine.prompt import Image
+from prunus.engine.tower.seen import Rows
+from prunus.errors import PrunusError
+from prunus.families import Family
+
+
+@dataclass(frozen=True)
+class New:
+    """New tokens of one image: what it keeps (original indices int64 ``[k]``) is ``made`` so that
+    the ``rows`` (int64 ``[r]``) among it are new, with ``values [r, D]``."""
+
+    image: Image
+    kept: Tensor
+    made: Made
+    rows: Tensor
+    values: Tensor
+
+    @property
+    def places(self) -> Tensor:
+        """Int64 ``[r]``: their logical positions."""
+        return self.image.positions[self.kept[self.rows]]
+
+
+def new_states(
+    family: Family, looks: Looks, layout: Layout, chosen: Chosen, states: Tensor
+) -> list[New]:
+    """What ``chosen`` makes of the tokens of ``states [B, S, D]``, which lie as ``layout`` says."""
+    found, features = [], {}
+    for image, kept, made in zip(looks.images, chosen.kept, chosen.made, strict=True):
+        if made is None:
+            continue
+        slot = torch.searchsorted(image.present, kept)
+        rows = made.changed(slot)
+        if not len(rows):
+            continue
+        if chosen.cut.space == "tower" and family.reads_tower:
+            tower = looks.tower
+            if tower is None:
+                raise PrunusError(
+                    f"{chosen.method}: new tokens are to be made of the tower's features: name "
+                    "Features() in Cut(sees=...)"
+                )
+            own = stays = tower.features([image])[0]
+            summary = tower.summary([image])
+            own = own if summary is None else torch.cat([own, summary[0].to(own)])
+            new = applied(own, made, rows)
+            stays = stays[slot.to(own.device)].index_copy(0, rows.to(own.device), new)
+            features[image.kind, image.order] = Rows(kept, stays)
+            values = family.project(new).to(states)
+        else:
+            at = layout.slot[image.row, image.positions[image.present]].to(states.device)
+            values = applied(states[image.row, at], made, rows)
+        found.append(New(image, kept, made, rows, values))
+    if looks.tower is not None:  # beams share what the tower gave: not before all are made
+        looks.tower.projected_from.update(features)
+    return found
