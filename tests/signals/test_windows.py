@@ -62,6 +62,12 @@ def test_numbers_that_are_no_product_are_bands_of_nearly_equal_length() -> None:
     assert sum(lengths) == 191 and max(lengths) - min(lengths) == 1 and len(tops) == 14
 
 
+def test_a_product_of_long_pieces_is_none() -> None:
+    """1 x 23 of 24 x 24 would be columns."""
+    for count, bands in ((23, 5), (10, 3), (46, 7)):
+        assert len({piece[0] // 24 for piece in pieces(24, 24, count)}) == bands
+
+
 def test_sheets_share_the_count() -> None:
     for count in range(3, 25):
         found = windows([(2, 4), (2, 4), (2, 4)], count)
