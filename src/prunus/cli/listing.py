@@ -12,6 +12,7 @@ from prunus.cli.console import out, print_json
 
 if TYPE_CHECKING:
     from prunus.families import Family
+    from prunus.inference.named import Named
     from prunus.method import Method
 
 #: Signs of a line.
@@ -27,14 +28,14 @@ def methods(
     as_json: Json = False,
 ) -> None:
     """List the methods, a line each; or explain one: parameters, presets, paper, families."""
-    from prunus.inference.named import parse_one
+    from prunus.inference.named import Named, parse_one
     from prunus.method import methods as known_methods
 
-    chosen = known_methods()
+    chosen = {one: Named(one, kind) for one, kind in known_methods().items()}
     if name is not None:
-        kind = parse_one(name).kind
-        chosen = {kind.name: kind}
-    described = {one: _facts(method) for one, method in chosen.items()}
+        named = parse_one(name)
+        chosen = {named.kind.name: named}
+    described = {one: _facts(named) for one, named in chosen.items()}
     if as_json:
         print_json(described)
         return
@@ -43,11 +44,14 @@ def methods(
         out().print(line, markup=False, soft_wrap=True)
 
 
-def _facts(method: type[Method]) -> dict[str, Any]:
+def _facts(named: Named) -> dict[str, Any]:
     from prunus.families import families
     from prunus.inference.named import presets_of
+    from prunus.method.derived import derived
+    from prunus.method.registry import required
 
-    homes = families()
+    homes, method = families(), named.kind
+    complete = set(required(method)) <= set(named.params)
     return {
         "summary": method.summary,
         "paper": method.paper,
@@ -55,22 +59,57 @@ def _facts(method: type[Method]) -> dict[str, Any]:
         "parameters": _parameters(method),
         "presets": {preset: dict(params) for preset, params in presets_of(method).items()},
         "families": [home for home, family in homes.items() if supports(method, family)],
+        "derived": derived(named.make()) if complete else None,
     }
 
 
 def _lines(described: dict[str, dict[str, Any]]) -> list[str]:
     """A line of at most 80 signs for each method."""
     widest = max(map(len, described))
-    lines = [f"{'method':<{widest}}  keep   what it does"]
+    lines = [f"{'method':<{widest}}  keep   where  sees  what it does"]
     for name, facts in described.items():
         defaults = {param["name"]: param["default"] for param in facts["parameters"]}
         keep = _show(defaults["keep"]) if defaults.get("keep") is not None else "-"
-        start = f"{name:<{widest}}  {keep:<6} "
+        where, sees = _signs(facts["derived"])
+        start = f"{name:<{widest}}  {keep:<6} {where:<6} {sees:<5} "
         lines.append(start + shorten(facts["summary"], _WIDTH - len(start), placeholder=" ..."))
     return [
         *lines,
         "",
-        "keep: default budget; -: its own count, or none. More: prunus methods NAME",
+        "keep: default budget; -: its own count, or none. where: in the vision tower,",
+        "before the language model, or at decoder layers. sees: q, the question; t, the",
+        "vision tower; m: it merges. More: prunus methods NAME",
+    ]
+
+
+def _signs(derived: dict[str, Any] | None) -> tuple[str, str]:
+    """The first place, and what it sees and does, of the default setting, in a word each."""
+    if derived is None:
+        return "-", "-"
+    names = {"vision": "tower", "before": "before", "decoder": "layers", "attention": "layers"}
+    where = names[derived["places"][0].split()[0]] if derived["places"] else "-"
+    signs = (("question", "q"), ("tower", "t"), ("merges", "m"))
+    return where, "".join(sign for fact, sign in signs if derived[fact]) or "-"
+
+
+_COUNTS = {
+    "asked": "as asked for",
+    "schedule": "by its schedule",
+    "own": "it finds its own count",
+    "all": "it takes none away",
+}
+
+
+def _derived_lines(derived: dict[str, Any] | None) -> list[str]:
+    """What follows from the method as it is set (for a decoder of 32 layers)."""
+    if derived is None:
+        return []
+    word = {True: "yes", False: "no"}
+    return [
+        f"  sees the question: {word[derived['question']]}",
+        f"  tokens left: {_COUNTS[derived['count']]}",
+        f"  merges: {word[derived['merges']]}; looks into the tower: {word[derived['tower']]}",
+        f"  acts at: {'; '.join(derived['places']) or 'nothing'} (of 32)",
     ]
 
 
@@ -80,7 +119,8 @@ def _explained(described: dict[str, dict[str, Any]]) -> list[str]:
         paper = [f"  {facts['paper']}"] if facts["paper"] else []
         head = wrap(f"{name}: {facts['summary']}", _WIDTH, subsequent_indent="  ")
         lines += [*head, *paper, f"  kind: {facts['kind']}"]
-        lines += [f"  runs on: {', '.join(facts['families'])}", "", "parameters (default):"]
+        lines += [*_derived_lines(facts["derived"]), f"  runs on: {', '.join(facts['families'])}"]
+        lines += ["", "parameters (default):"]
         for param in facts["parameters"]:
             default = "required" if param["required"] else _show(param["default"])
             lines += wrap(

@@ -1,0 +1,55 @@
+"""What follows from a method's own words: no method says these things of itself a second time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prunus.method.base import Method, looks_at_question, signals_of
+from prunus.method.capabilities import EditsAttention, tower_part
+
+DEPTH, TOKENS = 32, 576  # of LLaVA-1.5-7B: of what size does not matter
+
+
+def derived(method: Method, depth: int = DEPTH) -> dict[str, Any]:
+    """Facts of ``method`` as it is set, on a decoder of ``depth`` layers, as plain values.
+
+    * ``question``: whether its choice depends on the question.
+    * ``count``: how many tokens are left: "asked" (``keep``), "schedule" (known without), "own"
+      (it finds its own), or "all" (it takes none away).
+    * ``merges``: whether tokens may become part of others.
+    * ``tower``: whether it looks into the vision tower, or acts there.
+    * ``places``: where it acts: "vision tower", "before the language model", "decoder layers ...",
+      "attention of decoder layers ...".
+    """
+    part, cuts = tower_part(method), method.cuts(depth)
+    places = ["vision tower"] if part else []
+    if any(cut.layer is None for cut in cuts):
+        places.append("before the language model")
+    layers = [cut.layer for cut in cuts if cut.layer is not None]
+    if layers:
+        places.append(f"decoder layers {_line(layers)}")
+    edits = sorted(method.edits(depth)) if isinstance(method, EditsAttention) else []
+    if edits:
+        places.append(f"attention of decoder layers {_line(edits)}")
+    return {
+        "question": looks_at_question(method, depth),
+        "count": _count(method, depth) if part or cuts else "all",
+        "merges": method.kind == "merge",
+        "tower": part is not None or any(one.tower for one in signals_of(method, depth)),
+        "places": places,
+    }
+
+
+def _count(method: Method, depth: int) -> str:
+    keep = getattr(method, "keep", None)
+    asked = None if keep is None else TOKENS / 2
+    if method.counts(asked, TOKENS, depth) is None:
+        return "own"
+    return "schedule" if keep is None else "asked"
+
+
+def _line(layers: list[int]) -> str:
+    """``1, 4, 9``, or ``7 to 30`` of more than three in a row."""
+    if len(layers) > 3 and layers == list(range(layers[0], layers[-1] + 1)):
+        return f"{layers[0]} to {layers[-1]}"
+    return ", ".join(map(str, layers))
