@@ -37,7 +37,8 @@ def masked_logits(
     """Logits of the oracles: tokens merged by hand in the tower, dropped ones hidden by masks,
     attention edited query by query. Where cuts do more than drop, layers run one by one."""
     if any(one.compact or (one.mix is not None and one.place == "decoder") for one in trace):
-        return layered.replayed(model, inputs, visible, trace)
+        with merged(model, inputs, trace):
+            return layered.replayed(model, inputs, visible, trace)
     with merged(model, inputs, trace), edited(model, trace, visible.spots, visible.last):
         return masked.masked_logits(model, inputs, visible)
 
