@@ -37,6 +37,8 @@ BEHIND = {
     name: method
     for name, method in (settings() | MORE).items()
     if not name.startswith(("fixed", "evoprune"))
+    # What an average comes to depends on what stands before.
+    and not (method.averages and getattr(method, "keep", None) is not None)
 }
 FIRST: dict[str, Any] = {
     "random-before": Random(keep=0.6, layer=None, seed=3),

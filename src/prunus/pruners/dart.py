@@ -60,10 +60,10 @@ class DART(Method):
 
     def select(self, stage: int, view: View) -> Selection:
         count = min(view.count or 0, view.present.shape[1])
-        if count == view.present.shape[1]:
-            return Selection(Selection.everything(view).kept)
         seen = self.layer - 1
         norms = view[Keys(seen)].float().abs().sum((2, 3))
+        if count == view.present.shape[1]:
+            return Selection(Selection.everything(view).kept, norms)
         words = view[Keys(seen, "text")].float().abs().sum((2, 3))
         words = words.masked_fill(~view[TextMask()], -torch.inf)
         states = torch.nn.functional.normalize(view[_STATES].float(), dim=-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -81,15 +81,16 @@ class SparseVLM(Method):
     def select(self, stage: int, view: View) -> Selection:
         there = view.present.shape[1]
         total = min(view.count or 0, there)
-        if total == there:
-            return Selection.everything(view)
-        raters = self._raters(view) if stage == 0 else view.memo["raters"]
+        if stage == 0:
+            self._rate(view)
         layer = self._stages(view.depth)[stage]
         rows = view[Attention(layer - 1, "text", each=True)]
         mask = rows.new_zeros(rows.shape[:2])
         for line, owner in zip(mask, view.owners, strict=True):
-            line[raters[owner]] = 1.0
+            line[_words_of(view, owner)] = 1.0
         scores = (rows * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        if total == there:
+            return replace(Selection.everything(view), scores=scores)
         kept = max(k for k in range(total + 1) if k + self._added(there - k) <= total)
         best = stable_topk(scores, kept)
         width = view.states.shape[-1]
@@ -109,28 +110,32 @@ class SparseVLM(Method):
     def _added(self, gone: int) -> int:
         return _centres(gone) if self.recycle else 0
 
-    def _raters(self, view: View) -> dict[tuple[int, int], Tensor]:
-        """By image, int64: the words behind it to which its tokens are more alike than to the mean
-        word; all words where none is (there is but one, or all are equal).
-
-        Raises:
-            PrunusError: no text stands behind an image.
-        """
+    def _rate(self, view: View) -> None:
+        """Remember by image, int64, the words behind it to which its tokens are more alike than to
+        the mean word; all words where none is (there is but one, or all are equal)."""
         mask = view[TextMask()]
-        if not bool(mask.any(1).all()):
-            raise PrunusError(
-                "sparsevlm: no text stands behind an image, so that no word can rate its tokens: "
-                "put the question behind the images, or choose another method"
-            )
         alike = view[States(0)].float() @ view[States(0, "text")].float().transpose(1, 2)
         alike = alike.masked_fill(~mask[:, None], -torch.inf).softmax(-1).mean(1)
         mean = alike.sum(1, keepdim=True) / mask.sum(1, keepdim=True)
         above = (alike > mean) & mask
         above = torch.where(above.any(1, keepdim=True), above, mask)
-        found: dict[tuple[int, int], Tensor] = view.memo.setdefault("raters", {})
         places = [own.nonzero().flatten() for own in above]  # of any later group of images
-        found |= dict(zip(view.owners, places, strict=True))
-        return found
+        view.memo.setdefault("raters", {}).update(zip(view.owners, places, strict=True))
+
+
+def _words_of(view: View, owner: tuple[int, int]) -> Tensor:
+    """Int64: the words that rate the tokens of one image.
+
+    Raises:
+        PrunusError: no text stands behind it.
+    """
+    words: Tensor = view.memo["raters"][owner]
+    if not len(words):
+        raise PrunusError(
+            "sparsevlm: no text stands behind an image, so that no word can rate its tokens: put "
+            "the question behind the images, or choose another method"
+        )
+    return words
 
 
 def _schedule(keep: float) -> tuple[float, ...]:

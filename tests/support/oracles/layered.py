@@ -118,9 +118,11 @@ def walk(
     valid: Tensor | None = None,
     prompt: int | None = None,
     unseen: Mapping[int, set[int]] | None = None,
+    embeds: Tensor | None = None,
 ) -> tuple[Line, Tensor]:
     """One row of a batch through all layers; ``cut`` is called at the input of each. Tokens are
-    named by their place in the (padded) row; those from ``prompt`` on came after it.
+    named by their place in the (padded) row; those from ``prompt`` on came after it. ``embeds``:
+    what enters the language model, if that is known.
 
     Returns:
         what is left at the end, and its logits ``[S, V]``.
@@ -130,7 +132,8 @@ def walk(
     tokens = mask[row].bool().nonzero().flatten().tolist()
     where = positions(model, {**inputs, "attention_mask": mask})[..., row, :]
     with torch.no_grad(), eager(model):
-        states = entering(model, inputs)[row, tokens]
+        embeds = entering(model, inputs) if embeds is None else embeds
+        states = embeds[row, tokens]
         line = Line(model, states, tokens, where, prompt, unseen=unseen or {})
         for _ in model.model.language_model.layers:
             cut(line)
@@ -144,8 +147,8 @@ def replayed(
 ) -> Tensor:
     """Logits ``[B, L, V]`` with everything done that ``trace`` tells of; zeros where no token is
     left."""
-    assert all(one.place in ("features", "decoder") and not one.forgets for one in trace)
-    rows = []
+    assert all(one.place != "attention" for one in trace)
+    rows, embeds = [], entering(model, inputs)
     for row, spots in enumerate(visible.spots):
         unseen: dict[int, set[int]] = {}
         for entry in (one for one in trace if one.trim_cache):
@@ -157,7 +160,7 @@ def replayed(
                 if (entry.layer or 0) == line.layer:
                     apply(line, entry, row, spots)
 
-        line, found = walk(model, inputs, row, cut, visible.valid, visible.prompt, unseen)
+        line, found = walk(model, inputs, row, cut, visible.valid, visible.prompt, unseen, embeds)
         logits = found.new_zeros(visible.valid.shape[1], found.shape[1])
         logits[line.tokens] = found
         rows.append(logits)
