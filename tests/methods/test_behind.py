@@ -36,7 +36,7 @@ MORE = {
 BEHIND = {
     name: method
     for name, method in (settings() | MORE).items()
-    if not name.startswith(("fixed", "evoprune"))
+    if not name.startswith("fixed") and not in_tower(method)
 }
 FIRST: dict[str, Any] = {
     "random-before": Random(keep=0.6, layer=None, seed=3),

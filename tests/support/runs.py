@@ -39,7 +39,7 @@ def masked_logits(
     hidden by masks, attention edited query by query."""
     with (
         merged(model, inputs, trace),
-        made(model, trace, visible.spots),
+        made(model, inputs, trace, visible.spots),
         edited(model, trace, visible.spots, visible.last),
     ):
         return masked.masked_logits(model, inputs, visible)

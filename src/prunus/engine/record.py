@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from prunus.engine.plan import Plan
@@ -23,8 +24,12 @@ def _on_cpu(parts: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tenso
     return into.cpu(), of.cpu(), weight.cpu()
 
 
-def _into(tokens: Tensor | None) -> Tensor:
-    assert tokens is not None  # something was merged
+def _into(tokens: Tensor | None, kept: Tensor, size: int) -> Tensor:
+    """``merged_into`` of an image; of one in which nothing was merged, beside others in which some
+    was, from what it keeps."""
+    if tokens is None:
+        tokens = torch.full((size,), -1, dtype=torch.long)
+        tokens[kept.cpu()] = kept.cpu()
     return tokens.cpu()
 
 
@@ -63,7 +68,10 @@ def make_trace(prefill: Prefill) -> list[TraceEntry]:
             compact=chosen.cut.compact,
         )
         if chosen.mix is not None:
-            entry = replace(entry, merged_into=nested(chosen.merged_into, _into))
+            sizes = [image.grid.size for image in prefill.images]
+            parts = zip(chosen.merged_into, chosen.kept, sizes, strict=True)
+            into = [_into(*part) for part in parts]
+            entry = replace(entry, merged_into=nested(into, Tensor.cpu))
         if chosen.reduced is not None:
             entry = replace(
                 entry,
