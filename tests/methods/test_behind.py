@@ -36,7 +36,8 @@ MORE = {
 BEHIND = {
     name: method
     for name, method in (settings() | MORE).items()
-    if not name.startswith(("fixed", "evoprune"))
+    if not name.startswith("fixed")
+    and not in_tower(method)
     # What an average comes to depends on what stands before.
     and not (method.averages and getattr(method, "keep", None) is not None)
 }

@@ -43,7 +43,7 @@ def masked_logits(
             return layered.replayed(model, inputs, visible, trace)
     with (
         merged(model, inputs, trace),
-        made(model, trace, visible.spots),
+        made(model, inputs, trace, visible.spots),
         edited(model, trace, visible.spots, visible.last),
     ):
         return masked.masked_logits(model, inputs, visible)

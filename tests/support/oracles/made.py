@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from prunus import TraceEntry
+from tests.support.oracles.merged import given, merged_tower
 
 Spots = list[list[list[int]]]
 
@@ -41,37 +42,44 @@ def written(states: Tensor, entry: TraceEntry, spots: Spots, tower: Tower | None
 
 
 class Tower:
-    """What the unmodified LLaVA's tower gives: its features, and the CLS token."""
+    """What the LLaVA's tower gives, tokens merged in it by hand as a trace says: by image, features
+    by original index (-1: CLS)."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, pixels: Tensor, trace: list[TraceEntry]) -> None:
         self.projector = model.model.multi_modal_projector
-        self.has_cls = model.config.vision_config.model_type == "clip_vision_model"
-        self.states: Tensor | None = None
-        assert model.config.vision_feature_layer == -2
-        last = model.model.vision_tower.encoder.layers[-2]
-        self.handle = last.register_forward_hook(self._note)
-
-    def _note(self, module: Any, args: Any, output: Any) -> None:
-        self.states = output[0] if isinstance(output, tuple) else output
+        inside = [entry for entry in trace if entry.place == "encoder"]
+        steps: list[Any] = [[]] * len(pixels)
+        by_size, proportional = True, False
+        for entry in inside:
+            assert entry.steps is not None
+            steps = [own for sample in entry.steps for own in sample]
+            by_size, proportional = entry.by_size, entry.proportional
+        self.tokens = [
+            merged_tower(model, pixels[n : n + 1], given(own), by_size, proportional)[0]
+            for n, own in enumerate(steps)
+        ]
 
     def row(self, image: int, token: int, count: int) -> Tensor:
         """The feature of one token; number ``count`` is CLS."""
-        assert self.states is not None
-        if token == count:
-            assert self.has_cls
-            return self.states[image, 0]
-        return self.states[image, token + self.has_cls]
+        return self.tokens[image][-1 if token == count else token]
 
     def projected(self, feature: Tensor) -> Tensor:
-        found: Tensor = self.projector(feature[None, None])[0, 0]
+        # Not called: a hook of another oracle may give it merged features.
+        found: Tensor = self.projector.forward(feature[None, None])[0, 0]
         return found
 
 
 @contextlib.contextmanager
-def made(model: Any, trace: list[TraceEntry], spots: Spots) -> Iterator[None]:
+def made(
+    model: Any, inputs: dict[str, Tensor], trace: list[TraceEntry], spots: Spots
+) -> Iterator[None]:
     """``model`` with the new tokens of ``trace`` written into its full-length embeddings."""
     making = [entry for entry in trace if entry.mix is not None and entry.layer is None]
-    tower = Tower(model) if making and hasattr(model.model, "multi_modal_projector") else None
+    tower = None
+    has_projector = hasattr(model.model, "multi_modal_projector")
+    if has_projector and any(entry.space == "tower" for entry in making):
+        with torch.no_grad():
+            tower = Tower(model, inputs["pixel_values"], trace)
 
     def hook(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         embeds = kwargs["inputs_embeds"]
@@ -85,5 +93,3 @@ def made(model: Any, trace: list[TraceEntry], spots: Spots) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-        if tower is not None:
-            tower.handle.remove()
