@@ -199,6 +199,7 @@ class _Session:
     def prefill(self) -> Cell:
         """The prompt, against the unmodified model that does not see what went."""
         bench, features = self._bench, None
+        _check_comparable(self._trace)
         if self._merges:
             with prune(bench.model, self._method, untested=True), captured(bench.family) as seen:
                 run(bench.model, self._probe.batch)
@@ -211,6 +212,7 @@ class _Session:
     def decode(self) -> Cell:
         """The tokens of an answer, against the same."""
         bench = self._bench
+        _check_comparable(self._trace)
         with prune(bench.model, self._method, untested=True) as pruned:
             with captured(bench.family) as seen:
                 got = generate(bench.model, self._probe)
@@ -221,7 +223,8 @@ class _Session:
 
     @property
     def _merges(self) -> bool:
-        return any(entry.place == "encoder" for entry in self._trace)
+        made = [entry for entry in self._trace if entry.place == "features" and entry.mix]
+        return bool(made) or any(entry.place == "encoder" for entry in self._trace)
 
     @property
     def _given(self) -> str:
@@ -244,6 +247,16 @@ class _Session:
                 if own != wanted:
                     return Cell("failed", note=_lengths(layer, own, wanted))
         return Cell("ok")
+
+
+def _check_comparable(trace: Sequence[TraceEntry]) -> None:
+    """Raise NoOracle where layers do more to tokens than not to see them."""
+    for entry in trace:
+        if entry.place == "decoder" and (entry.compact or entry.mix):
+            what = "makes new tokens" if entry.mix else "closes positions up"
+            raise NoOracle(
+                f"{entry.method} {what} inside the language model, which is not repeated here"
+            )
 
 
 def _lengths(layer: int, own: tuple[int, int] | None, wanted: tuple[int, int]) -> str:
