@@ -24,7 +24,7 @@ from tests.support.settings import settings
 
 def test_every_setting_on_every_kind_of_model(case: Case) -> None:
     """Two images in a row and videos among them: the engine's own tests say that all is right."""
-    bias = family_of(case.model).encoder().takes_bias
+    bias = family_of(case.model).tower_adapter().takes_bias
     methods = [one for one in settings().values() if bias or not proportional(one)]
     report = prunus.check(case.model, None, methods, prompts=prompts_of(case, 2, 1))
     assert report.ok, str(report)

@@ -52,7 +52,7 @@ def drawn(method: Method, case: Case) -> Method:
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_selections_do_not_depend_on_it(case: Case, name: str, dtype: torch.dtype) -> None:
     method, inputs = METHODS[name], case.prompts.rows(2, 1)
-    if proportional(method) and not family_of(case.model).encoder().takes_bias:
+    if proportional(method) and not family_of(case.model).tower_adapter().takes_bias:
         pytest.skip("this tower's attention takes no bias, which the method needs")
     method = drawn(method, case)
     kept, scores, logits = chosen(case, method, inputs)

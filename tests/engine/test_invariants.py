@@ -29,7 +29,7 @@ PROMPTS = {"one": (1,), "two-images-and-padding": (1, 0, 2)}
 @pytest.fixture(params=sorted(SETTINGS))
 def method(request: pytest.FixtureRequest, case: Case) -> Method:
     chosen = SETTINGS[request.param]
-    if proportional(chosen) and not family_of(case.model).encoder().takes_bias:
+    if proportional(chosen) and not family_of(case.model).tower_adapter().takes_bias:
         pytest.skip("this tower's attention takes no bias, which the method needs")
     return chosen
 

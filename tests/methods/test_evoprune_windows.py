@@ -80,7 +80,7 @@ def test_the_order_of_windows_is_that_of_the_tower(size: tuple[int, int, int]) -
     from transformers.vision_utils import get_vision_window_index
 
     model = qwen()
-    tower, vision = Qwen25VL(model).encoder(), model.config.vision_config
+    tower, vision = Qwen25VL(model).tower_adapter(), model.config.vision_config
     grid = Grid(*size, (8, 8))
     frames = tower.frames([grid])
     assert frames == [Frames(Grid(1, *size[1:], (8, 8)), [(0, t) for t in range(size[0])])]

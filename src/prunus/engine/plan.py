@@ -33,7 +33,7 @@ class Plan:
         features: stages before the language model; decoder: stages by layer.
         noted: decoder layers whose input states some stage wants to see again, and the layer of
             the last stage that does.
-        encoder: the method that acts inside the vision tower, if there is one.
+        in_tower: the method that acts inside the vision tower, if there is one.
         edits: what the attention of decoder layers loses; forgets: layers whose cache loses all
             visual tokens.
         looked: decoder layers whose attention some later stage looks at; peeked: those that are
@@ -50,7 +50,7 @@ class Plan:
     features: tuple[Step, ...]
     decoder: dict[int, tuple[Step, ...]]
     noted: dict[int, int]
-    encoder: Method | None = None
+    in_tower: Method | None = None
     edits: dict[int, Edit] = field(default_factory=dict)
     forgets: frozenset[int] = frozenset()
     looked: frozenset[int] = frozenset()
@@ -65,7 +65,7 @@ class Plan:
     @property
     def removes(self) -> bool:
         """Whether layers may run, or caches hold, less than the whole prompt."""
-        return bool(self.features or self.decoder or self.forgets or self.encoder is not None)
+        return bool(self.features or self.decoder or self.forgets or self.in_tower is not None)
 
     @property
     def compacts(self) -> bool:
@@ -145,7 +145,7 @@ def make_plan(
         features=features,
         decoder=decoder,
         noted=noted,
-        encoder=inside[0] if inside else None,
+        in_tower=inside[0] if inside else None,
         edits=edits,
         forgets=forgets,
         looked=_layers(one.layer for step, one in attended if one.layer != step.cut.layer),
@@ -173,7 +173,7 @@ def _tower_looks(signals: Sequence[Signal[Any]], family: Family) -> dict[int, fr
     for signal in signals:
         if signal.tower != "block":
             continue
-        read = family.encoder().read
+        read = family.tower_adapter().read
         block = read - 1 if signal.block is None else signal.block
         if not 0 <= block < read:
             raise PrunusError(

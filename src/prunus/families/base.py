@@ -142,12 +142,12 @@ class Family(ABC):
     def tower_takes_bias(self) -> bool:
         """Whether a bias can be added to the logits of the vision tower's attention."""
         backend = self.config.vision_config._attn_implementation
-        return self.encoder().takes_bias and backend in ("eager", "sdpa")
+        return self.tower_adapter().takes_bias and backend in ("eager", "sdpa")
 
     @property
     def tower_has_summary(self) -> bool:
         """Whether the vision tower has a CLS token."""
-        return self.encoder().has_summary
+        return self.tower_adapter().has_summary
 
     def last_norm(self, states: Tensor) -> Tensor:
         """``states [..., D]`` behind the language model's last norm.
@@ -199,7 +199,7 @@ class Family(ABC):
             rows.append(flat[::step][:_PROBES].float().cpu())
         return torch.stack(rows)
 
-    def encoder(self) -> Tower:
+    def tower_adapter(self) -> Tower:
         """The blocks of the vision tower, for methods that merge inside it.
 
         Raises:

@@ -45,7 +45,7 @@ class Llava(Family):
         projector: nn.Module = self.core.multi_modal_projector
         return projector
 
-    def encoder(self) -> Tower:
+    def tower_adapter(self) -> Tower:
         depth, layer = len(self.core.vision_tower.encoder.layers), self.config.vision_feature_layer
         if not isinstance(layer, int):
             raise PrunusError(

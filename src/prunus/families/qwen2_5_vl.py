@@ -16,5 +16,5 @@ class Qwen25VL(Qwen2VL):
     model_types = ("qwen2_5_vl",)
     summary = "Qwen2.5-VL: images and videos of any size, window attention, M-RoPE"
 
-    def encoder(self) -> Tower:
+    def tower_adapter(self) -> Tower:
         return Windows(self.tower, lambda sizes: self._grids("grid_thw", sizes))

@@ -39,7 +39,7 @@ class Qwen2VL(Family):
     def reads_tower(self) -> bool:
         return False  # behind the merger: only there is one row one visual token
 
-    def encoder(self) -> Tower:
+    def tower_adapter(self) -> Tower:
         return Packed(self.tower, lambda sizes: self._grids("grid_thw", sizes))
 
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:

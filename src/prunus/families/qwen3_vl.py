@@ -25,7 +25,7 @@ class Qwen3VL(Qwen2VL):
         "different tokens"
     )
 
-    def encoder(self) -> Tower:
+    def tower_adapter(self) -> Tower:
         return Family.encoder(self)  # none: not that of Qwen2-VL
 
     def beside(self, call: dict[str, Any]) -> tuple[dict[str, Any], list[Beside]]:

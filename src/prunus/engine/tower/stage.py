@@ -48,8 +48,8 @@ class TowerStage:
     others look at of its blocks."""
 
     def __init__(self, family: Family, plan: Plan) -> None:
-        self._family, self._plan, self._method = family, plan, plan.encoder
-        self._tower, self._here = family.encoder(), _Here()
+        self._family, self._plan, self._method = family, plan, plan.in_tower
+        self._tower, self._here = family.tower_adapter(), _Here()
         part = tower_part(self._method)
         if part is not None:
             default = family.default_grid()
@@ -61,7 +61,7 @@ class TowerStage:
 
     def _count(self, size: int) -> int | None:
         """Tokens that are to be left of a frame of ``size``."""
-        method = self._plan.encoder
+        method = self._plan.in_tower
         counts = None if method is None else self._plan.budget.counts(method, 1, size)
         return None if counts is None else counts[-1]
 
@@ -150,7 +150,7 @@ class TowerStage:
         plan = self._plan
         looks = plan.tower_looks
         self._here.running = TowerPass(
-            self._tower, plan.encoder, self._count, looks, call, grids, kind
+            self._tower, plan.in_tower, self._count, looks, call, grids, kind
         )
 
     def hand_over(self, running: Prefill, states: Tensor, seen: TowerSeen) -> Tensor:

@@ -21,7 +21,7 @@ class Vision:
 
     def __init__(self, family: Family, plan: Plan) -> None:
         self._family = family
-        inside = plan.encoder is not None or plan.tower_looks or plan.summary
+        inside = plan.in_tower is not None or plan.tower_looks or plan.summary
         self.stage = TowerStage(family, plan) if inside else None
         self.tap = Tap(family) if plan.reads_features and family.reads_tower else None
 
