@@ -26,7 +26,7 @@ class Qwen3VL(Qwen2VL):
     )
 
     def tower_adapter(self) -> Tower:
-        return Family.encoder(self)  # none: not that of Qwen2-VL
+        return Family.tower_adapter(self)  # none: not that of Qwen2-VL
 
     def beside(self, call: dict[str, Any]) -> tuple[dict[str, Any], list[Beside]]:
         places, features = call.get("visual_pos_masks"), call.get("deepstack_visual_embeds")
