@@ -56,8 +56,8 @@ class Family(ABC):
     model_types: ClassVar[tuple[str, ...]]
     summary: ClassVar[str] = ""
     no_merging: ClassVar[str] = "its adapter says nothing of the tower's blocks"
-    """Why methods inside the vision tower are not supported; "" where :meth:`tower_adapter` gives them
-    its blocks."""
+    """Why methods inside the vision tower are not supported; "" where :meth:`tower_adapter` gives
+    them its blocks."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
