@@ -13,7 +13,7 @@ from torch import Tensor
 from prunus.checking.hidden import Hidden, NoOracle
 from prunus.checking.oracle import masked
 from prunus.checking.probe import Inputs, Probe
-from prunus.families import Family
+from prunus.families import Family, unwrap
 
 #: Largest error as a share of the largest logit. Double and single precision: what rounding leaves
 #: of an exact method. Others: so many units of their rounding, or twice the model's own spread if
@@ -74,7 +74,11 @@ def run_dense(model: Any, family: Family, probe: Probe) -> Dense:
 
 
 def run(model: Any, inputs: Inputs, **options: Any) -> Any:
-    """The model's output for one call of ``forward``, without gradients."""
+    """The model's output for one call of ``forward``, without gradients. Tokens behind padding are
+    counted as ``generate`` does, where the model does not find positions itself (M-RoPE)."""
+    mask = inputs["attention_mask"]
+    if not bool(mask.all()) and not hasattr(unwrap(model).model, "get_rope_index"):
+        options["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
     with torch.no_grad():
         return model(**inputs, **options)
 
