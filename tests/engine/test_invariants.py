@@ -285,7 +285,7 @@ def test_the_count_is_exactly_the_budget(case: Case, method: Method) -> None:
     with prunus.prune(case.model, method) as run:
         plain(case.model, inputs)
     spots = case.prompts.spots(inputs["input_ids"])
-    if nominal(method, 100) is not None:  # others find their own count
+    if nominal(method, 100, DEPTH) is not None:  # others find their own count
         for stage, entry in enumerate(run.trace):
             # In the tower a budget is for each frame, behind it for a whole video.
             for sample, images, grids in zip(entry.kept, spots, entry.grid, strict=True):

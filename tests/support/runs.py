@@ -39,7 +39,7 @@ def masked_logits(
     hidden by masks, attention edited query by query. Where cuts close positions up, or make new
     tokens inside the decoder, layers run one by one."""
     if any(one.compact or (one.mix is not None and one.place == "decoder") for one in trace):
-        with merged(model, inputs, trace), made(model, trace, visible.spots):
+        with merged(model, inputs, trace), made(model, inputs, trace, visible.spots):
             return layered.replayed(model, inputs, visible, trace)
     with (
         merged(model, inputs, trace),
