@@ -26,6 +26,7 @@ class Hidden:
         prompt: for each layer bool ``[B, L]``: hidden while the prompt is read.
         later: for each layer bool ``[B, L]``: hidden also from tokens behind the prompt.
         edits: layers whose attention is edited while the prompt is read.
+        beyond: what cuts inside the language model did that no mask can do, in words, or "".
     """
 
     valid: Tensor
@@ -33,6 +34,7 @@ class Hidden:
     prompt: Sequence[Tensor]
     later: Sequence[Tensor]
     edits: Mapping[int, Edit]
+    beyond: str = ""
 
     @classmethod
     def of(
@@ -60,7 +62,10 @@ class Hidden:
                 if layer in entry.forgets:
                     later[layer] |= visual
         edits = {layer: edit for entry in trace for layer, edit in entry.edits.items()}
-        return cls(valid, visual, prompt, later, edits)
+        inside = [entry for entry in trace if entry.place == "decoder"]
+        merged = any(parts[0].numel() for e in inside for own in e.mix or () for parts in own)
+        beyond = "merges tokens" * merged or "closes positions up" * any(e.compact for e in inside)
+        return cls(valid, visual, prompt, later, edits, beyond)
 
     @property
     def alive(self) -> Tensor:

@@ -52,6 +52,8 @@ def masked(family: Family, hidden: Hidden, features: Features | None = None) -> 
     Args:
         features: what the images are, where tokens were merged in the tower.
     """
+    if hidden.beyond:
+        raise NoOracle(f"it {hidden.beyond} inside the language model, which masks cannot show")
     handles = []
     try:
         for number, layer in enumerate(family.layers):

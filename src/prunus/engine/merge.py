@@ -65,10 +65,10 @@ class Made:
         else:
             share = sizes if chosen.by_size else torch.ones_like(sizes)
             share = torch.where(stays, share, 0.0)
-            total = torch.zeros(len(kept), device=sizes.device)
+            total = share.new_zeros(len(kept))
             total = total.index_add(0, into.clamp(min=0), share)
             share = share / total[into.clamp(min=0)]
-        mix = torch.zeros(len(kept), count, device=sizes.device)
+        mix = share.new_zeros(len(kept), count)
         there = torch.arange(count, device=sizes.device)[stays]
         return cls(mix.index_put((into[stays], there), share[stays]), into)
 

@@ -325,7 +325,7 @@ class Prefill:
 
 def _sizes(before: Tensor, made: Made) -> Tensor:
     """Float32 ``[k]``: original tokens that each survivor stands for."""
-    sizes = torch.zeros(len(made.mix), device=before.device)
+    sizes = before.new_zeros(len(made.mix))
     return sizes.index_add(0, made.into.clamp(min=0), before * (made.into >= 0))
 
 

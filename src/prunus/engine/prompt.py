@@ -32,7 +32,7 @@ class Image:
     def counted(self) -> Tensor:
         """Float32 ``[n]``: how many original tokens each of those present stands for."""
         if self.sizes is None:
-            return torch.ones(len(self.present), device=self.present.device)
+            return torch.ones_like(self.present, dtype=torch.float32)
         return self.sizes
 
 

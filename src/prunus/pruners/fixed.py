@@ -162,10 +162,11 @@ class Fixed(Method):
         whole = of == view.grid.size
         column = torch.searchsorted(present, of.clamp(max=view.grid.size - 1))
         column = torch.where(whole, present.shape[0], column)
-        mix = torch.zeros(len(kept), present.shape[0] + 1, device=present.device)
-        same = torch.ones(len(kept), device=present.device).scatter(0, ahead, 0.0)
+        mix = weight.new_zeros(len(kept), present.shape[0] + 1)
+        same = mix.new_ones(len(kept)).scatter(0, ahead, 0.0)
         mix[torch.arange(len(kept), device=present.device), kept] = same  # what stayed as it was
-        return mix.index_put((ahead, column), weight.to(mix), accumulate=True)
+        found: Tensor = mix.index_put((ahead, column), weight, accumulate=True)
+        return found
 
     def _select_one(self, view: View, row: int) -> Tensor:
         present = view.present[row]
