@@ -63,7 +63,7 @@ def brief(error: BaseException) -> str:
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> PrunusError:
     """The error for a ``name`` that is not among the ``known`` ones, with the closest of them."""
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name, known, n=1) or get_close_matches(name.lower(), known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return PrunusError(f"unknown {kind} {shown(name)}: {hint}there are {', '.join(known)}")
 

@@ -186,11 +186,22 @@ def models(as_json: Json = False) -> None:
 
 def supports(method: type[Method], family: type[Family]) -> bool:
     """Whether ``method`` runs on ``family``: on all, unless it names its ``families``, or merges in
-    the vision tower and the family's tower cannot be merged in."""
+    or looks into the vision tower and the family's tower has no adapter."""
     named = getattr(method, "families", None)
-    if method.kind == "merge" and family.no_merging:
+    if family.no_merging and _needs_blocks(method):
         return False
     return named is None or family.name in named
+
+
+def _needs_blocks(method: type[Method]) -> bool:
+    """Whether ``method``, with its defaults, merges in blocks of the vision tower or looks at
+    them."""
+    from prunus.method import signals_of, tower_part
+    from prunus.method.derived import DEPTH
+
+    made = method()
+    looks = any(signal.tower == "block" for signal in signals_of(made, DEPTH))
+    return tower_part(made) is not None or looks
 
 
 def _parameters(method: type[Method]) -> list[dict[str, Any]]:

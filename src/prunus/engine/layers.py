@@ -116,9 +116,13 @@ class Layers:
         given["use_cache"] = False
         here = self._here
         here.running, here.peeking = None, True
+        devices = {states.device.index or 0} if states.is_cuda else set()
+        # What dropout draws is drawn again when the layer really runs.
+        lots = torch.random.fork_rng(devices, enabled=layer.training)
         try:
-            with torch.no_grad():
-                nn.Module.__call__(layer, **{**given, name: states.detach()})
+            # Not the module itself: hooks in front of ours have seen these states already.
+            with torch.no_grad(), lots:
+                layer.forward(**{**given, name: states.detach()})
         except Peeked as found:
             running.looks.peek(number, states, running.layout, found.given)
             return

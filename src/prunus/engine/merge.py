@@ -34,6 +34,10 @@ class Made:
             PrunusError: an answer that makes no sense.
         """
         count = len(sizes)
+        if chosen.mix is not None and chosen.into is not None:
+            raise PrunusError(f"{name}: give mix or into, not both")
+        if chosen.weights is not None and chosen.into is None:
+            raise PrunusError(f"{name}: weights are for into, which is missing")
         if chosen.mix is not None:
             mix = chosen.mix[row].to(sizes.device).float()
             if mix.shape[0] != len(kept) or mix.shape[1] not in (count, count + 1):
@@ -43,7 +47,9 @@ class Made:
                 )
             if not bool(mix.isfinite().all()):
                 raise PrunusError(f"{name}: mix holds NaN or infinity")
-            weight, into = mix[:, :count].abs().max(0) if len(kept) else _none(mix, count)
+            if not len(kept):
+                return None  # nothing stays
+            weight, into = mix[:, :count].abs().max(0)
             # A survivor stands for itself, whoever else took a share of it.
             into = into.masked_fill(weight == 0, -1)
             into[kept] = torch.arange(len(kept), device=into.device)
@@ -59,6 +65,8 @@ class Made:
         stays = torch.isin(given, kept)
         if not bool((stays | (given == -1)).all()):
             raise PrunusError(f"{name}: into names tokens that are not kept")
+        if not len(kept):
+            return None  # nothing stays
         into = torch.searchsorted(kept, given.clamp(min=0)).masked_fill(~stays, -1)
         if chosen.weights is not None:
             share = chosen.weights[row].to(sizes.device).float()
@@ -82,14 +90,12 @@ class Made:
         """For the trace: survivors, what went into them (original indices; ``size`` is the CLS
         feature) and weights, of those that changed."""
         rows = self.changed(kept)
-        at, column = (self.mix[rows] != 0).nonzero().unbind(1)
+        named = self.mix[rows] != 0
+        # A survivor that is made of nothing is named as well, with no weight of its own.
+        named[torch.arange(len(rows), device=rows.device), kept[rows]] |= ~named.any(1)
+        at, column = named.nonzero().unbind(1)
         names = torch.cat([present, present.new_tensor([size])])
         return present[kept][rows[at]], names[column], self.mix[rows[at], column]
-
-
-def _none(mix: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    empty = torch.zeros(count, device=mix.device)
-    return empty, empty.long()
 
 
 def composed(
@@ -120,6 +126,9 @@ def applied(states: Tensor, made: Made, rows: Tensor) -> Tensor:
     mix = made.mix[rows].to(states.device)
     if mix.shape[1] > len(states):
         if bool((mix[:, len(states) :] != 0).any()):
-            raise PrunusError("new tokens are made of the CLS feature, and this tower has none")
+            raise PrunusError(
+                "new tokens are made of the CLS feature, which is not among these: it is beside the "
+                "tower's features (Cut(space='tower')), of a tower that has a CLS token"
+            )
         mix = mix[:, : len(states)]
     return (mix @ states[: mix.shape[1]].float()).to(states.dtype)

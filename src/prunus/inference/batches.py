@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from prunus.errors import PrunusError
 from prunus.families import Family, family_of
 from prunus.grid import AnyGrid
 from prunus.inference.inputs import Parts, placed, process
@@ -91,10 +92,20 @@ def left_padded(
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
     """One kind of image input of several prompts, behind each other. Images ``[1, tiles, ...]`` of
-    different numbers of tiles are filled up with empty ones, as processors do in a batch."""
+    different numbers of tiles are filled up with empty ones, as processors do in a batch.
+
+    Raises:
+        PrunusError: they have different sizes in another way.
+    """
     if len({part.shape[1:] for part in parts}) > 1 and all(part.ndim == 5 for part in parts):
         most = max(part.shape[1] for part in parts)
         parts = [F.pad(part, (*(0, 0) * 3, 0, most - part.shape[1])) for part in parts]
+    if len({part.shape[1:] for part in parts}) > 1:
+        shapes = " and ".join(str(list(part.shape)) for part in parts)
+        raise PrunusError(
+            f"images whose inputs have different shapes ({shapes}) cannot be put into one batch "
+            "one by one: give images of one size, or inputs that the processor made of all at once"
+        )
     return torch.cat(list(parts))
 
 

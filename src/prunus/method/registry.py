@@ -124,8 +124,12 @@ def _instance(method: Any, params: dict[str, Any]) -> Method:
 def _from_file(name: str) -> type[Method]:
     """The class that ``path/to/file.py:Class`` names; the file is run once."""
     place, _, wanted = name.rpartition(":")
-    path = Path(place).resolve()
-    if not path.is_file():
+    try:
+        path = Path(place).resolve()
+        there = path.is_file()
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise PrunusFileError(f"no file can be called {shown(place)}") from error
+    if not there:
         raise PrunusFileError(f"no such file: {place!r} (of the method {shown(name)})")
     loaded = [one for one in sys.modules.values() if getattr(one, "__file__", None) == str(path)]
     module = loaded[0] if loaded else _run(path)
