@@ -194,7 +194,12 @@ def test_edits_agree_with_the_oracle_of_the_tests(case: Case, edit: Edit) -> Non
     spots = [[spot.tolist() for spot in images] for images in probe.spots]
     every = [[torch.arange(len(spot)) for spot in images] for images in probe.spots]
     entry: Any = SimpleNamespace(
-        edits={1: edit, 3: edit}, kept=every, layer=1, forgets=(), trim_cache=False
+        place="attention",
+        edits={1: edit, 3: edit},
+        kept=every,
+        layer=1,
+        forgets=(),
+        trim_cache=False,
     )
     hidden = Hidden.of([entry], probe.spots, probe.valid, 5)
     last = probe.valid.shape[1] - 1
