@@ -85,8 +85,8 @@ def masked_logits(model: Any, inputs: dict[str, Tensor], visible: list[Tensor]) 
         handles.append(layer.register_forward_pre_hook(use(mask), with_kwargs=True))
     try:
         with torch.no_grad():
-            where = positions(model, inputs)
-            logits: Tensor = model(**inputs, position_ids=where, use_cache=False).logits
+            call = {"position_ids": positions(model, inputs), **inputs}
+            logits: Tensor = model(**call, use_cache=False).logits
         return logits
     finally:
         for handle in handles:
