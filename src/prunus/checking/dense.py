@@ -77,7 +77,8 @@ def run(model: Any, inputs: Inputs, **options: Any) -> Any:
     """The model's output for one call of ``forward``, without gradients. Tokens behind padding are
     counted as ``generate`` does, where the model does not find positions itself (M-RoPE)."""
     mask = inputs["attention_mask"]
-    if not bool(mask.all()) and not hasattr(unwrap(model).model, "get_rope_index"):
+    told = "position_ids" in inputs or bool(mask.all())
+    if not told and not hasattr(unwrap(model).model, "get_rope_index"):
         options["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
     with torch.no_grad():
         return model(**inputs, **options)

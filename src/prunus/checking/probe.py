@@ -86,8 +86,6 @@ def from_rows(
         if not bool(row["attention_mask"].all()):
             raise PrunusError(f"prompt {number} has padding: give each prompt by itself, without")
     batch = left_padded(given, _pad_token(family, None) if pad is None else pad)
-    if family.default_grid() is not None:  # it counts positions by itself: padding, too
-        batch.setdefault("position_ids", (batch["attention_mask"].cumsum(1) - 1).clamp(min=0))
     spots = [[spot.positions for spot in row] for row in find_spots(family, batch)]
     if not all(spots):
         raise PrunusError("a prompt has no image: give prompts with one image or more each")

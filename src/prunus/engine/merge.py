@@ -127,8 +127,8 @@ def applied(states: Tensor, made: Made, rows: Tensor) -> Tensor:
     if mix.shape[1] > len(states):
         if bool((mix[:, len(states) :] != 0).any()):
             raise PrunusError(
-                "new tokens are made of the CLS feature, which is not among these: it is beside the "
-                "tower's features (Cut(space='tower')), of a tower that has a CLS token"
+                "new tokens are made of the CLS feature, which is not among these: it is beside "
+                "the tower's features (Cut(space='tower')), of a tower that has a CLS token"
             )
         mix = mix[:, : len(states)]
     return (mix @ states[: mix.shape[1]].float()).to(states.dtype)
