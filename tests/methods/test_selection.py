@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import prunus
-from prunus import Cut, Method, Selection
+from prunus import Cut, Fixed, Method, Selection
 from prunus.errors import PrunusError
 from tests.support.footprint import footprint
 from tests.support.models import Case
@@ -176,3 +176,40 @@ def _run(model: Any, inputs: Any) -> torch.Tensor:
     with torch.no_grad():
         logits: torch.Tensor = model(**inputs).logits
     return logits
+
+
+@pytest.mark.parametrize("layer", [None, 2])
+@pytest.mark.parametrize("how", ["mix", "weights"])
+def test_a_survivor_that_is_made_of_nothing_is_replayed(llava: Case, layer: Any, how: str) -> None:
+    inputs = llava.prompts.rows(1)
+
+    def answer(view: prunus.View) -> Selection:
+        groups, count = view.present.shape
+        kept = torch.arange(0, count, 2).expand(groups, -1)
+        if how == "mix":
+            mix = torch.eye(count)[kept[0]]
+            mix[0] = 0.0
+            return Selection(kept, mix=[mix] * groups)
+        into = torch.arange(count) // 2 * 2
+        weights = torch.ones(groups, count)
+        weights[:, :2] = 0.0
+        return Selection(kept, into=into.expand(groups, -1), weights=weights)
+
+    with prunus.prune(llava.model, Answers(answer, layer)) as run, torch.no_grad():
+        expected = llava.model(**inputs).logits
+    with prunus.prune(llava.model, Fixed.replay(run.trace)), torch.no_grad():
+        assert torch.equal(llava.model(**inputs).logits, expected)
+
+
+@pytest.mark.parametrize("how", ["mix", "into"])
+def test_nothing_stays_and_nothing_is_made(llava: Case, how: str) -> None:
+    def answer(view: prunus.View) -> Selection:
+        groups, count = view.present.shape
+        none = torch.zeros(groups, 0, dtype=torch.long)
+        if how == "mix":
+            return Selection(none, mix=[torch.zeros(0, count)] * groups)
+        return Selection(none, into=torch.full((groups, count), -1))
+
+    with prunus.prune(llava.model, Answers(answer)) as run, torch.no_grad():
+        assert llava.model(**llava.prompts.rows(1)).logits.isfinite().all()
+    assert run.report()["tokens"]["kept"] == 0
