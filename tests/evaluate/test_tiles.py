@@ -11,6 +11,7 @@ import torch
 
 from prunus.cli import main
 from prunus.evaluate.coverage import best_tokens, coverage
+from prunus.errors import PrunusError
 from prunus.grid import Grid, Tiles
 from prunus.inference.batches import joined
 from prunus.tasks.scenes import CANVAS, ground_truth_tokens, make_scene, object_coverage
@@ -54,7 +55,7 @@ def test_images_of_different_numbers_of_tiles_make_a_batch() -> None:
     assert whole.shape == (2, 5, 3, 4, 4)
     assert whole[0, :3].all() and not whole[0, 3:].any() and whole[1].all()
     assert torch.equal(joined([parts[0]] * 2), torch.ones(2, 3, 3, 4, 4))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(PrunusError, match="different shapes"):
         joined([torch.ones(1, 2), torch.ones(1, 3)])
 
 

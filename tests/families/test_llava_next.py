@@ -134,7 +134,7 @@ def test_costs(loaded: tuple[Any, Any]) -> None:
 
 def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     LLAVA_NEXT.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, {"evoprune"})
+    assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip"})
 
 
 def test_kept_tokens_are_drawn_where_they_lie(

@@ -65,7 +65,7 @@ def test_costs(signs: str, loaded: tuple[Any, Any]) -> None:
 
 def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     QWEN3_VL.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, {"evoprune"})
+    assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip"})
 
 
 @pytest.fixture(scope="module")

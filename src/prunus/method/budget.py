@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
@@ -45,6 +46,21 @@ def resolve_keep(keep: Keep, original: int) -> int:
     if isinstance(keep, int):
         return min(keep, original)
     return max(1, min(original, math.floor(keep * original + 1e-6)))
+
+
+def between(
+    published: Mapping[int, Sequence[float]], keep: float, original: int
+) -> tuple[float, ...]:
+    """The counts of a schedule for ``keep`` tokens of ``original``, where ``published`` has some:
+    interpolated between these, in proportion below them and towards all above."""
+    none = tuple(0.0 for _ in next(iter(published.values())))
+    every = tuple(float(original) for _ in none)
+    points = [(0, none), *sorted(published.items()), (original, every)]
+    for (low, before), (high, after) in itertools.pairwise(points):
+        if keep <= high:
+            share = (keep - low) / (high - low)
+            return tuple(a + share * (b - a) for a, b in zip(before, after, strict=True))
+    return every
 
 
 class Counted(Protocol):

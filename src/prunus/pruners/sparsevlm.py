@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from prunus.errors import PrunusError
 from prunus.method import Cut, Method, Selection, View
-from prunus.method.budget import Keep, check_keep
+from prunus.method.budget import Keep, between, check_keep
 from prunus.method.signals import Attention, States, TextMask
-from prunus.signals.density import density_peaks
+from prunus.signals.recycling import centres, recycled
 from prunus.signals.topk import stable_topk
 
 _LAYERS = (3, 7, 16)  # of 32: the outputs of layers 2, 6 and 15
@@ -72,9 +71,9 @@ class SparseVLM(Method):
 
     def counts(self, keep: float | None, original: int, depth: int) -> Sequence[float]:
         there, left = original, []
-        for kept in _schedule(576 * (keep or 0.0) / original):
+        for kept in between(_KEPT, 576 * (keep or 0.0) / original, 576):
             own = max(1, min(math.floor(kept * original / 576 + 1e-6), there))
-            there = own + (_centres(there - own) if self.recycle else 0)
+            there = own + (centres(there - own) if self.recycle else 0)
             left.append(float(there))
         return left
 
@@ -98,7 +97,7 @@ class SparseVLM(Method):
         if not self.recycle:
             return Selection(best, scores, macs=macs)
         made = [
-            _recycled(own, tokens, values, total - kept)
+            recycled(own, tokens, values, total - kept)
             for own, tokens, values in zip(best, view.states, scores, strict=True)
         ]
         order = [line for line, _ in made]
@@ -108,7 +107,7 @@ class SparseVLM(Method):
         return Selection(ascending, scores, order=order, into=into, by_size=False, macs=macs)
 
     def _added(self, gone: int) -> int:
-        return _centres(gone) if self.recycle else 0
+        return centres(gone) if self.recycle else 0
 
     def _rate(self, view: View) -> None:
         """Remember by image, int64, the words behind it to which its tokens are more alike than to
@@ -136,32 +135,3 @@ def _words_of(view: View, owner: tuple[int, int]) -> Tensor:
             "the question behind the images, or choose another method"
         )
     return words
-
-
-def _schedule(keep: float) -> tuple[float, ...]:
-    """What is kept of 576 at each stage."""
-    points = [(0.0, (0.0, 0.0, 0.0)), *_KEPT.items(), (576.0, (576.0, 576.0, 576.0))]
-    for (low, before), (high, after) in itertools.pairwise(points):
-        if keep <= high:
-            share = (keep - low) / (high - low)
-            return tuple(a + share * (b - a) for a, b in zip(before, after, strict=True))
-    return points[-1][1]
-
-
-def _centres(gone: int) -> int:
-    """How many clusters ``gone`` tokens are recycled into."""
-    return (int(0.3 * gone) + 1) // 10 + 1 if gone else 0
-
-
-def _recycled(kept: Tensor, states: Tensor, scores: Tensor, centres: int) -> tuple[Tensor, Tensor]:
-    """Of one image with ``kept`` int64 ``[k]`` of states ``[n, D]``: what is read, in its order,
-    and what every token becomes part of."""
-    count, device = len(states), states.device
-    gone = torch.ones(count, dtype=torch.bool, device=device).scatter(0, kept, False)
-    best = gone.nonzero().flatten()
-    best = best[stable_topk(scores[best], int(0.3 * len(best)) + 1)]
-    peaks, nearest = density_peaks(states[best], centres)
-    into = torch.full((count,), -1, device=device)
-    into[kept] = kept
-    into[best] = best[peaks][nearest]
-    return torch.cat([kept, best[peaks]]), into
