@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from prunus.cli import main
-from prunus.evaluate.coverage import best_tokens, coverage
 from prunus.errors import PrunusError
+from prunus.evaluate.coverage import best_tokens, coverage
 from prunus.grid import Grid, Tiles
 from prunus.inference.batches import joined
 from prunus.tasks.scenes import CANVAS, ground_truth_tokens, make_scene, object_coverage

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prunus.errors import PrunusError, shown
+from prunus.errors import PrunusError, shown, unknown
 from prunus.inference.params import field_names, parse_keep, parse_params
 from prunus.method import Method, find_method, methods
 from prunus.method.registry import build
@@ -64,6 +64,9 @@ def parse_one(text: str) -> Named:
     """
     start, *settings = re.split(r":(?=\w+=)", text.strip())
     name = full_name(start)
+    start = name.partition("@")[0]
+    if ".py:" not in start and start not in methods():
+        raise unknown("method", start, [*methods(), NONE, "path/to/file.py:Class"])
     kind, params = find_method(name)
     own = parse_params(kind, settings)
     _, file, rest = name.rpartition(".py:")
