@@ -53,25 +53,24 @@ def test_uniform_behind_another_method_keeps_its_count() -> None:
     assert (taken & inside).sum(1).tolist() == [5, 2] and (taken & ~inside).any(1).all()
 
 
-@dataclass(frozen=True)
-class ByRow(Method):
-    """As a method from outside may be written that never saw tiles."""
-
-    name = "by-row"
-    paper = "none"
-    summary = "the first rows"
-
-    def cuts(self, depth: int) -> list[Cut]:
-        return [Cut(1)]
-
-    def counts(self, keep: object, original: int, depth: int) -> list[int]:
-        return [4]
-
-    def score(self, stage: int, view: View) -> torch.Tensor:
-        return -(view.present // view.grid.cols).float()
-
-
 def test_a_method_that_asks_for_columns_is_told_of_parts() -> None:
+    @dataclass(frozen=True)
+    class ByRow(Method):
+        """As a method from outside may be written that never saw tiles."""
+
+        name = "by-row"
+        paper = "none"
+        summary = "the first rows"
+
+        def cuts(self, depth: int) -> list[Cut]:
+            return [Cut(1)]
+
+        def counts(self, keep: object, original: int, depth: int) -> list[int]:
+            return [4]
+
+        def score(self, stage: int, view: View) -> torch.Tensor:
+            return -(view.present // view.grid.cols).float()
+
     model, processor = LLAVA_NEXT.build()
     inputs = encoded(LLAVA_NEXT, processor, "aI what?")
     with prunus.prune(model, ByRow()), pytest.raises(PrunusError, match="no one 'cols'.*parts"):
