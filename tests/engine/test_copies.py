@@ -145,10 +145,10 @@ def test_ctrl_c_at_any_line_of_attach_and_detach(llava: Case, method: Any) -> No
 def test_ctrl_c_in_the_middle_needs_no_second_detach(
     llava: Case, hook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prunus.engine import engine
+    from prunus.engine import engine, layers
 
-    name = {"register": "lend", "remove": "sweep"}[hook]
-    plain_one, count = getattr(engine, name), 0
+    module, name = {"register": (layers, "lend"), "remove": (engine, "sweep")}[hook]
+    plain_one, count = getattr(module, name), 0
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
         nonlocal count
@@ -157,7 +157,7 @@ def test_ctrl_c_in_the_middle_needs_no_second_detach(
             raise KeyboardInterrupt
         return plain_one(*args, **kwargs)
 
-    monkeypatch.setattr(engine, name, interrupted)
+    monkeypatch.setattr(module, name, interrupted)
     run = prunus.prune(llava.model, CLSE(keep=5, variant="hybrid"))  # held: it cannot just let go
     with pytest.raises(KeyboardInterrupt):
         with run:
