@@ -52,6 +52,11 @@ def masked(family: Family, hidden: Hidden, features: Features | None = None) -> 
     Args:
         features: what the images are, where tokens were merged in the tower.
     """
+    if features is not None and family.has_side_inputs:
+        raise NoOracle(
+            "it merges tokens whose features enter behind decoder layers as well, which is not "
+            "repeated here"
+        )
     if hidden.beyond:
         raise NoOracle(f"it {hidden.beyond} inside the language model, which masks cannot show")
     handles = []
