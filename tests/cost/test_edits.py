@@ -6,7 +6,7 @@ import pytest
 
 from prunus import Edit
 from prunus.cost.edits import edit_work
-from prunus.cost.shapes import DecoderShape
+from prunus.families.shapes import DecoderShape
 
 SHAPE = DecoderShape(layers=4, width=32, heads=4, kv_heads=2, head_dim=8, ffn=64)
 TEXT, BEHIND = 11, 7  # seven of eleven text tokens stand behind the image

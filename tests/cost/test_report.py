@@ -7,6 +7,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
 from prunus.cost.flops import prefill_flops
 from prunus.cost.report import build_report
+from prunus.families.llava import Llava
 from prunus.grid import Grid
 from prunus.results.record import Record
 
@@ -33,7 +34,9 @@ def config() -> LlavaConfig:
     )
 
 
-FAMILY = SimpleNamespace(config=config(), tower_grids=lambda grid: grid.parts)
+FAMILY = SimpleNamespace(
+    config=config(), tower_grids=lambda grid: grid.parts, tower_shapes=Llava.tower_shapes
+)
 GRID = Grid(1, 6, 6, (8, 8))
 
 

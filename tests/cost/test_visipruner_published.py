@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, Qwen2VLTextConfig
 
+from prunus.cost import read_decoder
 from prunus.cost.published import (
     baseline_attention,
     dense_flops,
@@ -22,7 +23,7 @@ from prunus.cost.published import (
     nominal_flops,
     visual_flops,
 )
-from prunus.cost.shapes import DecoderShape, read_decoder
+from prunus.families.shapes import DecoderShape
 
 LEFT, MIDDLE = 10.3, 9  # tokens that pass the filter, layers that run on them
 TEXT, SHALLOW = 74, 6

@@ -11,8 +11,8 @@ from transformers import DynamicCache, Qwen2_5_VLConfig
 
 import prunus
 from prunus import CLSE
+from prunus.cost import read_shape
 from prunus.cost.flops import encoder_macs, prefill_flops, projector_macs
-from prunus.cost.shapes import read_shape
 from prunus.grid import Grid
 from tests.support.qwen import QwenPrompts, qwen
 

@@ -11,7 +11,8 @@ import torch
 import prunus
 from prunus import CLSE, EvoPrune, Random, Uniform
 from prunus.errors import PrunusError
-from prunus.families import family_of
+from prunus.families import Family, family_of
+from prunus.families.qwen3_vl import Qwen3VL
 from prunus.grid import Grid
 from tests.conftest import Case
 from tests.support.families import QWEN3_VL, QWEN3_VL_MOE, encoded
@@ -81,18 +82,30 @@ def test_invariants_of_the_mixture_of_experts(
     hold(name, case_of(QWEN3_VL_MOE, experts, "VI"), METHODS[method])
 
 
-def test_a_report_of_a_mixture_of_experts_counts_tokens(experts: tuple[Any, Any]) -> None:
+def test_costs_of_the_mixture_of_experts(experts: tuple[Any, Any]) -> None:
     model, _ = experts
     inputs = case_of(QWEN3_VL_MOE, experts, "I").prompts.rows(1)
+    del inputs["attention_mask"]
+    model.set_experts_implementation("eager")  # products that torch's counter knows
+    report = assert_costs(model, inputs, CLSE(keep=5))
+    assert report["uncounted"] == {}
+
+
+def test_a_report_counts_tokens_where_costs_are_not_known(
+    loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Qwen3VL, "tower_shapes", vars(Family)["tower_shapes"])
+    model, _ = loaded
+    inputs = case_of(QWEN3_VL, loaded, "I").prompts.rows(1)
     with prunus.prune(model, Uniform(keep=5)) as run, torch.no_grad():
         cache = model(**inputs, use_cache=True).past_key_values
     report = run.report()
     assert report["tokens"]["kept"] == 5 and report["flops"] is None
     assert list(report["uncounted"]) == ["flops"]
-    assert "mixture of experts" in report["uncounted"]["flops"]
+    assert "its adapter says nothing of the sizes" in report["uncounted"]["flops"]
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert report["kv_bytes"]["pruned"] == held
-    assert "prefill FLOPs   not counted" in str(report) and "mixture of experts" in str(report)
+    assert "prefill FLOPs   not counted" in str(report) and "adapter says nothing" in str(report)
 
 
 def test_a_video_is_one_grid_with_timestamps_between(loaded: tuple[Any, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from prunus.cost.shapes import DecoderShape
+from prunus.families.shapes import DecoderShape
 
 
 class EditWork(NamedTuple):

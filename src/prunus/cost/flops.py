@@ -10,34 +10,51 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prunus.cost.shapes import (
-    DecoderShape,
-    EncoderShape,
-    MergerShape,
-    ModelShape,
-    ProjectorShape,
-    WindowedShape,
-    read_shape,
-)
 from prunus.cost.tower import Step, needed, tower_work
 from prunus.errors import PrunusError
+from prunus.families import model_types
+from prunus.families.decoder_shapes import read_decoder
+from prunus.families.shapes import (
+    DecoderShape,
+    EncoderShape,
+    ModelShape,
+    ProjectorShape,
+    TowerShape,
+    WindowedShape,
+)
 from prunus.grid import Grid
 
 FORMULA = (
     "FLOPs = 2 x MACs of matrix products; per decoder layer with n tokens: "
     "2nd*h*hd*(1+h_kv/h) projections + 2n^2*h*hd attention (full map, no causal half) "
-    "+ 3ndm SwiGLU; executed tower blocks: 4nd^2 + 2n^2d + 2ndm (gated: 3ndm; n^2 summed over the "
-    "windows or frames that attend), patch embedding; projector or merger; "
+    "+ 3ndm SwiGLU (of the experts that a token is sent to); executed tower blocks: "
+    "4nd^2 + 2n^2d + 2ndm (gated: 3ndm; n^2 summed over the windows or frames that attend), "
+    "patch embedding; projector or merger; "
     "method = scoring; text tokens included; norms and LM head left out"
 )
 
 
-def decoder_layer_macs(shape: DecoderShape, tokens: int) -> int:
+def read_shape(config: Any) -> ModelShape:
+    """Sizes of a model: of its decoder, and what its family says of its tower and projector.
+
+    Raises:
+        PrunusError: a configuration of no known family, or one that does not say enough.
+    """
+    known, kind = model_types(), getattr(config, "model_type", type(config).__name__)
+    if kind not in known:
+        raise PrunusError(
+            f"cannot count the cost of a {kind!r} model: known are {', '.join(sorted(known))}"
+        )
+    return ModelShape(read_decoder(config), *known[kind].tower_shapes(config))
+
+
+def decoder_layer_macs(shape: DecoderShape, tokens: int, layer: int = 0) -> int:
     """MACs of one decoder layer over ``tokens`` tokens (visual and text) of one sample."""
     inner = shape.heads * shape.head_dim
     projections = 2 * tokens * shape.width * (inner + shape.kv_heads * shape.head_dim)
     attention = 2 * tokens * tokens * inner
-    feed_forward = shape.ffn_matrices * tokens * shape.width * shape.ffn
+    routed = shape.routers[layer] if shape.routers else 0
+    feed_forward = tokens * shape.width * (shape.ffn_matrices * shape.inside(layer) + routed)
     return projections + attention + feed_forward
 
 
@@ -49,11 +66,11 @@ def decoder_macs(shape: DecoderShape, lengths: Sequence[int]) -> int:
     """
     if len(lengths) != shape.layers:
         raise PrunusError(f"{len(lengths)} lengths given for {shape.layers} decoder layers")
-    return sum(decoder_layer_macs(shape, n) for n in lengths)
+    return sum(decoder_layer_macs(shape, n, layer) for layer, n in enumerate(lengths))
 
 
 def encoder_macs(
-    shape: EncoderShape | WindowedShape,
+    shape: TowerShape,
     grid: Grid | None = None,
     steps: Sequence[Step] = (),
 ) -> int:
@@ -81,25 +98,21 @@ def encoder_macs(
     return total
 
 
-def _embedded(shape: EncoderShape | WindowedShape, grid: Grid | None) -> int:
+def _embedded(shape: TowerShape, grid: Grid | None) -> int:
     """Patches that are embedded."""
     if isinstance(shape, EncoderShape):
         return shape.patches
     return needed(grid).size * shape.merge**2
 
 
-def projector_macs(
-    shape: ProjectorShape | MergerShape, grid: Grid | None = None, gone: int = 0
-) -> int:
+def projector_macs(shape: ProjectorShape, grid: Grid | None = None, gone: int = 0) -> int:
     """MACs of the projector for one image, of which ``gone`` tokens were merged away before it.
 
     Raises:
         PrunusError: a projector that needs the ``grid`` and was given none.
     """
-    if isinstance(shape, MergerShape):
-        left = needed(grid).size - gone
-        return shape.count * left * shape.inputs * (shape.inputs + shape.width)
-    return (shape.tokens - gone) * shape.width * (shape.inputs + shape.width)
+    rows = needed(grid).size if shape.rows is None else shape.rows
+    return (rows - gone) * shape.macs
 
 
 def prefill_flops(

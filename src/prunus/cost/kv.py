@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prunus.cost.shapes import CacheShape, DecoderShape
 from prunus.errors import PrunusError
+from prunus.families.shapes import CacheShape, DecoderShape
 
 
 def kv_bytes(shape: DecoderShape | CacheShape, lengths: Sequence[int], element_size: int) -> int:

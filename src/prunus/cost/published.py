@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from prunus.cost.shapes import DecoderShape
 from prunus.errors import PrunusError
+from prunus.families.shapes import DecoderShape
 
 
 def visual_flops(
@@ -35,11 +35,11 @@ def visual_flops(
         raise PrunusError(
             f"without_attention has layers {missing}, the decoder has 0 to {shape.layers - 1}"
         )
-    d, m = shape.width, shape.ffn
+    d = shape.width
     total = 0.0
     for layer, n in enumerate(visual):
         attention = 0.0 if layer in without_attention else 2 * n * n * d
-        total += 4 * n * d * d + attention + shape.ffn_matrices * n * d * m
+        total += 4 * n * d * d + attention + shape.ffn_matrices * n * d * shape.inside(layer)
     return total
 
 

@@ -10,8 +10,9 @@ from typing import Any, Protocol, TypeVar
 from prunus.cost.edits import EditWork, edit_work
 from prunus.cost.flops import FORMULA, prefill_flops
 from prunus.cost.kv import kv_bytes
-from prunus.cost.shapes import CacheShape, DecoderShape, ModelShape, read_cache, read_shape
 from prunus.errors import PrunusError
+from prunus.families.decoder_shapes import read_cache, read_decoder
+from prunus.families.shapes import CacheShape, DecoderShape, ModelShape, ProjectorShape, TowerShape
 from prunus.grid import Grid
 from prunus.method import Edit, Published, Seen
 from prunus.results.events import in_order
@@ -23,6 +24,9 @@ class Costed(Protocol):
     """What is asked of a model family's adapter."""
 
     config: Any
+
+    def tower_shapes(self, config: Any) -> tuple[TowerShape, ProjectorShape]:
+        """What tower and projector cost."""
 
     def tower_grids(self, grid: Any) -> Sequence[Grid]:
         """What the vision tower works on for one input, pass by pass."""
@@ -48,7 +52,12 @@ def build_report(record: Record, family: Costed, method_name: str) -> Report:
     if samples == 0:
         raise PrunusError("there is nothing to report yet: run the model on a prompt first")
     uncounted: dict[str, str] = {}
-    shape = _readable(read_shape, family.config, "flops", uncounted)
+    shape = _readable(
+        lambda config: ModelShape(read_decoder(config), *family.tower_shapes(config)),
+        family.config,
+        "flops",
+        uncounted,
+    )
     cache = _readable(read_cache, family.config, "kv_bytes", uncounted)
     depth = len(record.per_layer) if cache is None else cache.layers
     if len(record.per_layer) != depth or len(record.resident) != depth:

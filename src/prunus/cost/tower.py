@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from prunus.cost.shapes import EncoderShape, WindowedShape
 from prunus.errors import PrunusError
+from prunus.families.shapes import EncoderShape, TowerShape, WindowedShape
 from prunus.grid import Grid
 
 Step = tuple[int, Any, Any]
@@ -27,7 +27,7 @@ class BlockWork:
 
 
 def tower_work(
-    shape: EncoderShape | WindowedShape, grid: Grid | None = None, steps: Sequence[Step] = ()
+    shape: TowerShape, grid: Grid | None = None, steps: Sequence[Step] = ()
 ) -> list[BlockWork]:
     """The work of each block on one image.
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.families.decoders import check_decoder
+from prunus.families.shapes import ProjectorShape, TowerShape
 from prunus.families.towers.base import Tower
 from prunus.grid import AnyGrid, Grid
 
@@ -207,6 +208,19 @@ class Family(ABC):
         """
         raise PrunusError(
             f"methods inside the vision tower are not supported for {self.name}: {self.no_merging}"
+        )
+
+    @classmethod
+    def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
+        """What tower and projector cost, from the configuration of a whole model; reports count
+        FLOPs with it.
+
+        Raises:
+            PrunusError: it is not known; reports then say so, and count tokens all the same.
+        """
+        raise PrunusError(
+            f"cannot count the cost of {cls.name}: its adapter says nothing of the sizes of its "
+            "vision tower and projector (tower_shapes)"
         )
 
     # -- image tokens --------------------------------------------------------------------------

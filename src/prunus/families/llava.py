@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
+from prunus.families.shapes import ProjectorShape, TowerShape
 from prunus.families.towers.base import Tower
+from prunus.families.towers.shapes import vit_shape
 from prunus.families.towers.vit import ViT
 from prunus.grid import AnyGrid, Grid
 
@@ -63,6 +65,10 @@ class Llava(Family):
         read = layer if layer >= 0 else depth + 1 + layer
         return ViT(self.tower, read, int(has_cls), int(has_cls and full), self._grids)
 
+    @classmethod
+    def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
+        return vit_with_mlp(config)
+
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {"image": self.holds(self.config.image_token_id, input_ids, embeds)}
 
@@ -85,3 +91,14 @@ class Llava(Family):
         full = self.config.vision_feature_select_strategy == "full"
         cells = super().cells(grid)
         return F.pad(cells, (1, 0), value=-1) if has_cls and full else cells
+
+
+def vit_with_mlp(config: Any) -> tuple[TowerShape, ProjectorShape]:
+    """Sizes of a CLIP or SigLIP tower and two linear layers behind it."""
+    tower = vit_shape(config.vision_config)
+    read = getattr(config, "vision_feature_layer", -1)  # of several blocks, side by side
+    inputs = tower.width * (len(read) if isinstance(read, Sequence) else 1)
+    width = config.get_text_config().hidden_size
+    # "default" cuts off the first token, whether or not the tower has a CLS token
+    dropped = 1 if getattr(config, "vision_feature_select_strategy", "full") == "default" else 0
+    return tower, ProjectorShape(width * (inputs + width), tower.tokens - dropped)

@@ -15,6 +15,8 @@ from transformers.models.llava_next.modeling_llava_next import (
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
+from prunus.families.llava import vit_with_mlp
+from prunus.families.shapes import ProjectorShape, TowerShape
 from prunus.grid import AnyGrid, Grid, Tiles
 
 _TOWERS = {"clip_vision_model": "default", "siglip_vision_model": "full"}
@@ -58,6 +60,10 @@ class LlavaNext(Family):
     @property
     def reads_tower(self) -> bool:
         return False  # tokens that are padding are gone only behind the projector
+
+    @classmethod
+    def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
+        return vit_with_mlp(config)
 
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {"image": self.holds(self.config.image_token_id, input_ids, embeds)}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from prunus.families.qwen2_vl import Qwen2VL
+from typing import Any
+
+from prunus.families.qwen2_vl import Qwen2VL, merger_shape
+from prunus.families.shapes import ProjectorShape, TowerShape, WindowedShape
 from prunus.families.towers.base import Tower
 from prunus.families.towers.windows import Windows
 
@@ -18,3 +21,17 @@ class Qwen25VL(Qwen2VL):
 
     def tower_adapter(self) -> Tower:
         return Windows(self.tower, lambda sizes: self._grids("grid_thw", sizes))
+
+    @classmethod
+    def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
+        vision = config.vision_config
+        tower = WindowedShape(
+            layers=vision.depth,
+            width=vision.hidden_size,
+            ffn=vision.intermediate_size,
+            patch_inputs=vision.in_channels * vision.temporal_patch_size * vision.patch_size**2,
+            merge=vision.spatial_merge_size,
+            window=vision.window_size // vision.spatial_merge_size // vision.patch_size,
+            full=frozenset(vision.fullatt_block_indexes),
+        )
+        return tower, merger_shape(vision, vision.hidden_size, vision.out_hidden_size)

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
+from prunus.families.shapes import ProjectorShape, TowerShape
 from prunus.families.towers.base import Tower
 from prunus.families.towers.packed import Packed
+from prunus.families.towers.shapes import frames_shape
 from prunus.grid import AnyGrid, Grid
 
 
@@ -42,6 +44,12 @@ class Qwen2VL(Family):
     def tower_adapter(self) -> Tower:
         return Packed(self.tower, lambda sizes: self._grids("grid_thw", sizes))
 
+    @classmethod
+    def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
+        vision = config.vision_config  # a tower of embed_dim channels, which gives hidden_size
+        tower = frames_shape(vision, vision.embed_dim, int(vision.embed_dim * vision.mlp_ratio))
+        return tower, merger_shape(vision, vision.embed_dim, vision.hidden_size)
+
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {
             "image": self.holds(self.config.image_token_id, input_ids, embeds),
@@ -69,3 +77,10 @@ class Qwen2VL(Family):
             Grid(frames, rows // merge, cols // merge, (cell, cell))
             for frames, rows, cols in table.tolist()
         ]
+
+
+def merger_shape(vision: Any, width: int, outputs: int, count: int = 1) -> ProjectorShape:
+    """``count`` mergers: two linear layers over the patches of a visual token side by side, each of
+    ``width`` channels."""
+    inputs = width * vision.spatial_merge_size**2
+    return ProjectorShape(count * inputs * (inputs + outputs))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from prunus.families.base import Beside, Family
-from prunus.families.qwen2_vl import Qwen2VL
+from prunus.families.qwen2_vl import Qwen2VL, merger_shape
+from prunus.families.shapes import ProjectorShape, TowerShape
 from prunus.families.towers.base import Tower
+from prunus.families.towers.shapes import frames_shape
 
 
 class Qwen3VL(Qwen2VL):
@@ -27,6 +29,13 @@ class Qwen3VL(Qwen2VL):
 
     def tower_adapter(self) -> Tower:
         return Family.tower_adapter(self)  # none: not that of Qwen2-VL
+
+    @classmethod
+    def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
+        vision = config.vision_config
+        tower = frames_shape(vision, vision.hidden_size, vision.intermediate_size)
+        mergers = 1 + len(vision.deepstack_visual_indexes)  # one for each depth that is read
+        return tower, merger_shape(vision, vision.hidden_size, vision.out_hidden_size, mergers)
 
     def beside(self, call: dict[str, Any]) -> tuple[dict[str, Any], list[Beside]]:
         places, features = call.get("visual_pos_masks"), call.get("deepstack_visual_embeds")

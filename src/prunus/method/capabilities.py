@@ -64,7 +64,7 @@ class Published(Protocol):
 
     def published(self, shape: Any, seen: Seen) -> dict[str, float]:
         """Cost figures of one sample as the method's paper defines them, by name; ``shape`` is the
-        decoder's :class:`~prunus.cost.shapes.DecoderShape`."""
+        decoder's :class:`~prunus.families.shapes.DecoderShape`."""
 
 
 def tower_part(method: object) -> MergesInTower | None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from prunus.cost.published import dense_flops, nominal_attention, nominal_flops
-from prunus.cost.shapes import DecoderShape
 from prunus.errors import PrunusError
+from prunus.families.shapes import DecoderShape
 from prunus.grid import AnyGrid
 from prunus.method import Cut, Edit, Method, Seen, Selection, View
 from prunus.method.calibration import Calibration

@@ -1,0 +1,105 @@
+"""The sizes of a language model, read from its Hugging Face configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prunus.errors import PrunusError
+from prunus.families.shapes import CacheShape, DecoderShape
+
+#: Decoders whose feed-forward block has two matrices; every other one known to transformers'
+#: image-text models (Llama, Mistral, Qwen, Gemma, Phi-3 ...) has three (gate, up, down).
+_TWO_MATRIX_DECODERS = frozenset({"opt", "gpt2", "gpt_neox", "phi", "falcon", "starcoder2", "mpt"})
+
+
+def read_cache(config: Any) -> CacheShape:
+    """Sizes of the key/value cache of the language model of ``config`` (of a whole model, or a text
+    configuration).
+
+    Raises:
+        PrunusError: a configuration without the usual decoder fields, or low-rank (MLA) attention,
+            whose keys and values differ in width.
+    """
+    text = _text(config, "num_hidden_layers", "hidden_size", "num_attention_heads")
+    if getattr(text, "kv_lora_rank", None):
+        raise PrunusError(
+            f"cannot count the cost of a {text.model_type!r} decoder: its keys and values are of "
+            "low rank (MLA)"
+        )
+    heads = text.num_attention_heads
+    return CacheShape(
+        layers=text.num_hidden_layers,
+        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+    )
+
+
+def read_decoder(config: Any) -> DecoderShape:
+    """Sizes of the language model of ``config`` (of a whole model, or a text configuration).
+
+    Raises:
+        PrunusError: as :func:`read_cache`, or a mixture of experts that does not say how many of
+            them a token is sent to.
+    """
+    text = _text(config, "intermediate_size")
+    cache = read_cache(text)
+    ffn, routers = _experts(text, cache.layers)
+    return DecoderShape(
+        layers=cache.layers,
+        width=text.hidden_size,
+        heads=text.num_attention_heads,
+        kv_heads=cache.kv_heads,
+        head_dim=cache.head_dim,
+        ffn=ffn,
+        ffn_matrices=2 if getattr(text, "model_type", "") in _TWO_MATRIX_DECODERS else 3,
+        routers=routers,
+    )
+
+
+def _experts(text: Any, layers: int) -> tuple[int | tuple[int, ...], tuple[int, ...]]:
+    """Inner channels of the feed-forward blocks, and experts that a token is compared with."""
+    names = ("num_experts", "num_local_experts", "n_routed_experts")
+    experts = next((n for name in names if (n := getattr(text, name, None))), 0)
+    if not experts:
+        return text.intermediate_size, ()
+    each, sent = (
+        getattr(text, "moe_intermediate_size", None),
+        getattr(text, "num_experts_per_tok", None),
+    )
+    if sent is None:
+        raise PrunusError(
+            f"cannot count the cost of a {text.model_type!r} decoder: it is a mixture of experts "
+            "whose configuration has no num_experts_per_tok"
+        )
+    each = each or text.intermediate_size
+    shared = getattr(text, "shared_expert_intermediate_size", None)
+    if shared is None:
+        shared = each * (getattr(text, "n_shared_experts", None) or 0)
+    sparse = [_is_sparse(text, layer) for layer in range(layers)]
+    return (
+        tuple(sent * each + shared if one else text.intermediate_size for one in sparse),
+        tuple(experts if one else 0 for one in sparse),
+    )
+
+
+def _is_sparse(text: Any, layer: int) -> bool:
+    """Whether a layer of a mixture of experts has any."""
+    kinds = getattr(text, "mlp_layer_types", None)
+    if kinds:
+        return bool(kinds[layer] == "sparse")
+    if layer in (getattr(text, "mlp_only_layers", None) or ()):
+        return False
+    if layer < (getattr(text, "first_k_dense_replace", None) or 0):
+        return False
+    return (layer + 1) % (getattr(text, "decoder_sparse_step", None) or 1) == 0
+
+
+def _text(config: Any, *needed: str) -> Any:
+    """The text configuration in ``config``, which has the fields ``needed``."""
+    text = getattr(config, "text_config", None) or config
+    if missing := [name for name in needed if getattr(text, name, None) is None]:
+        raise PrunusError(
+            f"cannot count the cost of a {getattr(text, 'model_type', type(text).__name__)!r} "
+            f"decoder: its configuration has no {', '.join(missing)}"
+        )
+    return text
