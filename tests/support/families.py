@@ -153,7 +153,10 @@ def llava_next() -> tuple[Any, Any]:
     return finish(LlavaNextForConditionalGeneration(config), [token]), processor
 
 
-def _qwen(config_class: Any, model_class: Any, vision: dict[str, Any], text: dict[str, Any]) -> Any:
+def qwen_model(
+    config_class: Any, model_class: Any, vision: dict[str, Any], text: dict[str, Any]
+) -> Any:
+    """A model of one of Qwen's families, and its tokenizer."""
     words = tokenizer(*_QWEN)
     ids = dict(zip(_QWEN, words.convert_tokens_to_ids(list(_QWEN)), strict=True))
     torch.manual_seed(0)
@@ -177,7 +180,7 @@ def _qwen(config_class: Any, model_class: Any, vision: dict[str, Any], text: dic
     return finish(model, [config.image_token_id, config.video_token_id]), words
 
 
-_MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
 _SIZES = {
     "patch_size": QWEN_PATCH,
     "merge_size": 2,
@@ -186,7 +189,8 @@ _SIZES = {
 }
 
 
-def _processor(cls: Any, video: Any, words: Any) -> Any:
+def qwen_processor(cls: Any, video: Any, words: Any) -> Any:
+    """The processor of one of them."""
     template = TEMPLATE
     for kind in ("image", "video"):
         mark = f"<|vision_start|><|{kind}_pad|><|vision_end|>"
@@ -202,10 +206,10 @@ def _processor(cls: Any, video: Any, words: Any) -> Any:
 def qwen2_vl() -> tuple[Any, Any]:
     """A tower of 32 channels whose merger gives 64."""
     vision = {"embed_dim": 32, "hidden_size": 64, "mlp_ratio": 2}
-    model, words = _qwen(
-        Qwen2VLConfig, Qwen2VLForConditionalGeneration, vision, {"rope_parameters": _MROPE}
+    model, words = qwen_model(
+        Qwen2VLConfig, Qwen2VLForConditionalGeneration, vision, {"rope_parameters": MROPE}
     )
-    return model, _processor(Qwen2VLProcessor, Qwen2VLVideoProcessor, words)
+    return model, qwen_processor(Qwen2VLProcessor, Qwen2VLVideoProcessor, words)
 
 
 _VISION3 = {
@@ -219,22 +223,22 @@ _VISION3 = {
 
 def qwen3_vl() -> tuple[Any, Any]:
     """Features of two tower blocks enter behind the first two of four decoder layers."""
-    model, words = _qwen(
-        Qwen3VLConfig, Qwen3VLForConditionalGeneration, _VISION3, {"rope_parameters": _MROPE}
+    model, words = qwen_model(
+        Qwen3VLConfig, Qwen3VLForConditionalGeneration, _VISION3, {"rope_parameters": MROPE}
     )
-    return model, _processor(Qwen3VLProcessor, Qwen3VLVideoProcessor, words)
+    return model, qwen_processor(Qwen3VLProcessor, Qwen3VLVideoProcessor, words)
 
 
 def qwen3_vl_moe() -> tuple[Any, Any]:
     """The same with four experts in each layer."""
     text = {
-        "rope_parameters": _MROPE,
+        "rope_parameters": MROPE,
         "num_experts": 4,
         "num_experts_per_tok": 2,
         "moe_intermediate_size": 32,
     }
-    model, words = _qwen(Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, _VISION3, text)
-    return model, _processor(Qwen3VLProcessor, Qwen3VLVideoProcessor, words)
+    model, words = qwen_model(Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, _VISION3, text)
+    return model, qwen_processor(Qwen3VLProcessor, Qwen3VLVideoProcessor, words)
 
 
 _IMAGE, _VIDEO = (f"<|vision_start|><|{kind}_pad|><|vision_end|>" for kind in ("image", "video"))
