@@ -185,13 +185,37 @@ DECODERS = [
 ]
 
 
+def _linear(first: str = "full_attention", **more: Any) -> dict[str, Any]:
+    """Linear attention in the layers between; in the first one, too, if that is said."""
+    return {
+        "layer_types": [first, *["linear_attention"] * (DEPTH - 2), "full_attention"],
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        **more,
+    }
+
+
+# Decoders some of whose layers have linear attention; proved in tests/engine/test_linear_layers.py.
+LINEAR = [
+    Decoder("qwen3_5_text", "linear attention in some layers", _linear()),
+    Decoder(
+        "qwen3_5_text",
+        "linear attention in all layers but the last",
+        _linear("linear_attention"),
+        name="qwen3_5_text-first",
+    ),
+    Decoder("qwen3_5_moe_text", "linear attention in some layers, experts", _linear()),
+    Decoder("qwen3_next", "linear attention in some layers, experts", _linear()),
+]
+
+
 # Decoders in which dropping a token is more than hiding it from attention, or whose layers are not
 # where those of the others are: what the message must name.
 _LINEAR = "LinearAttention|linear_attention"
 _INDEX = {**_MLA, "index_topk": WINDOW, "index_n_heads": 2, "index_head_dim": 16}
 REFUSED = {
-    Decoder("qwen3_next", "linear attention in three of four layers"): _LINEAR,
-    Decoder("qwen3_5_text", "linear attention in three of four layers"): _LINEAR,
     Decoder("olmo_hybrid", "linear attention in three of four layers"): _LINEAR,
     Decoder(
         "minimax", "linear attention in every other layer"

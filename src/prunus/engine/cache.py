@@ -12,9 +12,15 @@ from transformers.cache_utils import (
     DynamicCache,
     DynamicLayer,
     DynamicSlidingWindowLayer,
+    LinearAttentionLayer,
 )
 
 from prunus.errors import PrunusError, PrunusStateError
+
+_OUTSIDE = (
+    "this KV cache was pruned by prunus and can only be continued while pruning is active: do it "
+    "inside `with prunus.prune(...)`, or use attach()"
+)
 
 
 class Lease:
@@ -114,14 +120,16 @@ class PrunedLayer(DynamicLayer):
         keys, values = super().update(key_states, value_states, *args, **kwargs)
         return keys, values
 
+    @property
+    def pruned(self) -> bool:
+        """Whether a pruned prompt is here; after a reset there is none."""
+        return self.prompt.logical > 0
+
     def _claim(self) -> None:
         """Raise PrunusStateError unless the engine gathered a mask for the update that comes."""
         lease, self.lease = self.lease, None
         if holds_less(self) and (lease is None or not lease.runs):
-            raise PrunusStateError(
-                "this KV cache was pruned by prunus and can only be continued while pruning is "
-                "active: do it inside `with prunus.prune(...)`, or use attach()"
-            )
+            raise PrunusStateError(_OUTSIDE)
 
     def get_seq_length(self) -> int:
         return self.seen
@@ -177,6 +185,62 @@ class PrunedLayer(DynamicLayer):
         self.prompt = self.prompt.rows(indices)
 
 
+class PrunedState(LinearAttentionLayer):
+    """The state of a layer with linear attention that has read less than the whole prompt.
+
+    What follows is read as it is, no mask is to be gathered; that other layers of the cache would
+    need one is what an engine must know of.
+    """
+
+    def __init__(self, layer: LinearAttentionLayer) -> None:
+        super().__init__()
+        self.__dict__.update(vars(layer))
+        self.pruned = True
+        self.lease: Lease | None = None  # set by the engine for the coming update
+        self._spoilt = False
+
+    def update_conv_state(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._check()
+        states: Tensor = super().update_conv_state(*args, **kwargs)
+        return states
+
+    def update_recurrent_state(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._check()
+        self.lease = None  # it comes last
+        states: Tensor = super().update_recurrent_state(*args, **kwargs)
+        return states
+
+    def _check(self) -> None:
+        """Raise PrunusStateError unless the engine knows of the update that comes."""
+        if self.pruned and (self.lease is None or not self.lease.runs):
+            # A single token has been read into the convolution's part of the state by now.
+            self._spoilt = True
+            raise PrunusStateError(_OUTSIDE)
+
+    def lend(self, lease: Lease) -> None:
+        """Let the coming update pass.
+
+        Raises:
+            PrunusStateError: an update outside was refused when part of it was done.
+        """
+        if self._spoilt:
+            raise PrunusStateError(
+                "the state of a layer with linear attention was changed where pruning was not "
+                "active, and cannot be used any more: start a new prompt"
+            )
+        self.lease = lease
+
+    def crop(self, tokens_to_remove: int) -> None:
+        raise PrunusError(
+            f"crop({tokens_to_remove}): a layer with linear attention has read these tokens into "
+            "its state and cannot forget them: start a new prompt"
+        )
+
+    def reset(self) -> None:
+        super().reset()
+        self.pruned = self._spoilt = False
+
+
 class PrunedWindowLayer(PrunedLayer):
     """The same for a layer with a sliding window. It evicts by physical count: the last tokens that
     are here always contain those of the logical window, and the mask hides the others."""
@@ -210,7 +274,14 @@ class PrunedWindowLayer(PrunedLayer):
         super().crop(tokens_to_remove)
 
 
-_KNOWN = (DynamicLayer, DynamicSlidingWindowLayer, PrunedLayer, PrunedWindowLayer)
+_KNOWN = (
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionLayer,
+    PrunedLayer,
+    PrunedState,
+    PrunedWindowLayer,
+)
 
 
 def check_cache(cache: object) -> None:
@@ -229,8 +300,8 @@ def check_cache(cache: object) -> None:
         )
     if any(getattr(layer, "record_past", False) for layer in layers):
         raise PrunusError(
-            "a cache whose sliding windows can be rolled back (assisted decoding) is not supported "
-            "while pruning: generate without an assistant"
+            "a cache whose sliding windows or states can be rolled back (assisted decoding) is not "
+            "supported while pruning: generate without an assistant"
         )
 
 
@@ -253,4 +324,4 @@ def is_pruned(cache: Cache | None) -> bool:
 
 def holds_less(layer: object) -> bool:
     """Whether a cache layer holds a pruned prompt. One that was reset is like any other."""
-    return isinstance(layer, PrunedLayer) and layer.prompt.logical > 0
+    return isinstance(layer, PrunedLayer | PrunedState) and layer.pruned

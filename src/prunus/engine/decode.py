@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunus.engine.cache import Lease, PrunedLayer, PrunedWindowLayer, holds_less
+from prunus.engine.cache import Lease, PrunedLayer, PrunedState, PrunedWindowLayer, holds_less
 from prunus.engine.masks import FLASH, Slots, gather_mask
 from prunus.engine.rotary import rotary_module, tables
 from prunus.errors import PrunusError
@@ -65,8 +65,9 @@ class Resume:
 
     def shifted(self, ids: Tensor | None) -> Tensor | None:
         """Position ids that continue compacted ones, where they were compacted."""
-        first: PrunedLayer = next(filter(holds_less, self.cache.layers))
-        shift = first.prompt.shift
+        held = (one for one in self.cache.layers if isinstance(one, PrunedLayer) and one.pruned)
+        first = next(held, None)
+        shift = None if first is None else first.prompt.shift
         if shift is None:
             return ids
         if ids is None:
@@ -78,6 +79,9 @@ class Resume:
         caches of ours report are logical, so that the model's masks are right for the others."""
         layer = self.cache.layers[number]
         if not holds_less(layer):
+            return True
+        if isinstance(layer, PrunedState):
+            layer.lend(self.lease)
             return True
         layer.lease = self.lease
         return (

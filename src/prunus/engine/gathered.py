@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prunus.engine.layout import Layout
-from prunus.engine.masks import Slots, gather_mask
+from prunus.engine.masks import Slots, flat_mask, gather_mask
 from prunus.errors import PrunusError
 
 
@@ -30,6 +30,18 @@ class Gathered:
         return self._once(
             given, layout, causal, lambda: _mask(given, layout, backend, causal, states)
         )
+
+    def padding(self, given: Any, layout: Layout) -> Tensor | None:
+        """Bool ``[B, S]``, which tokens of ``layout`` a layer without keys is to read: the mask
+        ``given`` for the whole prompt (2-D, or None), without what only fills rows up. None: all.
+
+        Raises:
+            PrunusError: a mask of another form.
+        """
+        found: Tensor | None = self._once(
+            given, layout, "padding", lambda: flat_mask(given, layout.place, layout.valid)
+        )
+        return found
 
     def rope(self, given: Any, layout: Layout, by_place: bool) -> Any:
         """Rotary tables of the whole prompt, for the tokens of ``layout``, or for their places.

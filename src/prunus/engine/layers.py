@@ -73,22 +73,31 @@ class Layers:
             if running.layout.whole:
                 added = number - 1 in running.side.by_layer
                 return _call(args, named, name, states) if added else None
-            return _call(args, self._gathered(running, named, name, causal, states), name, states)
+            changed = self._gathered(running, named, name, causal, states, number)
+            return _call(args, changed, name, states)
 
         return before_layer
 
     def _gathered(
-        self, running: Prefill, named: dict[str, Any], name: str, causal: bool, states: Tensor
+        self,
+        running: Prefill,
+        named: dict[str, Any],
+        name: str,
+        causal: bool,
+        states: Tensor,
+        number: int,
     ) -> dict[str, Any]:
-        """The arguments of a layer, made for the whole prompt, for the present layout."""
+        """The arguments of layer ``number``, made for the whole prompt, for the present layout."""
         check_layer_call(named, name, running.entry.size)
         tables, ids = named.get("position_embeddings"), named.get("position_ids")
         if running.layout.closed and not running.turned:
             check_rotary(self.family, states, ids, tables, running.entry.present)
             running.turned = True
+        mask = named.get("attention_mask")
+        bare = number in self.plan.recurrent
         changed = {
             **named,
-            "attention_mask": running.mask(named.get("attention_mask"), causal, states),
+            "attention_mask": running.padding(mask) if bare else running.mask(mask, causal, states),
             "position_embeddings": running.rope(tables),
         }
         if ids is not None:  # FlashAttention would read ids with gaps as packed sequences
@@ -109,7 +118,8 @@ class Layers:
         attention = next(iter(self.family.attention(number)), None)
         given = dict(named)
         if not running.layout.whole:
-            given = self._gathered(running, given, name, is_causal(attention, given), states)
+            causal = is_causal(attention, given)
+            given = self._gathered(running, given, name, causal, states, number)
         for cache in ("past_key_values", "past_key_value", "cache"):
             if cache in given:
                 given[cache] = None

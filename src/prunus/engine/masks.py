@@ -64,7 +64,7 @@ def gather_mask(mask: Any, slots: Slots, backend: str, causal: bool, states: Ten
     query, key = slots.query.to(device), slots.key.to(device)
     valid = None if slots.valid is None else slots.valid.to(device)
     if backend in FLASH:
-        return _flat(mask, key - slots.first_column, valid)
+        return flat_mask(mask, key - slots.first_column, valid)
     own = query[:, :, None] == key[:, None, :]
     if mask is None:
         if valid is None and (not causal or slots.square or query.shape[1] == 1):
@@ -93,16 +93,19 @@ def gather_mask(mask: Any, slots: Slots, backend: str, causal: bool, states: Ten
     return found.masked_fill(closed, torch.finfo(mask.dtype).min)
 
 
-def _flat(mask: Any, key: Tensor, valid: Tensor | None) -> Tensor | None:
+def flat_mask(mask: Any, key: Tensor, valid: Tensor | None) -> Tensor | None:
+    """Columns ``key`` (int64 ``[B, K]``) of a 2-D ``mask``, of those that are ``valid`` (bool ``[B,
+    K]``, None: all); None where there is nothing to hide."""
     if mask is None:
         return valid
-    if mask.ndim != 2:
+    if not isinstance(mask, Tensor) or mask.ndim != 2:
+        kind = f"of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
         raise PrunusError(
-            f"FlashAttention takes a 2-D mask, not one of shape {tuple(mask.shape)}: give a 2-D "
-            "mask, or use sdpa attention"
+            f"FlashAttention and layers with linear attention take a 2-D mask, not one {kind}: "
+            "give a 2-D mask (or, without linear attention, use sdpa)"
         )
-    found: Tensor = mask.bool().expand(key.shape[0], -1).gather(1, key)
-    return found if valid is None else found & valid
+    found: Tensor = mask.bool().expand(key.shape[0], -1).gather(1, key.to(mask.device))
+    return found if valid is None else found & valid.to(found.device)
 
 
 def _pick(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:

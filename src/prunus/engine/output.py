@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, LinearAttentionLayer
 
-from prunus.engine.cache import Resident, pruned_layer
+from prunus.engine.cache import PrunedState, Resident, pruned_layer
 from prunus.engine.layout import Layout
 from prunus.engine.prefill import Prefill
 
@@ -49,7 +49,12 @@ def resident_cache(running: Prefill, cache: Cache | None) -> None:
     places: dict[tuple[int, int], Resident] = {}
     for number, (own, layout) in enumerate(zip(running.layouts, layouts, strict=True)):
         layer = cache.layers[number] if number < len(cache.layers) else None
-        if (number and layout.whole) or layer is None or layer.keys is None:
+        if (number and layout.whole) or layer is None:
+            continue
+        if isinstance(layer, LinearAttentionLayer):  # it has read what it ran on, and no more
+            cache.layers[number] = PrunedState(layer)
+            continue
+        if layer.keys is None:
             continue
         keys, values = layer.keys, layer.values
         logical = layout.slot.shape[1]

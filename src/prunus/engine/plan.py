@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prunus.engine.recurrent import check_recurrent
 from prunus.errors import PrunusError, PrunusTypeError, shown
 from prunus.families import Family
 from prunus.method import Cut, Edit, EditsAttention, Method, tower_part
@@ -40,6 +41,7 @@ class Plan:
             looked at before they run; whole: those of which more than one row is looked at.
         tower_looks: what is looked at of blocks of the vision tower, by block.
         reads_features: some stage looks at what enters the projector; summary: at the CLS feature.
+        recurrent: layers of the model that have a state instead of keys and values.
         words: some stage reads the prompt's words; asks: some stage's choice depends on the
         question.
     """
@@ -59,6 +61,7 @@ class Plan:
     tower_looks: dict[int, frozenset[Any]] = field(default_factory=dict)
     reads_features: bool = False
     summary: bool = False
+    recurrent: frozenset[int] = frozenset()
     words: bool = False
     asks: bool = False
 
@@ -85,7 +88,7 @@ def make_plan(
     Raises:
         PrunusError: a layer the model does not have, stages out of order, a method that needs the
             whole grid behind one that removes tokens, an unknown position policy, a budget without
-            a count.
+            a count, something that a layer with linear attention cannot give.
     """
     if not methods:
         raise PrunusError("no method given: name one, for example prunus.prune(model, 'clse')")
@@ -137,6 +140,9 @@ def make_plan(
         for layer in method.forgets(depth)
     )
     _check_layers(forgets, depth, "the cache")
+    recurrent = family.recurrent
+    if recurrent:
+        check_recurrent(recurrent, depth, methods, [(step.method, step.cut) for step in ordered])
     peeked = {one.layer for step, one in attended if one.layer == step.cut.layer}
     return Plan(
         methods=tuple(methods),
@@ -154,6 +160,7 @@ def make_plan(
         tower_looks=_tower_looks(signals, family),
         reads_features=any(one.tower == "features" for one in signals),
         summary=any(one.summary for one in signals),
+        recurrent=recurrent,
         words=any(one.words for one in signals),
         asks=any(one.asks for one in signals),
     )

@@ -97,6 +97,10 @@ class Prefill:
         """The mask ``given`` for the whole prompt, for the present tokens."""
         return self._gathered.mask(given, self.layout, self.backend, causal, states)
 
+    def padding(self, given: Any) -> Tensor | None:
+        """The mask ``given`` to a layer without keys for the whole prompt, for present tokens."""
+        return self._gathered.padding(given, self.layout)
+
     def rope(self, given: Any) -> Any:
         """Rotary tables of the whole prompt, for the present tokens."""
         # Compacted positions belong to the place, not to the token that was moved there.

@@ -17,6 +17,7 @@ from prunus.errors import PromptEndWarning, PrunusError
 from prunus.families import Family
 
 _GATHERED = {"attention_mask", "position_embeddings", "position_ids"}
+_PACKED = ("cu_seq_lens", "max_length_")
 # One number for every token of a static cache; no decoder that is supported reads it.
 _IGNORED = {"cache_position"}
 
@@ -42,8 +43,7 @@ def check_layers(family: Family, plan: Plan, backend: str) -> None:
         )
     if backend in FLASH and plan.removes:
         for number, layer in enumerate(DynamicCache(config=family.text_config).layers):
-            own = (getattr(a, "sliding_window", None) for a in family.attention(number))
-            if layer.is_sliding or any(own):
+            if _windowed(family, number, layer):
                 raise PrunusError(
                     f"decoder layer {number} attends in a sliding window, which FlashAttention "
                     "counts in tokens that are there, not in positions of the prompt: call "
@@ -58,8 +58,7 @@ def check_windows(family: Family, plan: Plan) -> None:
         number for number, steps in plan.decoder.items() if any(s.cut.compact for s in steps)
     )
     for number, layer in enumerate(DynamicCache(config=family.text_config).layers):
-        own = (getattr(a, "sliding_window", None) for a in family.attention(number))
-        if number >= first and (layer.is_sliding or any(own)):
+        if number >= first and _windowed(family, number, layer):
             raise PrunusError(
                 f"{plan.name} closes positions up at decoder layer {first}, and layer {number} "
                 "attends in a sliding window, which counts positions of the whole prompt: choose a "
@@ -67,9 +66,20 @@ def check_windows(family: Family, plan: Plan) -> None:
             )
 
 
+def _windowed(family: Family, number: int, layer: Any) -> bool:
+    """Whether decoder layer ``number``, with this cache ``layer``, attends in a sliding window."""
+    own = (getattr(a, "sliding_window", None) for a in family.attention(number))
+    return getattr(layer, "is_sliding", False) or any(own)
+
+
 def check_layer_call(call: Mapping[str, Any], states: str, length: int) -> None:
     """Raise PrunusError if a decoder layer is given something by token that is not gathered."""
     for name, value in call.items():
+        if name.startswith(_PACKED) and value is not None:
+            raise PrunusError(
+                f"the decoder layers are given {name!r}, lengths of several prompts in one row, "
+                "which do not hold behind a cut: leave it out, or give one prompt per row"
+            )
         known = name == states or name in _GATHERED or name in _IGNORED
         if not known and isinstance(value, Tensor) and length in value.shape[:3]:
             raise PrunusError(

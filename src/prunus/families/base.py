@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.errors import PrunusError
-from prunus.families.decoders import check_decoder
+from prunus.families.decoders import check_decoder, recurrent_layers
 from prunus.families.shapes import ProjectorShape, TowerShape
 from prunus.families.towers.base import Tower
 from prunus.grid import AnyGrid, Grid
@@ -123,6 +123,12 @@ class Family(ABC):
         """Raise PrunusError unless pruning is proved right on this language model, or it was never
         tried and that is all right (``untested``)."""
         check_decoder(self.language_model, self.text_config, self.layers, untested)
+
+    @property
+    def recurrent(self) -> frozenset[int]:
+        """Decoder layers that have a state, into which they read one token after the other, instead
+        of keys and values (linear attention)."""
+        return recurrent_layers(self.text_config, len(self.layers))
 
     def attention(self, number: int) -> list[Any]:
         """The modules in decoder layer ``number`` that look up an attention function by their

@@ -17,14 +17,19 @@ def read_cache(config: Any) -> CacheShape:
     configuration).
 
     Raises:
-        PrunusError: a configuration without the usual decoder fields, or low-rank (MLA) attention,
-            whose keys and values differ in width.
+        PrunusError: a configuration without the usual decoder fields, low-rank (MLA) attention,
+            whose keys and values differ in width, or linear attention, which has neither.
     """
     text = _text(config, "num_hidden_layers", "hidden_size", "num_attention_heads")
     if getattr(text, "kv_lora_rank", None):
         raise PrunusError(
             f"cannot count the cost of a {text.model_type!r} decoder: its keys and values are of "
             "low rank (MLA)"
+        )
+    if "linear_attention" in (getattr(text, "layer_types", None) or ()):
+        raise PrunusError(
+            f"cannot count the cost of a {text.model_type!r} decoder: some of its layers have a "
+            "state of fixed size instead of keys and values (linear attention)"
         )
     heads = text.num_attention_heads
     return CacheShape(

@@ -1,7 +1,9 @@
 """Which language models pruning is proved right on, and what makes others impossible.
 
 Dropping a token must be the same as hiding it from attention: every layer may look at other tokens
-through its attention only, under masks and positions that the model hands to it.
+through its attention only, under masks and positions that the model hands to it. Where a layer has
+a state instead, into which it reads one token after the other (linear attention), a dropped token
+must be one that was never in the sequence.
 """
 
 from __future__ import annotations
@@ -14,6 +16,11 @@ from prunus.errors import PrunusError
 
 #: Layer types whose masks and caches are gathered.
 LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
+#: Layer types that have a state instead of keys and values. It reads what is left, as a shorter
+#: sequence; what it has read cannot be taken out again.
+RECURRENT_TYPES = {"linear_attention"}
+#: ``model_type`` of the decoders with such layers in which that is proved.
+RECURRENT = frozenset({"qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"})
 
 #: ``model_type`` of the decoders in tests/support/decoder_list.py (table in docs/engine.md).
 PROVED = frozenset(
@@ -102,7 +109,7 @@ def check_decoder(model: nn.Module, config: Any, layers: Any, untested: bool) ->
             f"the language model {type(model).__name__} cannot be pruned: {reason}, so that a "
             "token that is dropped there is more than a token that nobody attends to"
         )
-    if config.model_type not in PROVED and not untested:
+    if config.model_type not in PROVED | RECURRENT and not untested:
         raise PrunusError(
             f"the language model {type(model).__name__} ({config.model_type!r}, with "
             f"{_parts(layers)} in its layers) is not among those that pruning is proved right on: "
@@ -111,9 +118,16 @@ def check_decoder(model: nn.Module, config: Any, layers: Any, untested: bool) ->
         )
 
 
+def recurrent_layers(config: Any, depth: int) -> frozenset[int]:
+    """Which of the first ``depth`` decoder layers have a state instead of keys and values."""
+    kinds = list(getattr(config, "layer_types", None) or ())[:depth]
+    return frozenset(number for number, kind in enumerate(kinds) if kind in RECURRENT_TYPES)
+
+
 def _impossible(config: Any, layers: Any) -> str | None:
     """Why tokens cannot be dropped, by what the configuration says of the layers."""
-    kinds = set(getattr(config, "layer_types", None) or ()) - LAYER_TYPES
+    known = LAYER_TYPES | RECURRENT_TYPES if config.model_type in RECURRENT else LAYER_TYPES
+    kinds = set(getattr(config, "layer_types", None) or ()) - known
     if kinds:
         names = ", ".join(sorted(map(str, kinds)))
         return f"it has layers of type {names} (made of {_parts(layers)})"

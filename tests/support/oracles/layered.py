@@ -75,13 +75,20 @@ class Line:
         return output[0], maps[0]
 
     def step(self) -> None:
-        """Through this layer, to the next."""
+        """Through this layer, to the next. One without attention is called as it is: it reads what
+        is left as a sequence."""
         block = self.model.model.language_model.layers[self.layer]
+        if not hasattr(block, "self_attn"):
+            self.entered[self.layer] = self.states
+            self.states = block(self.states[None], position_embeddings=self.rope())[0]
+            self.layer += 1
+            return
         output, maps = self.attention()
         self.maps[self.layer] = maps, list(self.tokens)
         self.entered[self.layer] = self.states
         states = self.states + output
-        self.states = states + block.mlp(block.post_attention_layernorm(states))
+        mixed = block.mlp(block.post_attention_layernorm(states)[None])
+        self.states = states + (mixed[0] if isinstance(mixed, tuple) else mixed)[0]
         self.layer += 1
 
 
