@@ -15,9 +15,10 @@ from torch import Tensor
 from prunus.checking.answer import generate
 from prunus.checking.choices import acted, compare
 from prunus.checking.dense import Dense, cache_of, largest, lengths, run
+from prunus.checking.features import Features
 from prunus.checking.footprint import Footprint, difference, footprint
 from prunus.checking.hidden import Hidden, NoOracle
-from prunus.checking.oracle import Features, captured, masked
+from prunus.checking.oracle import captured, masked
 from prunus.checking.probe import Probe
 from prunus.checking.report import COLUMNS, Cell, Row
 from prunus.checking.trials import Trial

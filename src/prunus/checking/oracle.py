@@ -1,47 +1,25 @@
 """What a pruned run has to equal: the unpruned model, in which tokens are merely not seen.
 
 Nothing here uses the engine. Every decoder layer of the plain model gets the mask that the model
-itself made, with the hidden tokens taken out; windows, prefixes and padding stay what they are.
+itself made, with the hidden tokens taken out; windows, prefixes and padding stay what they are. A
+layer with linear attention, to which a mask says little, is given the shorter sequence itself
+(:mod:`prunus.checking.shorter`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prunus.checking.edited import EditedAttention
+from prunus.checking.features import Features, with_states
 from prunus.checking.hidden import Hidden, NoOracle
+from prunus.checking.shorter import Shorter
 from prunus.families import Family
-
-
-@dataclass(frozen=True)
-class Features:
-    """What tokens that were merged became.
-
-    Attributes:
-        states: ``[B, S, D]`` that entered the first decoder layer of the pruned run, as
-            :func:`captured` takes them: what is left of each row, padded on the left.
-        places: bool ``[B, L]``, where the images are in the unpruned prompt.
-    """
-
-    states: Tensor
-    places: Tensor
-
-    def put_into(self, states: Tensor, hidden: Hidden) -> Tensor:
-        """``states [B, L, D]`` in which images are what is left of them."""
-        there, full = hidden.valid & ~hidden.prompt[0], self.states.shape[1] == states.shape[1]
-        states = states.clone()
-        for row, own in enumerate(there.to(states.device)):
-            left = own.nonzero().flatten()
-            given = self.states[row, left] if full else self.states[row, -len(left) :]
-            visual = self.places[row].to(states.device)[left]
-            states[row, left[visual]] = given[visual].to(states)
-        return states
 
 
 @contextmanager
@@ -62,7 +40,13 @@ def masked(family: Family, hidden: Hidden, features: Features | None = None) -> 
     handles = []
     try:
         for number, layer in enumerate(family.layers):
-            hook = _Masks(family, hidden, number, features if number == 0 else None)
+            own = features if number == 0 else None
+            if number in family.recurrent:
+                one = Shorter(hidden, number, own)
+                handles.append(layer.register_forward_pre_hook(one.before, with_kwargs=True))
+                handles.append(layer.register_forward_hook(one.behind, with_kwargs=True))
+                continue
+            hook = _Masks(family, hidden, number, own)
             handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
             if number in hidden.edits:
                 edited = EditedAttention(hidden, number)
@@ -110,7 +94,7 @@ class _Masks:
         self._seen += states.shape[1]
         if prompt and self._features is not None:
             states = self._features.put_into(states, self._hidden)
-            args, kwargs = _with_states(args, kwargs, states)
+            args, kwargs = with_states(args, kwargs, states)
         if "attention_mask" not in kwargs and len(args) > 1:
             raise NoOracle("decoder layers take their mask by place, not by name")
         name = _backend(self._family, module)
@@ -188,14 +172,6 @@ def _columns(seen: Tensor, keys: int) -> Tensor:
 
 def _extended(there: Tensor, size: int) -> Tensor:
     return torch.nn.functional.pad(there, (0, size - there.shape[1]), value=True)
-
-
-def _with_states(
-    args: tuple[Any, ...], kwargs: dict[str, Any], states: Tensor
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if args:
-        return (states, *args[1:]), kwargs
-    return args, {**kwargs, "hidden_states": states}
 
 
 def _backend(family: Family, layer: Any) -> str:
