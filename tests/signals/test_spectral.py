@@ -11,7 +11,7 @@ from torch import Tensor
 from prunus.grid import Grid
 from prunus.signals.spectral import evolution, gate, high_frequency, sigma_of
 from prunus.signals.topk import stable_topk
-from tests.support.literal.spectral import literal_map
+from tests.support.literal.spectral import literal_map, literal_map_over_time
 
 GRIDS = [(1, 24, 24), (1, 5, 8), (3, 4, 6), (1, 1, 9), (1, 7, 1), (1, 1, 1), (1, 2, 3), (2, 16, 16)]
 
@@ -25,6 +25,31 @@ def test_equals_the_literal_fft(shape: tuple[int, int, int], cutoff: float) -> N
     found = high_frequency(states, grid, cutoff, chunk=16)
     for image in range(2):
         assert (found[image] - literal_map(states[image], *shape, cutoff)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(8, 16, 16), (3, 4, 6), (5, 1, 7), (2, 3, 3), (4, 7, 5)])
+@pytest.mark.parametrize("cutoff", [0.0, 0.1, 0.7])
+def test_over_time_equals_the_literal_fft_of_three_axes(
+    shape: tuple[int, int, int], cutoff: float
+) -> None:
+    torch.manual_seed(0)
+    grid = Grid(*shape, (8, 8))
+    states = torch.randn(2, grid.size, 37) * 5 + 3
+    found = high_frequency(states, grid, cutoff, chunk=16, over_time=True)
+    for video in range(2):
+        expected = literal_map_over_time(states[video], *shape, cutoff)
+        assert (found[video] - expected).abs().max() < 1e-5
+    flat = high_frequency(states, grid, cutoff, chunk=16)
+    assert torch.equal(found, flat) == (cutoff == 0)
+
+
+def test_over_time_a_picture_is_what_it_was() -> None:
+    torch.manual_seed(0)
+    grid = Grid(1, 5, 8, (8, 8))
+    states = torch.randn(2, grid.size, 37)
+    assert torch.equal(
+        high_frequency(states, grid, 0.1, over_time=True), high_frequency(states, grid, 0.1)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -58,7 +83,8 @@ def test_filter_values_quoted_in_the_specification() -> None:
         wave = torch.cos(2 * math.pi * frequency * x / 24).repeat(24, 1)
         found = high_frequency(wave.reshape(1, -1, 1), grid, 0.1).mean()
         assert float(found / wave.abs().mean()) == pytest.approx(expected, abs=1e-3)
-    assert sigma_of(24, 24, 0.1) == pytest.approx(1.2)
+    assert sigma_of((24, 24), 0.1) == pytest.approx(1.2)
+    assert sigma_of((8, 16, 16), 0.1) == pytest.approx(0.4)  # Video-LLaVA, 3-D
 
 
 def test_working_memory_is_bounded_by_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:

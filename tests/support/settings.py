@@ -28,6 +28,7 @@ CHOSEN = {
         CLSE(keep=12, variant="released", score_type="attn", trim_cache=False),
         CLSE(keep=5, invert=True),
         CLSE(keep=5, score_type="residual"),
+        CLSE(keep=0.4, variant="released", schedule="shares", spectrum="3d", trim_cache=False),
     ],
     "dart": [DART(keep=5), DART(keep=11, layer=3)],
     # Two blocks of the LLaVAs' towers reach the projector: 16 tokens become 8 by the second alone,

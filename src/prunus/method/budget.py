@@ -49,13 +49,16 @@ def resolve_keep(keep: Keep, original: int) -> int:
 
 
 def between(
-    published: Mapping[int, Sequence[float]], keep: float, original: int
+    published: Mapping[int, Sequence[float]] | Mapping[float, Sequence[float]],
+    keep: float,
+    original: float,
 ) -> tuple[float, ...]:
     """The counts of a schedule for ``keep`` tokens of ``original``, where ``published`` has some:
-    interpolated between these, in proportion below them and towards all above."""
+    interpolated between these, in proportion below them and towards all above. All may be shares
+    as well, of an ``original`` of 1."""
     none = tuple(0.0 for _ in next(iter(published.values())))
     every = tuple(float(original) for _ in none)
-    points = [(0, none), *sorted(published.items()), (original, every)]
+    points = [(0.0, none), *sorted(published.items()), (original, every)]
     for (low, before), (high, after) in itertools.pairwise(points):
         if keep <= high:
             share = (keep - low) / (high - low)

@@ -12,7 +12,7 @@ from torch import Tensor
 from prunus.errors import PrunusError
 from prunus.grid import AnyGrid
 from prunus.method import Cut, Method, View
-from prunus.method.budget import Keep, check_keep
+from prunus.method.budget import Keep, between, check_keep, resolve_keep
 from prunus.method.signals import Attention, Signal, States
 from prunus.signals.change import mean_shift, residual_norm
 from prunus.signals.spectral import evolution, gate, high_frequency
@@ -20,8 +20,16 @@ from prunus.signals.spectral import evolution, gate, high_frequency
 # The released three-stage schedule, given for a 32-layer decoder and a budget of 192.
 _STAGE_LAYERS = (1, 11, 21)
 _STAGE_KEEP = (330, 210, 62)
+# As it is released for images of any size: shares of the original tokens, by nominal share.
+_STAGE_SHARES: Mapping[float, Sequence[float]] = {
+    0.112: (0.19, 0.12, 0.034),
+    0.223: (0.38, 0.24, 0.066),
+    0.334: (0.57, 0.36, 0.098),
+}
 
 Variant = Literal["paper", "hybrid", "released"]
+Spectrum = Literal["2d", "3d"]
+Schedule = Literal["counts", "shares"]
 Score = Literal["clse", "clse_attn", "attn", "residual", "mean"]
 _SPECTRAL, _ATTENTION = ("clse", "clse_attn"), ("clse_attn", "attn")
 
@@ -35,7 +43,9 @@ class CLSE(Method):
       (Eq. 22).
     * ``released``: three stages as in the published code, hybrid at the first, attention alone at
       the later ones, earlier layers' cache trimmed. ``keep`` is nominal there: 192 keeps 330, 210,
-      62 tokens; other budgets scale by the same rule, rounded down.
+      62 tokens; other budgets scale by the same rule, rounded down. ``schedule="shares"`` is the
+      one released for images of any size: 0.334 keeps 0.57, 0.36, 0.098 of the original tokens;
+      0.223 and 0.112 are listed as well, and others lie between (theirs fail in the released code).
 
     Ablations (Fig. 5): ``cutoff=0`` (no filter); the scores ``residual`` (SFR) and ``mean`` (MMD)
     of :mod:`prunus.signals.change`, which need no grid; ``invert`` (CLSE-I), which negates any
@@ -45,6 +55,7 @@ class CLSE(Method):
     Each image has its own grid, normalisation and budget; ``keep`` counts tokens per image. A video
     counts as one: the spectrum is taken in each temporal slice, all else over the whole video; so
     it is with an image made of parts (an overview and tiles), each of which has its spectrum.
+    ``spectrum="3d"`` (Table 6) transforms a video over time as well; on an image it is the same.
     """
 
     name = "clse"
@@ -55,8 +66,16 @@ class CLSE(Method):
         "released": {"variant": "released"},
         "attn": {"score_type": "attn"},
         "attn-released": {"variant": "released", "score_type": "attn"},
+        "3d": {"spectrum": "3d"},
+        "qwen2-vl": {
+            "variant": "released",
+            "schedule": "shares",
+            "keep": 0.334,
+            "trim_cache": False,
+        },
+        "video-llava": {"variant": "hybrid", "reference": 2, "layers": (3,), "keep": 194},
     }
-    compared: ClassVar[tuple[str, ...]] = tuple(presets)
+    compared: ClassVar[tuple[str, ...]] = ("hybrid", "released", "attn", "attn-released")
 
     keep: Keep = field(default=1 / 3, metadata={"help": "tokens per image, or share of them"})
     variant: Variant = field(default="paper", metadata={"help": "paper | hybrid | released"})
@@ -74,6 +93,12 @@ class CLSE(Method):
         default=None, metadata={"help": "trim earlier layers' cache; default: only `released`"}
     )
     invert: bool = field(default=False, metadata={"help": "keep the lowest scores; one stage only"})
+    spectrum: Spectrum = field(
+        default="2d", metadata={"help": "of each frame | 3d: over a video's frames as well"}
+    )
+    schedule: Schedule = field(
+        default="counts", metadata={"help": "`released`: counts of 576 | shares of any number"}
+    )
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
@@ -84,6 +109,8 @@ class CLSE(Method):
             raise PrunusError(f"score_type={self.score_type!r}: choose from {known}")
         if self.invert and self.variant == "released":
             raise PrunusError("invert=True with variant='released': it is for paper and hybrid")
+        if self.schedule == "shares" and self.variant != "released":
+            raise PrunusError("schedule='shares' is of variant='released': other variants have one")
         if not 0.0 <= self.cutoff <= 1.0:
             raise PrunusError(f"cutoff={self.cutoff}: the share of the spectrum must be in [0, 1]")
         if not 0.0 < self.temperature < math.inf:
@@ -124,7 +151,17 @@ class CLSE(Method):
     def counts(self, keep: float | None, original: int, depth: int) -> Sequence[float] | None:
         if keep is None or self.variant != "released":
             return super().counts(keep, original, depth)
-        return [original if keep >= original else keep * part / 192 for part in _STAGE_KEEP]
+        if keep >= original:
+            return [original] * len(_STAGE_KEEP)
+        if self.schedule == "counts":
+            return [keep * part / 192 for part in _STAGE_KEEP]
+        share = keep / original
+        if isinstance(self.keep, float):  # not what rounding down left of it
+            share = self.keep * keep / resolve_keep(self.keep, original)
+        listed = _STAGE_SHARES.get(share)
+        if listed is not None:
+            return [int(original * part) for part in listed]  # as released, to the last bit
+        return [original * part for part in between(_STAGE_SHARES, share, 1.0)]
 
     def score(self, stage: int, view: View) -> Tensor:
         scores = self._score(stage, view)
@@ -138,15 +175,19 @@ class CLSE(Method):
             change = residual_norm if self.scoring == "residual" else mean_shift
             return change(view.states, view[States(self.reference)])
         intensity = evolution(
-            high_frequency(view.states, view.grid, self.cutoff),
-            high_frequency(view[States(self.reference)], view.grid, self.cutoff),
+            self._map(view.states, view.grid), self._map(view[States(self.reference)], view.grid)
         )
         if self.scoring == "clse":  # the gate is monotone in I, and saturates: rank by I itself
             return intensity
         return gate(intensity, self.temperature) * view[Attention(layer - 1)]
 
+    def _map(self, states: Tensor, grid: AnyGrid) -> Tensor:
+        return high_frequency(states, grid, self.cutoff, over_time=self.spectrum == "3d")
+
     def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         if stage > 0 or self.scoring not in _SPECTRAL:
             return 0.0  # additions only, like the norms that no cost counts
-        sides = sum(part.size * (part.rows + part.cols) for part in grid.parts)
-        return 2.0 * sides * width  # two maps, two axes
+        over_time = self.spectrum == "3d" and grid.frames > 1
+        times = grid.frames if over_time else 0
+        sides = sum(part.size * (part.rows + part.cols + times) for part in grid.parts)
+        return 2.0 * sides * width  # two maps, two axes or three

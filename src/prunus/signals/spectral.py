@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -23,13 +24,16 @@ def _low_pass(side: int, sigma: float) -> Tensor:
     return circulant
 
 
-def sigma_of(rows: int, cols: int, cutoff: float) -> float:
-    """Width of the Gaussian in frequency bins, ``r * min(H // 2, W // 2)`` (as released), but at
-    least 1e-3: on a grid with a side of 1 that removes the constant part and nothing else."""
-    return max(cutoff * min(rows // 2, cols // 2), 1e-3)
+def sigma_of(sides: Sequence[int], cutoff: float) -> float:
+    """Width of the Gaussian in frequency bins, ``r * min(H // 2, W // 2)`` (as released; of three
+    axes the smallest), but at least 1e-3: on a grid with a side of 1 that removes the constant part
+    and nothing else."""
+    return max(cutoff * (min(sides) // 2), 1e-3)
 
 
-def high_frequency(states: Tensor, grid: AnyGrid, cutoff: float, chunk: int = 512) -> Tensor:
+def high_frequency(
+    states: Tensor, grid: AnyGrid, cutoff: float, chunk: int = 512, over_time: bool = False
+) -> Tensor:
     """Spectral map S: mean over channels of ``|x - lowpass(x)|``, float32 ``[G, N]``.
 
     The paper writes a 2-D FFT per channel, a Gaussian high-pass ``1 - exp(-dist^2 / (2 sigma^2))``,
@@ -41,32 +45,41 @@ def high_frequency(states: Tensor, grid: AnyGrid, cutoff: float, chunk: int = 51
         states: ``[G, N, D]`` with N = grid.size, any floating dtype; computed in float32.
         cutoff: r in [0, 1]; 0 means no filter at all (S = mean |x|), as released for LLaVA.
         chunk: channels per step, which bounds the working memory to a few ``[G, N, chunk]``.
+        over_time: one 3-D transform over frames, rows and columns, with one Gaussian for all axes
+            (Table 6), instead of a 2-D one in each frame. Of a single frame it is the 2-D one.
     """
     tokens = states.shape[1]
     if tokens != grid.size:
         raise PrunusError(f"{tokens} tokens do not fill a grid of {grid.size}: it is not intact")
     maps, start = [], 0
     for part in grid.parts:
-        maps.append(_map(states.narrow(1, start, part.size), part, cutoff, chunk))
+        own = states.narrow(1, start, part.size)
+        maps.append(_map(own, part, cutoff, chunk, over_time and part.frames > 1))
         start += part.size
     return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
 
 
-def _map(states: Tensor, grid: Grid, cutoff: float, chunk: int) -> Tensor:
+def _map(states: Tensor, grid: Grid, cutoff: float, chunk: int, over_time: bool) -> Tensor:
     """:func:`high_frequency` of one rectangular part."""
     groups, tokens, width = states.shape
     total = states.new_zeros(groups, tokens, dtype=torch.float32)
+    times = grid.frames if over_time else 1  # frames of one transform
     if cutoff > 0:
-        sigma = sigma_of(grid.rows, grid.cols, cutoff)
+        sides = (times, grid.rows, grid.cols) if over_time else (grid.rows, grid.cols)
+        sigma = sigma_of(sides, cutoff)
+        over_frames = _low_pass(times, sigma).to(states.device)
         over_rows = _low_pass(grid.rows, sigma).to(states.device)
         over_cols = _low_pass(grid.cols, sigma).to(states.device)
     for part in states.split(chunk, dim=-1):
         field = part.float()
         if cutoff > 0:
             field = field.reshape(groups * grid.frames, grid.rows, grid.cols, -1)
-            # One product per axis: columns first (batched over rows), then rows (one flat GEMM,
-            # which also takes the difference).
-            low = torch.matmul(over_cols, field).flatten(2)
+            # One product per axis: columns first (batched over rows), then time, then rows (one
+            # flat GEMM, which also takes the difference).
+            low = torch.matmul(over_cols, field)
+            if over_time:
+                low = torch.matmul(over_frames, low.unflatten(0, (groups, times)).flatten(2))
+            low = low.reshape(len(field), grid.rows, -1)
             rows = over_rows.expand(len(low), -1, -1)
             field = torch.baddbmm(field.flatten(2), rows, low, alpha=-1)
             field = field.reshape(groups, tokens, -1)
