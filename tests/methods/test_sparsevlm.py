@@ -17,8 +17,8 @@ from tests.support import llava as llava_support
 from tests.support import qwen as qwen_support
 from tests.support.facts import counts
 from tests.support.literal.clse import best
-from tests.support.literal.density import literal_peaks
-from tests.support.literal.inside import Literal, behind, check, number_of, softmax
+from tests.support.literal.inside import Literal, check, number_of
+from tests.support.literal.recycling import literal_raters, literal_recycled, literal_rest
 from tests.support.llava import DEPTH, Prompts, llava_clip
 from tests.support.models import Case
 from tests.support.oracles.layered import Line
@@ -32,20 +32,6 @@ PUBLISHED = {
     96: ((238, 48, 26), (249, 55, 27), 114.1),
     64: ((66, 30, 17), (82, 32, 18), 82.3),
 }
-
-
-def literal_raters(line: Line, places: list[int], spots: list[list[int]]) -> list[int]:
-    """Words to which the image's tokens are more alike than to the mean word, at the input."""
-    tokens, states = line.maps[0][1], line.entered[0]
-    words = behind(line, tokens, places, spots)
-    there = [place for place in places if place in line.tokens]
-    shares = [0.0] * len(words)
-    for place in there:
-        one = states[tokens.index(place)]
-        alike = softmax([float(one @ states[tokens.index(word)]) for word in words])
-        shares = [a + b / len(there) for a, b in zip(shares, alike, strict=True)]
-    mean = sum(shares) / len(shares)
-    return [w for w, s in zip(words, shares, strict=True) if s > mean] or words
 
 
 def literal_sparse(keep: int, layers: tuple[int, ...], recycle: bool = True) -> Literal:
@@ -75,32 +61,14 @@ def literal_sparse(keep: int, layers: tuple[int, ...], recycle: bool = True) -> 
             return kept, [], {}
         of = dict(zip(there, scores, strict=True))
         rest = [place for place in there if place not in kept]
-        taken = int(0.3 * len(rest)) + 1
-        recycled = [rest[slot] for slot in best([of[place] for place in rest], taken)]
-        states = {place: line.states[line.tokens.index(place)] for place in recycled}
-        peaks, owner = literal_peaks([states[p].tolist() for p in recycled], int(taken / 10) + 1)
-        made = {}
-        for number, peak in enumerate(peaks):
-            own = [states[p] for p, o in zip(recycled, owner, strict=True) if o == number]
-            made[recycled[peak]] = sum(own[1:], own[0]) / len(own)
-        return kept, [recycled[peak] for peak in peaks], made
+        return kept, *literal_recycled(line, rest, of)
 
     def cut(line: Line, spots: list[list[int]]) -> list[list[int]] | None:
         if line.layer not in layers:
             return None
-        is_line, stage, found = line.where.ndim == 1, layers.index(line.layer), []
-        read, states = list(line.tokens), dict(zip(line.tokens, line.states, strict=True))
-        for image, places in enumerate(spots):
-            kept, centres, made = one_image(line, spots, image, stage)
-            first = read.index(next(place for place in read if place in places))
-            rest = [token for token in read if token not in places]
-            stays = kept + centres if is_line else sorted(kept + centres)
-            read = rest[:first] + stays + rest[first:]
-            states |= made
-            found.append(sorted(places.index(place) for place in kept + centres))
-        line.go_on(read, torch.stack([states[token] for token in read]))
-        line.closed = line.closed or is_line
-        return found
+        stage = layers.index(line.layer)
+        chosen = [one_image(line, spots, image, stage) for image in range(len(spots))]
+        return literal_rest(line, spots, chosen, line.where.ndim == 1)
 
     return cut
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from prunus import CLSE, EvoPrune, Fixed, Knockout, Method, Random, VisiPruner, methods
+from prunus.pruners.clse_m import CLSEM
 from prunus.pruners.dart import DART
 from prunus.pruners.divprune import DivPrune
 from prunus.pruners.fastv import FastV
@@ -29,6 +30,12 @@ CHOSEN = {
         CLSE(keep=5, invert=True),
         CLSE(keep=5, score_type="residual"),
         CLSE(keep=0.4, variant="released", schedule="shares", spectrum="3d", trim_cache=False),
+    ],
+    "clse-m": [
+        CLSEM(),
+        CLSEM(keep=0.6),
+        CLSEM(layer=0, positions="compact", factor="intensity"),
+        CLSEM(keep=0.5, layer=0),
     ],
     "dart": [DART(keep=5), DART(keep=11, layer=3)],
     # Two blocks of the LLaVAs' towers reach the projector: 16 tokens become 8 by the second alone,

@@ -72,6 +72,22 @@ def test_the_three_stages() -> None:
     assert left.caption == "Exit layer 8: none of the 2 visual tokens mattered any more."
 
 
+def test_a_method_that_merges_and_decides_by_itself() -> None:
+    mix = [(torch.tensor([2, 2]), torch.tensor([1, 2]), torch.tensor([0.5, 0.5]))]
+    into = [torch.tensor([-1, 2, 2, 3, -1, -1])]
+    merging = entry(
+        [[2, 3]], "merging", [[0.1, 0.2, 0.9, 0.5, 0.0, 0.1]], mix=[mix], merged_into=[into]
+    )
+    [[_, chosen, left]] = trace_panels([[picture()]], [merging])
+    assert chosen.title == "layer 3 chose 2 of 6 (merging)"
+    assert chosen.caption == "Colour: the score of visipruner (square root). Outlined: chosen."
+    assert left.caption == (
+        "Merging layer 3; the others are merged or gone from layer 4 on.\n"
+        "1 as they were; 1 made of several (blue borders, mean colour); 3 gone (grey)."
+    )
+    assert "moves without a token" in trace_panels([[picture()]], [FILTER])[0][1].caption
+
+
 def test_deep_alone_and_a_filter_that_keeps_nothing() -> None:
     exit_only = entry([[]], "exit", [[0.1] * 6], layer=9)
     [row] = trace_panels([[picture()]], [exit_only])

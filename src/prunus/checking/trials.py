@@ -50,7 +50,9 @@ def trials(chosen: Sequence[str | Method] | None, family: Family, least: int) ->
 def _of(named: Named, family: Family, least: int) -> list[Trial]:
     depth, name = len(family.layers), named.kind.name
     forced = _forced(name, depth, least)
-    default: list[dict[str, Any]] = [{"keep": _KEEP} if named.takes("keep") else {}]
+    # What has no keep by itself knows what to do without.
+    given = named.takes("keep") and getattr(named.kind, "keep", None) is not None
+    default: list[dict[str, Any]] = [{"keep": _KEEP} if given else {}]
     known = {} if named.params else _settings(depth, least)  # a name with settings is one trial
     found = []
     for more in known.get(name, default):

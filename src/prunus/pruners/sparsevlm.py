@@ -13,6 +13,7 @@ from prunus.errors import PrunusError
 from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, between, check_keep
 from prunus.method.signals import Attention, States, TextMask
+from prunus.signals.raters import raters
 from prunus.signals.recycling import centres, recycled
 from prunus.signals.topk import stable_topk
 
@@ -110,14 +111,8 @@ class SparseVLM(Method):
         return centres(gone) if self.recycle else 0
 
     def _rate(self, view: View) -> None:
-        """Remember by image, int64, the words behind it to which its tokens are more alike than to
-        the mean word; all words where none is (there is but one, or all are equal)."""
-        mask = view[TextMask()]
-        alike = view[States(0)].float() @ view[States(0, "text")].float().transpose(1, 2)
-        alike = alike.masked_fill(~mask[:, None], -torch.inf).softmax(-1).mean(1)
-        mean = alike.sum(1, keepdim=True) / mask.sum(1, keepdim=True)
-        above = (alike > mean) & mask
-        above = torch.where(above.any(1, keepdim=True), above, mask)
+        """Remember by image, int64, the words behind it that rate its tokens."""
+        above = raters(view[States(0)], view[States(0, "text")], view[TextMask()])
         places = [own.nonzero().flatten() for own in above]  # of any later group of images
         view.memo.setdefault("raters", {}).update(zip(view.owners, places, strict=True))
 

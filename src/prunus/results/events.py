@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from prunus.results.trace import TraceEntry
 
+_FILTERS = {"filter": "filtering layer", "forced": "forced filtering layer"}
+
 
 @dataclass(frozen=True)
 class Event:
@@ -18,6 +20,7 @@ class Event:
         layer_seen: the decoder layer whose attention it looked at, None before the decoder.
         removed_from_layer: first decoder layer without the tokens that went.
         before, kept: visual tokens of the sample, all images together.
+        merged: some of those that were not kept are part of others now.
     """
 
     method: str
@@ -26,6 +29,7 @@ class Event:
     removed_from_layer: int | None
     before: int
     kept: int
+    merged: bool = False
 
     @classmethod
     def at(cls, entry: TraceEntry, sample: int, before: int) -> Event | None:
@@ -35,7 +39,8 @@ class Event:
             return None
         kept = sum(len(tokens) for tokens in entry.kept[sample])
         seen = None if entry.layer is None else entry.layer - 1
-        return cls(entry.method, label, seen, entry.layer, before, kept)
+        merged = entry.mix is not None and any(len(into) for into, _, _ in entry.mix[sample])
+        return cls(entry.method, label, seen, entry.layer, before, kept, merged)
 
     def facts(self) -> dict[str, str | int | None]:
         """As plain JSON values."""
@@ -54,10 +59,9 @@ class Event:
     @property
     def what(self) -> str:
         """What happened, and where, in words."""
-        words = {"filter": "filtering layer", "forced": "forced filtering layer"}
         if self.layer_seen is None:
             return f"{self.label} before the language model"
-        return f"{words.get(self.label, f'{self.label} layer')} {self.layer_seen}"
+        return f"{_FILTERS.get(self.label, f'{self.label} layer')} {self.layer_seen}"
 
     @property
     def went(self) -> str:
@@ -65,7 +69,13 @@ class Event:
         if self.kept == self.before:
             return "nothing goes"
         who = "the others" if self.kept else "all"
-        return f"{who} are gone from layer {self.removed_from_layer or 0} on"
+        what = "merged or gone" if self.merged else "gone"
+        return f"{who} are {what} from layer {self.removed_from_layer or 0} on"
+
+    @property
+    def filters(self) -> bool:
+        """Whether tokens were judged by what attention gives without them."""
+        return self.label in _FILTERS
 
 
 def label_of(entry: TraceEntry, sample: int) -> str | None:

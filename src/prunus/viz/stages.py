@@ -54,10 +54,10 @@ def chosen_panel(entry: TraceEntry, spot: Spot, before: Before, event: Event) ->
     heat = heat_map(spot.picture, scores, grid, spot.pane, most=_most(entry.scores[spot.sample]))
     shown = before.cells(kept[spot.image], spot, grid)
     who = entry.method if event.layer_seen is None else f"layer {event.layer_seen}"
-    note = (
-        f"Colour: how far the attention output of {who} moves without a token "
-        "(L2, square root). Outlined: chosen"
-    )
+    what = f"the score of {entry.method} (square root)"
+    if event.filters:
+        what = f"how far the attention output of {who} moves without a token (L2, square root)"
+    note = f"Colour: {what}. Outlined: chosen"
     if len(kept) > 1:
         note += f", {sum(map(len, kept))} in all"
     return Panel(
