@@ -344,7 +344,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(case: Case, method: Met
             if checkpointing and in_tower(method):
                 with pytest.raises(ValueError, match="checkpointing of the vision tower"):
                     model(**inputs, labels=labels, use_cache=False)
-                family_of(model).tower.eval()  # as a frozen tower is: nothing is recomputed
+                for tower in family_of(model).towers.values():
+                    tower.eval()  # as a frozen tower is: nothing is recomputed
             model(**inputs, labels=labels, use_cache=False).loss.backward()
         weight = next(family_of(model).projector.parameters())
         gradients.append(weight.grad.clone())

@@ -94,12 +94,17 @@ class Kind:
     Attributes:
         image, video: what stands in a text for an image or video ("" where there are none).
         build: a fresh model and processor.
+        found: of a model and the token ids of a row, kind and positions of the visual tokens of
+            each input; None: each run of placeholders is an input of its own.
+        frames: of every video; None: videos have different numbers of them.
     """
 
     name: str
     image: str
     video: str
     build: Callable[[], tuple[Any, Any]]
+    found: Callable[[Any, Sequence[int]], list[tuple[str, list[int]]]] | None = None
+    frames: int | None = None
 
     def save(self, folder: Path) -> None:
         """Write model and processor."""
@@ -282,7 +287,8 @@ def encoded(kind: Kind, processor: Any, *rows: str) -> dict[str, Tensor]:
                 images.append(picture(*next(sizes), seed=len(images)))
                 text += kind.image
             elif sign == "V":
-                videos.append(clip(4 + 2 * len(videos), *SMALL, seed=9 + len(videos)))
+                frames = kind.frames or 4 + 2 * len(videos)
+                videos.append(clip(frames, *SMALL, seed=9 + len(videos)))
                 text += kind.video
             else:
                 text += sign

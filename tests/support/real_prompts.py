@@ -20,6 +20,8 @@ _BY_INPUT = {
     "image": ("pixel_values", "image_grid_thw"),
     "video": ("pixel_values_videos", "video_grid_thw"),
 }
+#: Beside these, one entry for each input.
+_EACH = {"image": ("pixel_values_images", "image_sizes"), "video": ()}
 
 
 @dataclass
@@ -62,7 +64,7 @@ class RealPrompts:
             if own.start == own.stop:
                 continue
             if grid not in inputs:  # one entry of these for each image
-                names = [name for name in ("pixel_values", "image_sizes") if name in inputs]
+                names = [name for name in (pixels, *_EACH[kind]) if name in inputs]
                 alone |= {name: inputs[name][own] for name in names}
                 continue
             ends = [0, *inputs[grid].prod(1).cumsum(0).tolist()]
@@ -72,6 +74,8 @@ class RealPrompts:
 
     def _found(self, row: Sequence[int]) -> list[tuple[str, list[int]]]:
         """Kind and positions of each image or video of a row."""
+        if self.kind.found is not None:
+            return self.kind.found(self.model, row)
         config = self.model.config
         names = {config.image_token_id: "image"}
         if "V" in self.signs:

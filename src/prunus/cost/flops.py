@@ -111,7 +111,11 @@ def projector_macs(shape: ProjectorShape, grid: Grid | None = None, gone: int = 
     Raises:
         PrunusError: a projector that needs the ``grid`` and was given none.
     """
-    rows = needed(grid).size if shape.rows is None else shape.rows
+    rows = shape.rows
+    if rows is None:
+        rows = needed(grid).size
+    elif not isinstance(rows, int):
+        rows = rows(needed(grid))
     return (rows - gone) * shape.macs
 
 

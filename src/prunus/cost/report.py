@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from prunus.cost.edits import EditWork, edit_work
 from prunus.cost.flops import FORMULA, prefill_flops
 from prunus.cost.kv import kv_bytes
+from prunus.cost.tower import by_pass
 from prunus.errors import PrunusError
 from prunus.families.decoder_shapes import read_cache, read_decoder
 from prunus.families.shapes import CacheShape, DecoderShape, ModelShape, ProjectorShape, TowerShape
@@ -132,7 +133,12 @@ def _flops(
     pruned: list[dict[str, float]] = []
     for sample, work in enumerate(works):
         text = record.text[sample]
-        seen = [own for grid in record.images[sample] for own in family.tower_grids(grid)]
+        passes = [family.tower_grids(grid) for grid in record.images[sample]]
+        seen = [own for parts in passes for own in parts]
+        steps = None
+        if merges is not None:
+            pairs = zip(merges[sample], passes, strict=True)
+            steps = [own for one, parts in pairs for own in by_pass(one, parts)]
         dense.append(
             prefill_flops(shape, [text + record.original[sample]] * shape.decoder.layers, seen)
         )
@@ -141,7 +147,7 @@ def _flops(
                 shape,
                 [text + layer[sample] for layer in record.per_layer],
                 seen,
-                merges=None if merges is None else merges[sample],
+                merges=steps,
                 method_macs=record.method_macs / record.samples + work.spent,
                 saved_macs=work.saved,
             )

@@ -53,6 +53,23 @@ def needed(grid: Grid | None) -> Grid:
     return grid
 
 
+def by_pass(steps: Sequence[Step], passes: Sequence[Grid]) -> list[list[Step]]:
+    """The merges of one input, pass by pass of the tower, in tokens of each pass; the input's are
+    those of the first of ``passes``, then those of the next."""
+    if len(passes) == 1:
+        return [list(steps)]
+    found, start = [], 0
+    for grid in passes:
+        own: list[Step] = []
+        for block, *pair in steps:
+            sources, into = (np.asarray(tokens, dtype=np.int64) for tokens in pair)
+            here = (sources >= start) & (sources < start + grid.size)
+            own.append((block, sources[here] - start, into[here] - start))
+        found.append(own)
+        start += grid.size
+    return found
+
+
 def _plain(shape: EncoderShape, gone: dict[int, Any]) -> list[BlockWork]:
     left, work = shape.tokens, []
     for block in range(shape.layers):

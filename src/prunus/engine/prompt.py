@@ -128,7 +128,7 @@ def _match(
     """Grids, and how often ``generate`` repeated every row for beams or several sequences."""
     total = sum(per_row)
     if not grids:
-        default = family.default_grid()
+        default = None if kind == "video" else family.default_grid()
         if default is None:
             raise PrunusError(
                 f"the prompt has {kind} placeholders, but the call does not say how large what "

@@ -98,6 +98,11 @@ class Family(ABC):
         """The vision encoder."""
 
     @property
+    def towers(self) -> Mapping[str | None, nn.Module]:
+        """The vision encoders by kind of visual input; under None, one that serves all kinds."""
+        return {None: self.tower}
+
+    @property
     @abstractmethod
     def projector(self) -> nn.Module:
         """The module that turns tower features into language-model embeddings."""
@@ -216,6 +221,10 @@ class Family(ABC):
             f"methods inside the vision tower are not supported for {self.name}: {self.no_merging}"
         )
 
+    def tower_adapters(self) -> Mapping[str | None, Tower]:
+        """:meth:`tower_adapter` for each of :attr:`towers`."""
+        return {None: self.tower_adapter()}
+
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
         """What tower and projector cost, from the configuration of a whole model; reports count
@@ -250,13 +259,15 @@ class Family(ABC):
     def brings_features(self, call: Mapping[str, Any]) -> bool:
         """Whether ``call`` has something that visual placeholders are filled with: pixels, or
         features that were computed before."""
-        return any(
-            (name.startswith(_PIXELS) and value is not None) or (name in _FEATURES and bool(value))
-            for name, value in call.items()
-        )
+        return self.brings_pixels(call) or any(bool(call.get(name)) for name in _FEATURES)
+
+    def brings_pixels(self, call: Mapping[str, Any]) -> bool:
+        """Whether the tower has something to do in ``call``."""
+        return any(name.startswith(_PIXELS) and call[name] is not None for name in call)
 
     def default_grid(self) -> Grid | None:
-        """The grid of every image where the family has only one; None where sizes differ."""
+        """The grid of every image where the family has only one; None where sizes differ. A video
+        has none: without its grid, nothing tells how many frames it has."""
         return None
 
     def cells(self, grid: AnyGrid) -> Tensor:
@@ -287,8 +298,24 @@ class Family(ABC):
 
     def tower_grids(self, grid: AnyGrid) -> Sequence[Grid]:
         """What the vision tower works on for an input with this ``grid``, pass by pass, for the
-        count of its cost: where a family cuts images into tiles, one grid for each of them."""
+        count of its cost: where a family cuts images into tiles, one grid for each of them; where
+        the tower is given frames one by one, one for each frame."""
         return grid.parts
+
+    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> list[Grid]:
+        """``grids`` of inputs of one ``kind``, if what merges in the tower, or is looked at there,
+        is what stands in their cells; for families whose inputs are not all so.
+
+        Raises:
+            PrunusError: tokens do not reach the prompt as the tower gives them.
+        """
+        whole = [grid for grid in grids if isinstance(grid, Grid)]
+        if len(whole) < len(grids):
+            raise PrunusError(
+                f"methods inside the vision tower are not supported for {self.name} where an "
+                f"{kind} is cut into tiles: {self.no_merging}"
+            )
+        return whole
 
     # -- beside the hidden states --------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from prunus.errors import PrunusError
 from prunus.families.base import Family
 from prunus.families.shapes import ProjectorShape, TowerShape
 from prunus.families.towers.base import Tower
-from prunus.families.towers.shapes import vit_shape
+from prunus.families.towers.shapes import mlp_macs, vit_shape
 from prunus.families.towers.vit import ViT
 from prunus.grid import AnyGrid, Grid
 
@@ -48,12 +48,7 @@ class Llava(Family):
         return projector
 
     def tower_adapter(self) -> Tower:
-        depth, layer = len(self.core.vision_tower.encoder.layers), self.config.vision_feature_layer
-        if not isinstance(layer, int):
-            raise PrunusError(
-                f"vision_feature_layer={layer!r} joins features of several blocks, which have "
-                "different numbers of tokens when a method merges inside the tower"
-            )
+        read = read_block(self.config, self.core.vision_tower)
         has_cls = self.config.vision_config.model_type == "clip_vision_model"
         full = self.config.vision_feature_select_strategy == "full"
         if not has_cls and not full:
@@ -61,8 +56,6 @@ class Llava(Family):
                 "vision_feature_select_strategy='default' takes the first token away, which is no "
                 "CLS token in this tower: set it to 'full'"
             )
-        # hidden_states[k] is what block k - 1 gives.
-        read = layer if layer >= 0 else depth + 1 + layer
         return ViT(self.tower, read, int(has_cls), int(has_cls and full), self._grids)
 
     @classmethod
@@ -93,12 +86,25 @@ class Llava(Family):
         return F.pad(cells, (1, 0), value=-1) if has_cls and full else cells
 
 
+def read_block(config: Any, tower: Any) -> int:
+    """How many blocks of ``tower`` reach the projector.
+
+    Raises:
+        PrunusError: features of several blocks do.
+    """
+    layer = config.vision_feature_layer
+    if not isinstance(layer, int):
+        raise PrunusError(
+            f"vision_feature_layer={layer!r} joins features of several blocks, which have "
+            "different numbers of tokens when a method merges inside the tower"
+        )
+    # hidden_states[k] is what block k - 1 gives.
+    return layer if layer >= 0 else len(tower.encoder.layers) + 1 + layer
+
+
 def vit_with_mlp(config: Any) -> tuple[TowerShape, ProjectorShape]:
     """Sizes of a CLIP or SigLIP tower and two linear layers behind it."""
     tower = vit_shape(config.vision_config)
-    read = getattr(config, "vision_feature_layer", -1)  # of several blocks, side by side
-    inputs = tower.width * (len(read) if isinstance(read, Sequence) else 1)
-    width = config.get_text_config().hidden_size
     # "default" cuts off the first token, whether or not the tower has a CLS token
     dropped = 1 if getattr(config, "vision_feature_select_strategy", "full") == "default" else 0
-    return tower, ProjectorShape(width * (inputs + width), tower.tokens - dropped)
+    return tower, ProjectorShape(mlp_macs(config), tower.tokens - dropped)

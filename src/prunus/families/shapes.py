@@ -3,7 +3,10 @@ is read of its language model."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from prunus.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,11 @@ class WindowedShape:
 @dataclass(frozen=True)
 class ProjectorShape:
     """What turns tower features into visual tokens: ``macs`` multiply-accumulates for each of its
-    ``rows`` in one pass of the tower; None where these are the visual tokens of its grid."""
+    ``rows`` in one pass of the tower, or for what they are in a pass with some grid; None where
+    these are the visual tokens of its grid."""
 
     macs: int
-    rows: int | None = None
+    rows: int | Callable[[Grid], int] | None = None
 
 
 TowerShape = EncoderShape | WindowedShape

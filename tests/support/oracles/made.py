@@ -79,7 +79,12 @@ def made(
     has_projector = hasattr(model.model, "multi_modal_projector")
     if has_projector and any(entry.space == "tower" for entry in making):
         with torch.no_grad():
-            tower = Tower(model, inputs["pixel_values"], trace)
+            if hasattr(model.model, "video_tower"):
+                from tests.support.oracles.merged_frames import FrameTowers
+
+                tower = FrameTowers(model, inputs, trace)
+            else:
+                tower = Tower(model, inputs["pixel_values"], trace)
 
     def hook(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         embeds = kwargs["inputs_embeds"]

@@ -74,15 +74,16 @@ def merged_tower(
     choose: Callable[[Seen], Pairs | None],
     by_size: bool = True,
     proportional: bool = False,
+    tower: Any = None,
 ) -> tuple[dict[int, Tensor], list[dict[int, int]]]:
-    """Run the tower on one image ``[1, 3, h, w]``, merging the pairs (sources, destinations;
-    original indices) that ``choose`` names at each block.
+    """Run the ``tower`` (default: the only one) on one image ``[1, 3, h, w]``, merging the pairs
+    (sources, destinations; original indices) that ``choose`` names at each block.
 
     Returns:
         features of what is left by original index (-1: CLS), and behind every block how many
         original tokens each stands for.
     """
-    tower, config = model.model.vision_tower, model.config
+    tower, config = model.model.vision_tower if tower is None else tower, model.config
     has_cls = config.vision_config.model_type == "clip_vision_model"
     states = tower.embeddings(pixels)
     if has_cls:
@@ -155,6 +156,12 @@ def merged(model: Any, inputs: dict[str, Tensor], trace: list[TraceEntry]) -> It
                 return output
 
             handle = model.model.visual.register_forward_hook(replaced)
+        elif hasattr(model.model, "video_tower"):
+            from tests.support.oracles.merged_frames import frame_features
+
+            frames = iter(frame_features(model, inputs, inside[0]).values())
+            projector = model.model.multi_modal_projector
+            handle = projector.register_forward_hook(lambda *_: next(frames))
         else:
             features = merged_features(model, inputs["pixel_values"], trace)
             projector = model.model.multi_modal_projector

@@ -219,7 +219,7 @@ class TowerPass:
                 found = self._by_image(one, self._rows_joined)
                 keyed: dict[Key, Rows] = {(kind, n): own for n, own in enumerate(found)}
                 seen.blocks.setdefault(block, {}).setdefault(name, {}).update(keyed)
-        if self.summary is not None:
+        if self.summary is not None and len(self.summary) == len(self.grids):  # not of frames
             seen.summaries.update({(kind, n): own for n, own in enumerate(self.summary)})
 
     def _rows_joined(self, frames: list[Rows], image: int) -> Rows:

@@ -51,8 +51,8 @@ class TowerSeen:
         return _stacked(self.projected_from, images, "features")
 
     def summary(self, images: Sequence[Image]) -> Tensor | None:
-        """``[G, 1, D]``, the CLS feature, where there is one."""
-        if not self.summaries:
+        """``[G, 1, D]``, the CLS feature, where there is one (a video has one for each frame)."""
+        if any((image.kind, image.order) not in self.summaries for image in images):
             return None
         return torch.stack([self.summaries[image.kind, image.order] for image in images])
 

@@ -23,7 +23,8 @@ from prunus.engine.tower.passing import TowerPass
 from prunus.engine.tower.seen import TowerSeen
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family
-from prunus.grid import AnyGrid
+from prunus.families.towers.base import Tower
+from prunus.grid import AnyGrid, Grid
 from prunus.method import tower_part
 
 
@@ -43,21 +44,25 @@ class _Here(threading.local):
         self.skipping = False
 
 
+def _size(grid: Grid) -> tuple[int, int, int]:
+    return grid.frames, grid.rows, grid.cols
+
+
 class TowerStage:
     """Hooks in the tower and on the projector: for one method that merges in there, and for what
     others look at of its blocks."""
 
     def __init__(self, family: Family, plan: Plan) -> None:
         self._family, self._plan, self._method = family, plan, plan.in_tower
-        self._tower, self._here = family.tower_adapter(), _Here()
+        self._towers, self._here = family.tower_adapters(), _Here()
         part = tower_part(self._method)
-        if part is not None:
+        for tower in self._towers.values() if part is not None else ():
             default = family.default_grid()
             if default is not None:  # known before anything runs
                 size = default.rows * default.cols
-                part.merges(self._tower.read, size, self._count(size))
+                part.merges(tower.read, size, self._count(size))
             if part.proportional:
-                self._check_bias()
+                self._check_bias(tower)
 
     def _count(self, size: int) -> int | None:
         """Tokens that are to be left of a frame of ``size``."""
@@ -65,10 +70,10 @@ class TowerStage:
         counts = None if method is None else self._plan.budget.counts(method, 1, size)
         return None if counts is None else counts[-1]
 
-    def _check_bias(self) -> None:
+    def _check_bias(self, tower: Tower) -> None:
         backend = self._family.config.vision_config._attn_implementation
         asked = f"{self._name}: proportional attention adds a bias to the tower's attention"
-        if not self._tower.takes_bias:
+        if not tower.takes_bias:
             raise PrunusError(
                 f"{asked} logits, and that of {self._family.name} takes none: leave it off"
             )
@@ -89,19 +94,20 @@ class TowerStage:
 
     def attach(self, owner: object) -> None:
         """Register all hooks."""
-        tower = self._tower
-        for number, block in enumerate(tower.blocks):
-            before(owner, block, self._entering(number))
-            if number < tower.read:
-                before(owner, tower.norm(number), self._merging(number))
-                after(owner, tower.mlp(number), self._leaving(number))
-                for name, module in tower.taps(number).items():
-                    after(owner, module, self._tapping(number, name))
-        if self._plan.summary and tower.has_summary:
-            after(owner, tower.blocks[tower.read - 1], self._summing)
+        for tower in self._towers.values():
+            for number, block in enumerate(tower.blocks):
+                before(owner, block, self._entering(number))
+                if number < tower.read:
+                    before(owner, tower.norm(number), self._merging(number))
+                    after(owner, tower.mlp(number), self._leaving(number))
+                    for name, module in tower.taps(number).items():
+                        after(owner, module, self._tapping(number, name))
+            if self._plan.summary and tower.has_summary:
+                after(owner, tower.blocks[tower.read - 1], self._summing(tower))
         before(owner, self._family.projector, self._before_projector)
         after(owner, self._family.projector, self._after_projector)
-        before(owner, self._family.tower, self._before_tower)  # last: it makes the others work
+        for kind, module in self._family.towers.items():  # last: it makes the others work
+            before(owner, module, self._before_tower(kind, self._towers[kind]))
 
     def forget(self) -> None:
         """Let go of what this thread's tower did or does."""
@@ -126,11 +132,18 @@ class TowerStage:
         """The tower's next call is nobody's: pruning ends."""
         self._here.skipping = True
 
-    def _before_tower(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        if self._here.skipping:
-            self._here.clear()
-            return
-        for block in self._tower.blocks if self.merges else ():
+    def _before_tower(self, kind: str | None, tower: Tower) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+            if self._here.skipping:
+                self._here.clear()
+                return
+            self._begin(kind, tower, by_name(module, args, kwargs))
+
+        return hook
+
+    def _begin(self, kind: str | None, tower: Tower, call: dict[str, Any]) -> None:
+        """The ``tower`` of a ``kind`` (None: of all) is called."""
+        for block in tower.blocks if self.merges else ():
             if block.training and getattr(block, "gradient_checkpointing", False):
                 raise PrunusError(
                     "gradient checkpointing of the vision tower while a method merges inside it "
@@ -140,17 +153,18 @@ class TowerStage:
         if self._here.coming:
             self._here.expected = list(self._family.grids_of(self._here.coming).items())
             self._here.coming = {}
-        call = by_name(module, args, kwargs)
-        grids = self._tower.grids(call)
-        # One tower serves all kinds, one after the other, and its call does not say which.
-        kind = None
-        while self._here.expected and kind is None:
+        grids = tower.grids(call)
+        # One tower may serve all kinds, one after the other, and its call does not say which; nor
+        # does it say which of its images are frames of one video.
+        found: str | None = None
+        while self._here.expected and found is None:
             name, wanted = self._here.expected.pop(0)
-            kind = name if wanted == grids else None
+            passes = [own for grid in wanted for own in self._family.tower_grids(grid)]
+            if kind in (None, name) and [*map(_size, passes)] == [*map(_size, grids)]:
+                found, grids = name, self._family.seen_whole(name, wanted)
         plan = self._plan
-        looks = plan.tower_looks
         self._here.running = TowerPass(
-            self._tower, plan.in_tower, self._count, looks, call, grids, kind
+            tower, plan.in_tower, self._count, plan.tower_looks, call, grids, found
         )
 
     def hand_over(self, running: Prefill, states: Tensor, seen: TowerSeen) -> Tensor:
@@ -214,10 +228,13 @@ class TowerStage:
 
         return hook
 
-    def _summing(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        if self._here.running is not None:
-            states = output[0] if isinstance(output, tuple) else output
-            self._here.running.summary = self._tower.summary(states.detach())
+    def _summing(self, tower: Tower) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if self._here.running is not None:
+                states = output[0] if isinstance(output, tuple) else output
+                self._here.running.summary = tower.summary(states.detach())
+
+        return hook
 
     def _before_projector(
         self, module: nn.Module, args: tuple[Tensor], kwargs: dict[str, Any]

@@ -52,22 +52,29 @@ class Tap:
             PrunusError: the tower did not run for exactly these images.
         """
         seen, self._here.seen = self._here.seen, []
-        found: list[Tensor] = []
+        rows = [one for features in seen for one in features]
         own = {(image.kind, image.order): image for image in images}
-        grids = [image.grid for image in own.values()]
-        for features in seen:
-            for one in features:
-                places = self._family.places(grids[0]).to(one.device)
-                if len(one) <= int(places.max()):  # a method left fewer
-                    first = next(iter(own.values()))
-                    places = places.min() + torch.arange(len(first.present), device=one.device)
-                found.append(one[places])
+        passes = {key: len(self._family.tower_grids(own[key].grid)) for key in own}
+        found: list[Tensor] = []
+        for key in sorted(own) if sum(passes.values()) == len(rows) else ():
+            found.append(self._cells(own[key], rows[: passes[key]]))
+            rows = rows[passes[key] :]
         keys = sorted(own)
         if [len(one) for one in found] != [len(own[key].present) for key in keys]:
             raise PrunusError(
                 "a method reads the vision tower's features, but the tower did not run "
-                f"for these {len(grids)} images inside prunus.prune: pass pixel values instead of "
+                f"for these {len(own)} images inside prunus.prune: pass pixel values instead of "
                 "features computed before"
             )
         for key, features in zip(keys, found, strict=True):
             seen_by.projected_from[key] = Rows(own[key].present, features)
+
+    def _cells(self, image: Image, frames: Sequence[Tensor]) -> Tensor:
+        """``[n, D]`` of the tokens of ``image`` that are there, from what the tower gave for each
+        of its ``frames``, which may begin with marks."""
+        places = self._family.places(image.grid)
+        whole = torch.cat(list(frames))
+        if len(whole) > int(places.max()):
+            return whole[places.to(whole.device)]
+        first = int(places.min())  # a method left fewer
+        return torch.cat([frame[first:] for frame in frames])

@@ -33,8 +33,9 @@ class Vision:
     def attach(self, owner: object, loans: dict[Any, Any]) -> None:
         """Register all hooks; features are tapped behind the last merge."""
         if self.works:
-            for attention in attention_modules(self._family.tower):
-                lend(owner, attention, None, loans)
+            for tower in self._family.towers.values():
+                for attention in attention_modules(tower):
+                    lend(owner, attention, None, loans)
         if self.stage is not None:
             self.stage.attach(owner)
         if self.tap is not None:
@@ -57,7 +58,7 @@ class Vision:
         """The multimodal model is called with these arguments."""
         if self.stage is not None:
             self.stage.expect(core)
-        if self.tap is not None and core.get("pixel_values") is not None:
+        if self.tap is not None and self._family.brings_pixels(core):
             self.tap.forget()
 
     def skip(self) -> None:

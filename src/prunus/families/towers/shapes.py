@@ -24,6 +24,15 @@ def vit_shape(vision: Any) -> EncoderShape:
     )
 
 
+def mlp_macs(config: Any) -> int:
+    """Multiply-accumulates for each row of a projector of two linear layers, which reads one block
+    of the tower, or several side by side (``vision_feature_layer``)."""
+    read = getattr(config, "vision_feature_layer", -1)
+    inputs = config.vision_config.hidden_size * (len(read) if isinstance(read, Sequence) else 1)
+    width = int(config.get_text_config().hidden_size)
+    return width * (int(inputs) + width)
+
+
 def frames_shape(vision: Any, width: int, ffn: int) -> WindowedShape:
     """A tower of ``width`` channels over images of any size, all of whose blocks see whole frames,
     with a plain feed-forward block of ``ffn`` channels (Qwen2-VL, Qwen3-VL)."""

@@ -52,7 +52,9 @@ class ViT(Tower):
         return grids
 
     def frames(self, grids: Sequence[Grid]) -> list[Frames]:
-        return [Frames(grids[0], [(image, 0) for image in range(len(grids))])]
+        first = grids[0]  # all are of one size
+        members = [(image, frame) for image, own in enumerate(grids) for frame in range(own.frames)]
+        return [Frames(Grid(1, first.rows, first.cols, first.cell), members)]
 
     def inside(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
         return _rows(frames[0], self.lead)
