@@ -47,7 +47,7 @@ class CLSEM(Method):
     kind = "merge"
     averages = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"positions": "compact"},
+        "paper": {"keep": None, "positions": "compact"},
         "194": {"keep": 194, "positions": "compact"},
     }
 
