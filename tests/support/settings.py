@@ -11,6 +11,7 @@ from prunus import CLSE, EvoPrune, Fixed, Knockout, Method, Random, VisiPruner, 
 from prunus.pruners.clse_m import CLSEM
 from prunus.pruners.dart import DART
 from prunus.pruners.divprune import DivPrune
+from prunus.pruners.evs import EVS
 from prunus.pruners.fastv import FastV
 from prunus.pruners.pooling import Pooling
 from prunus.pruners.pyramiddrop import PyramidDrop
@@ -53,6 +54,7 @@ CHOSEN = {
             order="append",
         ),
     ],
+    "evs": [EVS(keep=5), EVS(keep=0.6), EVS(keep=0.6, first="share")],
     "fastv": [FastV(keep=5), FastV(keep=0.3, layer=1)],
     "fixed": [
         Fixed([0, 3, 7, 8, 15], layer=2),
