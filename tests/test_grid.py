@@ -47,6 +47,23 @@ def test_tokens_of_tiles_stand_one_part_behind_the_other() -> None:
             tiles.box(index)
 
 
+def test_a_grid_with_seams_is_made_of_tiles() -> None:
+    grid = Grid(1, 4, 5, (8, 6), seams=((3,), (2, 4)))
+    shapes = [[(tile.rows, tile.cols) for tile in band] for band in grid.tiles]
+    assert shapes == [[(3, 2), (3, 2), (3, 1)], [(1, 2), (1, 2), (1, 1)]]
+    assert all(tile.cell == (8, 6) and tile.frames == 1 for band in grid.tiles for tile in band)
+    assert OVERVIEW.tiles == ((Grid(1, 2, 2, (8, 8)),),)
+
+
+def test_parts_show_the_picture_at_several_resolutions() -> None:
+    assert OVERVIEW.resolutions == ((OVERVIEW,),)
+    assert Tiles((DETAIL, OVERVIEW)).resolutions == ((DETAIL,), (OVERVIEW,))
+    assert Tiles((DETAIL, DETAIL, OVERVIEW), loose=2).resolutions == ((DETAIL, DETAIL), (OVERVIEW,))
+    for loose in (-1, 3):
+        with pytest.raises(PrunusError, match=f"loose={loose}: there are 2 parts"):
+            Tiles((DETAIL, OVERVIEW), loose)
+
+
 def test_tiles_have_no_rows_and_say_what_they_have() -> None:
     tiles = Tiles((OVERVIEW, DETAIL))
     for name in ("rows", "cols", "cell"):

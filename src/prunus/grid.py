@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -9,6 +10,9 @@ from prunus.errors import PrunusAttributeError, PrunusError
 
 Box = tuple[int, float, float, float, float]
 """``(frame, left, top, right, bottom)`` of a token, in pixels."""
+
+Seams = tuple[tuple[int, ...], tuple[int, ...]]
+"""Rows, and columns, with which another tile begins, ascending, without 0."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,8 @@ class Grid:
     ``cell`` is what one token covers in the image *as the model saw it* (after the processor's
     resizing and cropping): ``(height, width)`` in pixels. ``area`` is where the grid lies in the
     original picture, ``(left, top, width, height)`` in its pixels, where the family knows; it may
-    reach over the picture's edge into padding.
+    reach over the picture's edge into padding. ``seams`` are where tiles meet that the vision tower
+    saw one by one, if the grid is several of them put together.
     """
 
     frames: int
@@ -26,6 +31,7 @@ class Grid:
     cols: int
     cell: tuple[int, int]
     area: tuple[float, float, float, float] | None = None
+    seams: Seams = ((), ())
 
     @property
     def size(self) -> int:
@@ -36,6 +42,24 @@ class Grid:
     def parts(self) -> tuple[Grid, ...]:
         """The rectangular grids that this is made of: itself."""
         return (self,)
+
+    @property
+    def resolutions(self) -> tuple[tuple[Grid, ...], ...]:
+        """As :attr:`Tiles.resolutions`: the one that there is."""
+        return ((self,),)
+
+    @property
+    def tiles(self) -> tuple[tuple[Grid, ...], ...]:
+        """What the vision tower saw one by one: tiles, row by row; only one without seams."""
+        down = (0, *self.seams[0], self.rows)
+        across = (0, *self.seams[1], self.cols)
+        return tuple(
+            tuple(
+                Grid(self.frames, bottom - top, right - left, self.cell)
+                for left, right in itertools.pairwise(across)
+            )
+            for top, bottom in itertools.pairwise(down)
+        )
 
     def box(self, index: int) -> Box:
         """Where token ``index`` lies: in pixels of the original picture if ``area`` is known, else
@@ -61,11 +85,15 @@ class Tiles:
     Everything that needs no more than the number of tokens and where each lies takes a
     :class:`Grid` or this; what needs rows and columns goes through :attr:`parts`.
 
+    Where it is not known how tiles are arranged, each is a part of its own, and the first ``loose``
+    parts are the tiles of the picture at one resolution.
+
     Raises:
-        PrunusError: no part, or parts with different numbers of frames.
+        PrunusError: no part, parts with different numbers of frames, or more loose ones than parts.
     """
 
     parts: tuple[Grid, ...]
+    loose: int = 0
 
     def __post_init__(self) -> None:
         if not self.parts or len({part.frames for part in self.parts}) > 1:
@@ -73,6 +101,15 @@ class Tiles:
                 f"tiles of {[part.frames for part in self.parts]} frames: give one part or more, "
                 "all of equally many frames"
             )
+        if not 0 <= self.loose <= len(self.parts):
+            raise PrunusError(f"loose={self.loose}: there are {len(self.parts)} parts")
+
+    @property
+    def resolutions(self) -> tuple[tuple[Grid, ...], ...]:
+        """The parts by resolution, at each of which they show the whole picture (tiles, and a
+        thumbnail)."""
+        tiles, rest = self.parts[: self.loose], self.parts[self.loose :]
+        return (*((tiles,) if tiles else ()), *((part,) for part in rest))
 
     @property
     def frames(self) -> int:

@@ -70,13 +70,15 @@ TEMPLATE = """\
 {%- if add_generation_prompt %}<|im_start|>assistant:{% endif %}"""
 
 
-def tokenizer(*special: str) -> Any:
-    """A byte for a token; ``special`` tokens behind all bytes, in this order."""
+def tokenizer(*special: str, **named: str) -> Any:
+    """A byte for a token; ``special`` tokens behind all bytes, in this order, and those that the
+    tokenizer has a name for (``boi_token``)."""
     words = [_PAD, "<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     backend = Tokenizer(BPE(vocab={w: n for n, w in enumerate(words)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    known = [AddedToken(word, special=True, normalized=False) for word in (*words[:3], *special)]
+    special = (*words[:3], *special, *named.values())
+    known = [AddedToken(word, special=True, normalized=False) for word in special]
     backend.add_special_tokens(known)
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -84,6 +86,7 @@ def tokenizer(*special: str) -> Any:
         bos_token="<s>",
         eos_token="</s>",
         padding_side="left",
+        extra_special_tokens=named,
     )
 
 
@@ -97,6 +100,7 @@ class Kind:
         found: of a model and the token ids of a row, kind and positions of the visual tokens of
             each input; None: each run of placeholders is an input of its own.
         frames: of every video; None: videos have different numbers of them.
+        tile: visual tokens of a row of ``pixel_values``, where an image may have several rows.
     """
 
     name: str
@@ -105,6 +109,7 @@ class Kind:
     build: Callable[[], tuple[Any, Any]]
     found: Callable[[Any, Sequence[int]], list[tuple[str, list[int]]]] | None = None
     frames: int | None = None
+    tile: int | None = None
 
     def save(self, folder: Path) -> None:
         """Write model and processor."""

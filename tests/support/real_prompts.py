@@ -52,6 +52,8 @@ class RealPrompts:
         """One row of a batch by itself; ``trim`` takes its padding off."""
         ids = inputs["input_ids"]
         kept = inputs["attention_mask"][row].bool() if trim else slice(None)
+        if self.kind.tile is not None:
+            return self._tiles(inputs, row, kept)
         found = [[kind for kind, _ in self._found(own)] for own in ids.tolist()]
         alone = {
             name: inputs[name][row : row + 1, kept]
@@ -70,6 +72,19 @@ class RealPrompts:
             ends = [0, *inputs[grid].prod(1).cumsum(0).tolist()]
             alone[pixels] = inputs[pixels][ends[own.start] : ends[own.stop]]
             alone[grid] = inputs[grid][own]
+        return alone
+
+    def _tiles(self, inputs: dict[str, Tensor], row: int, kept: Any) -> dict[str, Tensor]:
+        """:meth:`one` where images have different numbers of rows of ``pixel_values``."""
+        alone = {
+            name: inputs[name][row : row + 1, kept] for name in ("input_ids", "attention_mask")
+        }
+        ends = [0]
+        for own in inputs["input_ids"].tolist():
+            tokens = sum(len(places) for _, places in self._found(own))
+            ends.append(ends[-1] + tokens // (self.kind.tile or 1))
+        if ends[row] < ends[row + 1]:
+            alone["pixel_values"] = inputs["pixel_values"][ends[row] : ends[row + 1]]
         return alone
 
     def _found(self, row: Sequence[int]) -> list[tuple[str, list[int]]]:

@@ -62,7 +62,7 @@ def from_processor(family: Family, processor: Any, steps: int) -> Probe:
     rows = []
     for question, size in zip(QUESTIONS, SIZES, strict=True):
         prompt = render(processor, question, ["image"])
-        rows.append(process(processor, prompt, [drawing.resize(size)]))
+        rows.append(process(processor, prompt, [drawing.resize(size)], family=family))
     return from_rows(family, rows, steps, _pad_token(family, processor))
 
 

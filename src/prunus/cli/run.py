@@ -83,6 +83,7 @@ def run(
 ) -> None:
     """Ask a model about images and videos, with pruned visual tokens."""
     from prunus.cli.loading import load_model
+    from prunus.families import family_of
     from prunus.inference.answer import answer
     from prunus.inference.inputs import placed, process
     from prunus.inference.named import build_methods
@@ -104,7 +105,7 @@ def run(
     quiet_transformers()
     network, processor = load_model(model, dtype, device)
     text = build_prompt(processor, prompt, len(pictures), len(videos))
-    encoded = process(processor, text, pictures, videos)
+    encoded = process(processor, text, pictures, videos, family_of(network))
     inputs = placed(encoded, network.device, network.dtype)
     with progress("answering", max_new_tokens) as step:
         with warnings.catch_warnings():

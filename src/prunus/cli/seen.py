@@ -22,8 +22,9 @@ def pictures_as_seen(
     """For each image or video of the prompt its pictures, in [0, 1]: one for an image, or for each
     of its parts if it is cut into tiles; of a video one for each slice.
 
-    Where ``pixel_values`` are pictures, their normalisation is undone, so that cropping shows;
-    processors that flatten patches only resize, and each frame is resized to its grid instead.
+    Where ``pixel_values`` are pictures, their normalisation is undone, so that cropping shows, and
+    tiles are put together; processors that flatten patches only resize, and each frame is resized
+    to its grid instead.
     Where several frames go into one slice of visual tokens, the first of them stands for it.
 
     Args:
@@ -32,11 +33,14 @@ def pictures_as_seen(
         shown: the frames of each image and video, in the order of the prompt.
         grids: of the visual tokens of each, in that order.
     """
-    from prunus.viz.seen import resized_image, seen_images
+    from prunus.viz.seen import joined_tiles, resized_image, seen_images
 
     pixels = inputs.get("pixel_values")
     if pixels is not None and pixels.ndim == 4:
-        return [[picture] for picture in seen_images(pixels, processor.image_processor)]
+        seen_tiles = iter(seen_images(pixels, processor.image_processor))
+        if not grids:
+            return [[picture] for picture in seen_tiles]
+        return [[joined_tiles(part, seen_tiles) for part in grid.parts] for grid in grids]
     pictures = []
     for frames, grid in zip(shown, grids, strict=True):
         together = -(-len(frames) // grid.frames)

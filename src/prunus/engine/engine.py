@@ -213,9 +213,10 @@ class Engine:
         embeds: Tensor = call["inputs_embeds"]
         ends, here.ends = here.ends, None
         holders = family.placeholders(core.get("input_ids"), core.get("inputs_embeds"))
-        grids = family.grids_of(core)
-        if not grids and here.generation is not None:
-            grids = here.generation.grids
+        grids = {}
+        if here.generation is not None and not family.brings_pixels(core):
+            grids = here.generation.grids  # what else the call has is repeated for beams
+        grids = grids or family.grids_of(core)
         if not family.brings_features(core):
             holders = {kind: places & False for kind, places in holders.items()}  # text, all of it
         prompt = find_images(family, holders, grids)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunus.errors import PrunusError
-from prunus.grid import AnyGrid, Grid
+from prunus.grid import AnyGrid, Grid, Tiles
 from prunus.tasks.scenes import (
     CANVAS,
     Scene,
@@ -31,6 +31,11 @@ def coverage(scene: Scene | VideoScene, grid: AnyGrid) -> NDArray[np.float32]:
     if isinstance(scene, Scene):
         if grid.frames != 1:
             raise PrunusError(f"an image has no {grid.frames} frames: its objects lie in one grid")
+        if isinstance(grid, Tiles) and grid.loose:
+            raise PrunusError(
+                "it is not known where the tiles of this image lie, nor its objects in them: say "
+                "how large the picture is (image_sizes)"
+            )
         return np.concatenate([_of_part(scene, part, grid.parts[0]) for part in grid.parts], 1)
     else:
         cover = actor_coverage(scene, grid.rows, grid.cols)

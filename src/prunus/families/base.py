@@ -59,6 +59,9 @@ class Family(ABC):
     no_merging: ClassVar[str] = "its adapter says nothing of the tower's blocks"
     """Why methods inside the vision tower are not supported; "" where :meth:`tower_adapter` gives
     them its blocks."""
+    takes_sizes: ClassVar[bool] = False
+    """Whether calls may say in ``image_sizes``, rows (height, width), how large the original
+    pictures are, which the processor keeps to itself."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

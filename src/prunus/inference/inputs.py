@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,14 +15,20 @@ from torch import Tensor
 from prunus.errors import PrunusError, brief
 from prunus.families import Family
 from prunus.grid import AnyGrid
+from prunus.inference.prompts import token_of
 from prunus.tasks.sets import Clip
 
 
 def process(
-    processor: Any, prompt: str, images: Sequence[Image.Image] = (), videos: Sequence[Clip] = ()
+    processor: Any,
+    prompt: str,
+    images: Sequence[Image.Image] = (),
+    videos: Sequence[Clip] = (),
+    family: Family | None = None,
 ) -> dict[str, Tensor]:
     """What the model's ``forward`` takes for one prompt, on the CPU: ``input_ids`` and
-    ``attention_mask`` int64 ``[1, t]``, pixels, grids.
+    ``attention_mask`` int64 ``[1, t]``, pixels, grids; how large the pictures are, if ``family``,
+    the model's, wants to know.
 
     Raises:
         PrunusError: the processor refuses them.
@@ -35,7 +42,24 @@ def process(
         }
     with _processing():
         found = processor(text=prompt, return_tensors="pt", **given)
-    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    inputs = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if family is not None and family.takes_sizes and (images or videos):
+        inputs["image_sizes"] = _sizes(processor, prompt, images, videos)
+    return inputs
+
+
+def _sizes(
+    processor: Any, prompt: str, images: Sequence[Image.Image], videos: Sequence[Clip]
+) -> Tensor:
+    """Int64 ``[n, 2]``: height and width of each picture of a prompt, frames of videos among them,
+    in its order."""
+    shown: dict[str, Iterator[Sequence[Image.Image]]] = {
+        token_of(processor, "image"): iter([[image] for image in images])
+    }
+    if videos:
+        shown[token_of(processor, "video")] = iter([video.frames for video in videos])
+    marks = re.findall("|".join(map(re.escape, shown)), prompt)
+    return torch.tensor([one.size[::-1] for mark in marks for one in next(shown[mark])])
 
 
 def _metadata(video: Clip) -> dict[str, Any]:

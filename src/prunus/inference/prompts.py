@@ -74,10 +74,7 @@ def render(
         check_text(processor, question)
     if answer is not None:
         check_text(processor, answer)
-    tokens: dict[str, Any] = {
-        "image": getattr(processor, "image_token", None) or PLACEHOLDERS["image"],
-        "video": getattr(processor, "video_token", None),
-    }
+    tokens = {kind: token_of(processor, kind) for kind in PLACEHOLDERS}
     if "video" in order and tokens["video"] is None:
         raise PrunusError(
             "this model takes images only, and a video is given: choose a model for videos, e.g. "
@@ -107,6 +104,13 @@ def render(
                 f"the chat template placed {found} {kind}s instead of {order.count(kind)}"
             )
     return prompt
+
+
+def token_of(processor: Any, kind: str) -> Any:
+    """What stands in a prompt where an image or a video is put in; None where a model takes none of
+    the ``kind``."""
+    default = PLACEHOLDERS["image"] if kind == "image" else None
+    return getattr(processor, f"{kind}_token", None) or default
 
 
 def check_text(processor: Any, text: str) -> None:

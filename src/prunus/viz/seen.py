@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,13 @@ def seen_images(pixel_values: Any, image_processor: Any) -> list[Picture]:
         std = getattr(image_processor, "image_std", None) or std
     pictures = values.transpose(0, 2, 3, 1) * np.asarray(std) + np.asarray(mean)
     return [np.clip(picture, 0.0, 1.0).astype(np.float32) for picture in pictures]
+
+
+def joined_tiles(grid: Grid, tiles: Iterator[Picture]) -> Picture:
+    """The picture of an image's ``grid`` of the next ``tiles`` that the vision tower was given: one
+    for all of it, or what its seams divide it into, row by row."""
+    bands = [np.concatenate([next(tiles) for _ in band], axis=1) for band in grid.tiles]
+    return np.concatenate(bands, axis=0)
 
 
 def resized_image(image: Image.Image, grid: Grid) -> Picture:

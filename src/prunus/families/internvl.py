@@ -1,0 +1,146 @@
+"""InternVL: tiles whose patches are joined four by four, and behind them a thumbnail of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunus.errors import PrunusError
+from prunus.families.base import Family
+from prunus.families.shapes import ProjectorShape, TowerShape
+from prunus.families.tiles import mosaic, runs, tile_by_tile, tiles_of
+from prunus.families.towers.shapes import vit_shape
+from prunus.grid import AnyGrid, Grid, Tiles
+
+
+class InternVL(Family):
+    """``InternVLForConditionalGeneration``. The placeholders of an image are one run: those of each
+    tile, row by row, tiles in reading order, and then those of the thumbnail, if there is more than
+    one tile. Pixel shuffle joins squares of patches to one token.
+
+    How many tiles an image has is told by the length of its run. How they are arranged stands
+    nowhere in what the processor gives; the model takes, and ignores, ``image_sizes``, rows
+    (height, width) of the original pictures, and where these are given the arrangement is what the
+    processor makes of them. Without them tiles are parts of which nobody knows where they lie.
+
+    A video is a run of one tile for each frame, which nothing but the text between tells from an
+    image: each frame is an image of its own.
+    """
+
+    name = "internvl"
+    model_types = ("internvl",)
+    summary = "InternVL 2.5, 3 and 3.5: tiles and a thumbnail, pixel shuffle"
+    takes_sizes = True
+    no_merging = (
+        "behind its tower the model joins squares of patches by their places in the tile (pixel "
+        "shuffle), for which all of them have to be there"
+    )
+
+    def __init__(self, top: Any) -> None:
+        super().__init__(top)
+        strategy, vision = self.config.vision_feature_select_strategy, self.config.vision_config
+        if strategy != "default":
+            raise PrunusError(
+                f"InternVL with vision_feature_select_strategy={strategy!r} is not supported: with "
+                "the CLS token ('full') the patches of a tile are no square that pixel shuffle "
+                "could join"
+            )
+        height, width = vision.image_size
+        if height != width or vision.patch_size[0] != vision.patch_size[1]:
+            raise PrunusError(
+                f"InternVL with tiles of {height}x{width} pixels and patches of "
+                f"{vision.patch_size[0]}x{vision.patch_size[1]} is not supported: pixel shuffle "
+                "takes the patches of a tile for a square"
+            )
+
+    @property
+    def tower(self) -> nn.Module:
+        tower: nn.Module = self.core.vision_tower
+        return tower
+
+    @property
+    def projector(self) -> nn.Module:
+        projector: nn.Module = self.core.multi_modal_projector
+        return projector
+
+    @property
+    def reads_tower(self) -> bool:
+        return False  # what enters the projector is one row for each token, but tile by tile
+
+    @classmethod
+    def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
+        tower = replace(vit_shape(config.vision_config), extra=1)  # CLS
+        inputs = tower.width * int(1 / config.downsample_ratio) ** 2
+        width = config.get_text_config().hidden_size
+        return tower, ProjectorShape(width * (inputs + width))
+
+    def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
+        return {"image": self.holds(self.config.image_token_id, input_ids, embeds)}
+
+    def grids_of(self, call: Mapping[str, Any]) -> dict[str, list[AnyGrid]]:
+        ids, embeds = call.get("input_ids", call.get("inputs")), call.get("inputs_embeds")
+        if not self.brings_features(call) or (ids is None and embeds is None):
+            return {}
+        own = runs(self.placeholders(ids, embeds)["image"])
+        sizes = _sizes(call.get("image_sizes"), len(own))
+        found = [self._image(run, size) for run, size in zip(own, sizes, strict=True)]
+        return {"image": found} if found else {}
+
+    def cells(self, grid: AnyGrid) -> Tensor:
+        return tile_by_tile(grid)
+
+    def tower_grids(self, grid: AnyGrid) -> Sequence[Grid]:
+        return tiles_of(grid)
+
+    @property
+    def _tile(self) -> Grid:
+        vision = self.config.vision_config
+        cell = int(1 / self.config.downsample_ratio) * vision.patch_size[0]
+        side = vision.image_size[0] // cell
+        return Grid(1, side, side, (cell, cell))
+
+    def _image(self, run: int, size: tuple[int, int] | None) -> AnyGrid:
+        """Where the tokens of a ``run`` of placeholders lie, of a picture of this ``size`` (height,
+        width)."""
+        tile = self._tile
+        count, rest = divmod(run, tile.size)
+        if rest:
+            raise PrunusError(
+                f"a run of {run} image placeholders does not fit tiles of {tile.size} tokens: let "
+                "the processor of this model write them"
+            )
+        area = None if size is None else (0.0, 0.0, float(size[1]), float(size[0]))
+        if count == 1:
+            return replace(tile, area=area)
+        if size is None or count == 2:  # no image has one tile and a thumbnail
+            return Tiles((tile,) * count, loose=count - 1)
+        rows, cols = _arranged(count - 1, tile, *size)
+        return Tiles((mosaic(tile, rows, cols, area), replace(tile, area=area)))
+
+
+def _arranged(tiles: int, tile: Grid, height: int, width: int) -> tuple[int, int]:
+    """Down and across, how the processor arranges as many ``tiles`` as it found best for a picture
+    of this size: nearest to its aspect ratio; of two that are equally near the wider one, if the
+    picture has more than half of their pixels."""
+    shapes = [(tiles // cols, cols) for cols in range(1, tiles + 1) if tiles % cols == 0]
+    off = [abs(width / height - cols / rows) for rows, cols in shapes]
+    nearest = [shape for shape, by in zip(shapes, off, strict=True) if by == min(off)]
+    pixels = tiles * tile.size * tile.cell[0] * tile.cell[1]
+    return nearest[-1 if height * width > pixels / 2 else 0]
+
+
+def _sizes(given: Any, images: int) -> list[tuple[int, int] | None]:
+    """``image_sizes`` of a call, one for each image."""
+    if given is None:
+        return [None] * images
+    table = torch.as_tensor(given)
+    if table.ndim != 2 or table.shape[1] != 2 or len(table) != images:
+        raise PrunusError(
+            f"image_sizes has shape {tuple(table.shape)}: give one row (height, width) for each of "
+            f"the {images} images (or frames), in the order of the prompt, or leave it out"
+        )
+    return [(int(height), int(width)) for height, width in table.tolist()]
