@@ -37,8 +37,12 @@ def masked_logits(
 ) -> Tensor:
     """Logits of the oracles: tokens merged by hand in the tower, or made new at cuts, dropped ones
     hidden by masks, attention edited query by query. Where cuts close positions up, or make new
-    tokens inside the decoder, layers run one by one."""
-    if any(one.compact or (one.mix is not None and one.place == "decoder") for one in trace):
+    tokens inside the decoder, or a layer has no attention to hide them from, layers run one by one
+    on what is left."""
+    removes = any(one.place != "attention" for one in trace)
+    if (removes and layered.has_states(model)) or any(
+        one.compact or (one.mix is not None and one.place == "decoder") for one in trace
+    ):
         with merged(model, inputs, trace), made(model, inputs, trace, visible.spots):
             return layered.replayed(model, inputs, visible, trace)
     with (

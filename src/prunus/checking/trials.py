@@ -53,7 +53,8 @@ def _of(named: Named, family: Family, least: int) -> list[Trial]:
     # What has no keep by itself knows what to do without.
     given = named.takes("keep") and getattr(named.kind, "keep", None) is not None
     default: list[dict[str, Any]] = [{"keep": _KEEP} if given else {}]
-    known = {} if named.params else _settings(depth, least)  # a name with settings is one trial
+    # A name with settings is one trial.
+    known = {} if named.params else _settings(depth, least, family.recurrent)
     found = []
     for more in known.get(name, default):
         params = {**more, **named.params}
@@ -67,8 +68,13 @@ def _of(named: Named, family: Family, least: int) -> list[Trial]:
     return found
 
 
-def _settings(depth: int, least: int) -> Mapping[str, Sequence[dict[str, Any]]]:
-    """Parameters of the trials of the methods that are known here."""
+def _settings(
+    depth: int, least: int, recurrent: frozenset[int]
+) -> Mapping[str, Sequence[dict[str, Any]]]:
+    """Parameters of the trials of the methods that are known here; ``recurrent`` are layers without
+    attention."""
+    if recurrent:
+        return _few(depth, least, recurrent)
     middle = depth // 2
     some = list(range(0, least, 3))
     return {
@@ -83,6 +89,35 @@ def _settings(depth: int, least: int) -> Mapping[str, Sequence[dict[str, Any]]]:
         "stepwise": [{}],
         "visipruner": [{}],
     }
+
+
+def _few(
+    depth: int, least: int, recurrent: frozenset[int]
+) -> Mapping[str, Sequence[dict[str, Any]]]:
+    """The same where few layers have attention: looks and edits there only, and caches that are
+    left alone."""
+    attended = [layer for layer in range(depth) if layer not in recurrent]
+    behind = [layer + 1 for layer in attended if layer + 1 < depth]
+    found: dict[str, Sequence[dict[str, Any]]] = {
+        "evoprune": [{"keep": 0.5}],
+        "fixed": [{"indices": list(range(0, least, 3)), "layer": depth // 2}],
+        "random": [{"keep": _KEEP}, {"keep": _KEEP, "layer": None}],
+        "stepwise": [{}],
+    }
+    if attended:
+        some = (attended[0], attended[-1])
+        found["knockout"] = [
+            {"layers": some},
+            {"layers": some[-1:], "mask": "both", "renormalise": True, "forget": True},
+        ]
+        found["pyramiddrop"] = [{"layers": tuple(attended[:3])}]
+    if behind:
+        hybrid = {"keep": _KEEP, "variant": "hybrid", "layers": behind[0]}
+        found["clse"] = [{"keep": _KEEP}, hybrid]
+        found["fastv"] = [{"keep": _KEEP, "layer": behind[0]}]
+    if len(behind) > 2:
+        found["sparsevlm"] = [{"keep": _KEEP, "layers": tuple(behind[:3])}]
+    return found
 
 
 def _forced(name: str, depth: int, least: int) -> dict[str, Any] | None:

@@ -92,6 +92,11 @@ class Line:
         self.layer += 1
 
 
+def has_states(model: Any) -> bool:
+    """Whether some decoder layer has a state instead of attention."""
+    return not all(hasattr(layer, "self_attn") for layer in model.model.language_model.layers)
+
+
 @contextmanager
 def eager(model: Any) -> Iterator[None]:
     """``model`` with eager attention."""

@@ -82,6 +82,8 @@ def masked_logits(model: Any, inputs: dict[str, Tensor], visible: list[Tensor]) 
         return hook
 
     for layer, mask in zip(model.model.language_model.layers, visible, strict=True):
+        if not hasattr(layer, "self_attn"):  # nothing may be dropped here
+            continue
         handles.append(layer.register_forward_pre_hook(use(mask), with_kwargs=True))
     try:
         with torch.no_grad():

@@ -1,5 +1,5 @@
-"""The oracle for methods that merge inside the tower of Qwen2-VL or Qwen2.5-VL: the same pairs,
-merged by hand.
+"""The oracle for methods that merge inside the tower of Qwen2-VL, Qwen2.5-VL or Qwen3.5: the same
+pairs, merged by hand.
 
 Nothing here uses the engine or the tower's own bookkeeping. One frame at a time (frames never meet
 in this tower), one attention head at a time, tokens in a dictionary by their original index, each
@@ -39,6 +39,28 @@ def rotated(values: Tensor, angle: Tensor) -> Tensor:
     return values * angle.cos() + turned * angle.sin()
 
 
+def learned(tower: Any, grid: Grid, merge: int) -> Tensor:
+    """``[patches, D]``: the learned position embedding, a square table whose corners are those of
+    the frame, between whose entries patches take shares."""
+    table = tower.pos_embed.weight
+    side = int(len(table) ** 0.5)
+    found = []
+    for token in range(grid.size):
+        for patch in range(merge**2):
+            row = token // grid.cols * merge + patch // merge
+            col = token % grid.cols * merge + patch % merge
+            across = row * (side - 1) / (grid.rows * merge - 1)
+            along = col * (side - 1) / (grid.cols * merge - 1)
+            share = torch.zeros(table.shape[1])
+            for i in range(side):
+                for j in range(side):
+                    weight = max(0.0, 1 - abs(across - i)) * max(0.0, 1 - abs(along - j))
+                    if weight:
+                        share = share + weight * table[i * side + j]
+            found.append(share)
+    return torch.stack(found)
+
+
 def merged_frame(
     tower: Any,
     pixels: Tensor,
@@ -59,6 +81,8 @@ def merged_frame(
     window = getattr(config, "window_size", 0) // merge // config.patch_size
     width = getattr(config, "embed_dim", config.hidden_size) // heads
     embedded = tower.patch_embed(pixels)
+    if hasattr(tower, "pos_embed"):
+        embedded = embedded + learned(tower, grid, merge)
     unit = merge**2
     tokens = {n: embedded[n * unit : (n + 1) * unit] for n in range(grid.size)}
     sizes = dict.fromkeys(tokens, 1)
