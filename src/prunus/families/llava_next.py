@@ -129,4 +129,11 @@ class LlavaNext(Family):
         )
         overview = Grid(1, side, side, (patch, patch), (0.0, 0.0, float(width), float(height)))
         rows, cols = left.shape
-        return Tiles((overview, Grid(1, rows, cols, (patch, patch), area)))
+        seams = _seams(side, top, rows), _seams(side, start, cols)
+        return Tiles((overview, Grid(1, rows, cols, (patch, patch), area, seams)))
+
+
+def _seams(side: int, first: int, length: int) -> tuple[int, ...]:
+    """Where tiles of ``side`` begin among ``length`` rows (or columns) of the canvas, the first of
+    which is its row ``first``."""
+    return tuple(place - first for place in range(side, first + length, side) if place > first)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.grid import AnyGrid
+from prunus.grid import AnyGrid, Grid
 from prunus.method import Cut, Method, View
 from prunus.method.budget import Keep, between, check_keep, resolve_keep
 from prunus.method.signals import Attention, Signal, States
 from prunus.signals.change import mean_shift, residual_norm
-from prunus.signals.spectral import evolution, gate, high_frequency
+from prunus.signals.spectral import (
+    Tiling,
+    at_each_resolution,
+    evolution,
+    gate,
+    high_frequency,
+    z_score,
+)
 
 # The released three-stage schedule, given for a 32-layer decoder and a budget of 192.
 _STAGE_LAYERS = (1, 11, 21)
@@ -53,9 +61,13 @@ class CLSE(Method):
     attention alone, has no such reading and is refused.
 
     Each image has its own grid, normalisation and budget; ``keep`` counts tokens per image. A video
-    counts as one: the spectrum is taken in each temporal slice, all else over the whole video; so
-    it is with an image made of parts (an overview and tiles), each of which has its spectrum.
+    counts as one: the spectrum is taken in each temporal slice, all else over the whole video.
     ``spectrum="3d"`` (Table 6) transforms a video over time as well; on an image it is the same.
+
+    An image in tiles (InternVL) has a spectrum of each tile, or with ``tiles="global"`` one of all
+    tiles put together. Tiles and thumbnail have statistics of their own: the mean in Eq. 11, mean
+    and deviation of the z-score, which then is the score in ``paper`` as well. The best tokens of
+    both together stay.
     """
 
     name = "clse"
@@ -67,6 +79,7 @@ class CLSE(Method):
         "attn": {"score_type": "attn"},
         "attn-released": {"variant": "released", "score_type": "attn"},
         "3d": {"spectrum": "3d"},
+        "global": {"tiles": "global"},
         "qwen2-vl": {
             "variant": "released",
             "schedule": "shares",
@@ -98,6 +111,9 @@ class CLSE(Method):
     )
     schedule: Schedule = field(
         default="counts", metadata={"help": "`released`: counts of 576 | shares of any number"}
+    )
+    tiles: Tiling = field(
+        default="local", metadata={"help": "a spectrum of each tile | global: of all together"}
     )
 
     def __post_init__(self) -> None:
@@ -174,20 +190,26 @@ class CLSE(Method):
         if self.scoring not in _SPECTRAL:
             change = residual_norm if self.scoring == "residual" else mean_shift
             return change(view.states, view[States(self.reference)])
-        intensity = evolution(
-            self._map(view.states, view.grid), self._map(view[States(self.reference)], view.grid)
-        )
-        if self.scoring == "clse":  # the gate is monotone in I, and saturates: rank by I itself
-            return intensity
-        return gate(intensity, self.temperature) * view[Attention(layer - 1)]
+        grid = view.grid
+        now, then = self._map(view.states, grid), self._map(view[States(self.reference)], grid)
+        intensity = at_each_resolution(grid, evolution, now, then)
+        if self.scoring == "clse":  # the gate is monotone in z and I, and saturates: rank by these
+            several = len(grid.resolutions) > 1
+            return at_each_resolution(grid, z_score, intensity) if several else intensity
+        opened = at_each_resolution(grid, partial(gate, temperature=self.temperature), intensity)
+        return opened * view[Attention(layer - 1)]
 
     def _map(self, states: Tensor, grid: AnyGrid) -> Tensor:
-        return high_frequency(states, grid, self.cutoff, over_time=self.spectrum == "3d")
+        over_time = self.spectrum == "3d"
+        return high_frequency(states, grid, self.cutoff, over_time=over_time, tiles=self.tiles)
 
     def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         if stage > 0 or self.scoring not in _SPECTRAL:
             return 0.0  # additions only, like the norms that no cost counts
         over_time = self.spectrum == "3d" and grid.frames > 1
         times = grid.frames if over_time else 0
-        sides = sum(part.size * (part.rows + part.cols + times) for part in grid.parts)
+        seen: Iterable[Grid] = grid.parts
+        if self.tiles == "local":
+            seen = (tile for part in grid.parts for band in part.tiles for tile in band)
+        sides = sum(part.size * (part.rows + part.cols + times) for part in seen)
         return 2.0 * sides * width  # two maps, two axes or three

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,7 +17,7 @@ from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import Attention, States, TextMask
 from prunus.signals.raters import raters
 from prunus.signals.recycling import centres, recycled, taken
-from prunus.signals.spectral import evolution, gate, high_frequency
+from prunus.signals.spectral import at_each_resolution, evolution, gate, high_frequency
 from prunus.signals.topk import stable_topk
 
 
@@ -129,9 +130,10 @@ class CLSEM(Method):
             high_frequency(states, view.grid, self.cutoff)
             for states in (view[States(self.layer)], view.states)
         )
-        change = evolution(after, before)
+        change = at_each_resolution(view.grid, evolution, after, before)
         if self.factor == "gate":
-            change = gate(change, self.temperature)
+            opened = partial(gate, temperature=self.temperature)
+            change = at_each_resolution(view.grid, opened, change)
         least = self.negligible * attention.mean(1, keepdim=True)
         return torch.where(attention < least, 0.0, attention * change)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.grid import AnyGrid, Grid
+from prunus.grid import AnyGrid, Grid, Tiles
+
+Tiling = Literal["local", "global"]
+"""A spectrum of each tile that the vision tower saw by itself, or of all of them put together."""
 
 
 @lru_cache(maxsize=64)
@@ -32,7 +36,12 @@ def sigma_of(sides: Sequence[int], cutoff: float) -> float:
 
 
 def high_frequency(
-    states: Tensor, grid: AnyGrid, cutoff: float, chunk: int = 512, over_time: bool = False
+    states: Tensor,
+    grid: AnyGrid,
+    cutoff: float,
+    chunk: int = 512,
+    over_time: bool = False,
+    tiles: Tiling = "local",
 ) -> Tensor:
     """Spectral map S: mean over channels of ``|x - lowpass(x)|``, float32 ``[G, N]``.
 
@@ -47,16 +56,58 @@ def high_frequency(
         chunk: channels per step, which bounds the working memory to a few ``[G, N, chunk]``.
         over_time: one 3-D transform over frames, rows and columns, with one Gaussian for all axes
             (Table 6), instead of a 2-D one in each frame. Of a single frame it is the 2-D one.
+        tiles: the two forms that the paper has for InternVL, where a part is made of tiles.
+
+    Raises:
+        PrunusError: tokens are missing; or tiles put together of which nobody knows how they lie.
     """
     tokens = states.shape[1]
     if tokens != grid.size:
         raise PrunusError(f"{tokens} tokens do not fill a grid of {grid.size}: it is not intact")
+    if tiles == "global" and isinstance(grid, Tiles) and grid.loose:
+        raise PrunusError(
+            "one spectrum of all tiles (tiles='global') needs to know how they are arranged: say "
+            "how large the pictures are (image_sizes), or choose tiles='local'"
+        )
+
+    def one(own: Tensor, part: Grid) -> Tensor:
+        return _map(own, part, cutoff, chunk, over_time and part.frames > 1)
+
+    whole = one if tiles == "global" else _by_tile(one)
     maps, start = [], 0
     for part in grid.parts:
-        own = states.narrow(1, start, part.size)
-        maps.append(_map(own, part, cutoff, chunk, over_time and part.frames > 1))
+        maps.append(whole(states.narrow(1, start, part.size), part))
         start += part.size
     return maps[0] if len(maps) == 1 else torch.cat(maps, dim=1)
+
+
+def _by_tile(one: Callable[[Tensor, Grid], Tensor]) -> Callable[[Tensor, Grid], Tensor]:
+    """``one``, which makes ``[G, N]`` of ``[G, N, D]``, for each tile of a grid."""
+
+    def each(states: Tensor, grid: Grid) -> Tensor:
+        if not any(grid.seams):
+            return one(states, grid)
+        field = states.unflatten(1, (grid.frames, grid.rows, grid.cols))
+        bands = []
+        for band, shapes in zip(field.tensor_split(grid.seams[0], 2), grid.tiles, strict=True):
+            line = [
+                one(own.flatten(1, 3), tile).unflatten(1, own.shape[1:4])
+                for own, tile in zip(band.tensor_split(grid.seams[1], 3), shapes, strict=True)
+            ]
+            bands.append(torch.cat(line, dim=3))
+        return torch.cat(bands, dim=2).flatten(1)
+
+    return each
+
+
+def at_each_resolution(grid: AnyGrid, function: Callable[..., Tensor], *values: Tensor) -> Tensor:
+    """``function`` of ``values [G, N]``, with statistics of its own for each resolution at which an
+    image is shown (tiles, and a thumbnail): ``[G, N]``."""
+    sizes = [sum(part.size for part in parts) for parts in grid.resolutions]
+    if len(sizes) == 1:
+        return function(*values)
+    split = zip(*(one.split(sizes, dim=1) for one in values), strict=True)
+    return torch.cat([function(*own) for own in split], dim=1)
 
 
 def _map(states: Tensor, grid: Grid, cutoff: float, chunk: int, over_time: bool) -> Tensor:
@@ -94,13 +145,15 @@ def evolution(current: Tensor, reference: Tensor, epsilon: float = 1e-6) -> Tens
     return ((current - reference).abs() / (reference + mean + epsilon)).clamp(max=1.0)
 
 
-def gate(intensity: Tensor, temperature: float, epsilon: float = 1e-6) -> Tensor:
-    """Sigmoid of the z-score of ``intensity [G, N]`` (Eq. 22; unbiased deviation, as released).
-
-    With one token only there is no deviation: the gate is then 1/2.
-    """
+def z_score(intensity: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """How far each of ``intensity [G, N]`` is from their mean, in (unbiased) deviations; with one
+    token only there is no deviation, and it is 0."""
     centred = intensity - intensity.mean(dim=-1, keepdim=True)
     if intensity.shape[-1] < 2:
-        return torch.full_like(intensity, 0.5)
-    spread = intensity.std(dim=-1, keepdim=True) + epsilon
-    return torch.sigmoid(centred / spread / temperature)
+        return torch.zeros_like(intensity)
+    return centred / (intensity.std(dim=-1, keepdim=True) + epsilon)
+
+
+def gate(intensity: Tensor, temperature: float) -> Tensor:
+    """Sigmoid of the :func:`z_score` of ``intensity [G, N]`` (Eq. 22; as released)."""
+    return torch.sigmoid(z_score(intensity) / temperature)
