@@ -44,6 +44,7 @@ CHOSEN = {
     "evoprune": [
         EvoPrune(keep=0.5),
         EvoPrune(keep=5, schedule="mean", start=0),
+        EvoPrune(keep=0.5, per="video", start=0),
         EvoPrune(
             keep=6,
             schedule="decreasing",

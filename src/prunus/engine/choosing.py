@@ -76,7 +76,7 @@ def _count(budget: Budget, method: Method, stage: int, grid: AnyGrid) -> int | N
     counts = budget.counts(method, grid.frames, grid.size)
     if counts is None:
         return None
-    return counts[stage] * (grid.frames if method.unit == "frame" else 1)
+    return counts[stage] * (1 if method.unit == "image" else grid.frames)
 
 
 def _select(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from prunus.errors import PrunusError, PrunusTypeError
 from prunus.grid import AnyGrid
+from prunus.method.budget import Unit
 from prunus.method.fields import check_fields, check_rest
 from prunus.method.places import Cut
 from prunus.method.selection import Selection
@@ -36,8 +37,6 @@ class Method:
     Attributes:
         name: short and unique; paper: where it is from; summary: one line for people.
         kind: "drop", "merge" or "edit": what its oracle must do.
-        unit: what ``keep`` counts the tokens of: an "image" (a video is one, and so are all tiles
-            of a picture), or each "frame".
         averages: ``keep`` is the average over all layers by the method's own definition, so that
             its budget is always a true one.
         measured: parameters that a calibration file (:mod:`prunus.method.calibration`) must have.
@@ -50,7 +49,6 @@ class Method:
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = ""
     kind: ClassVar[Literal["drop", "merge", "edit"]] = "drop"
-    unit: ClassVar[Literal["image", "frame"]] = "image"
     averages: ClassVar[bool] = False
     measured: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -68,6 +66,12 @@ class Method:
         """Fields are checked against their annotations, also where a subclass defines this."""
         check_fields(self)
         check_rest(self)
+
+    @property
+    def unit(self) -> Unit:
+        """What ``keep`` counts the tokens of: an "image" (a video is one, and so are all tiles of a
+        picture), each "frame", or an image whose frames share it: for what merges in the tower."""
+        return "image"
 
     def bind(self, model: Facts) -> Method:
         """The method as it works on ``model``: what it has to load or to look up for it is there,

@@ -15,6 +15,10 @@ Keep = int | float
 #: What a budget counts: what was asked for, as published; or the average over all layers.
 Meaning = Literal["nominal", "true"]
 
+#: What ``keep`` counts the tokens of: a visual input (a video is one); each frame of it; or the
+#: input, whose frames get equal parts, rounded down.
+Unit = Literal["image", "frame", "shared"]
+
 
 def check_keep(keep: object) -> Keep:
     """Return ``keep`` unchanged, or raise: an int >= 1 counts tokens per image, a float in (0, 1]
@@ -70,8 +74,11 @@ class Counted(Protocol):
     """What a budget has to know about a method."""
 
     name: ClassVar[str]
-    unit: ClassVar[Literal["image", "frame"]]
     averages: ClassVar[bool]
+
+    @property
+    def unit(self) -> Unit:
+        """What ``keep`` counts the tokens of."""
 
     def counts(self, keep: float | None, original: int, depth: int) -> Sequence[float] | None:
         """Tokens left after each stage where ``keep`` are asked for."""
@@ -114,8 +121,10 @@ class Budget:
         """Tokens that ``method`` was asked to keep of an input of ``size`` tokens in ``frames``:
         nominal; None where it finds its own count. Where it has a schedule without ``keep``, the
         average of that over the layers."""
-        units, each = (frames, size // frames) if method.unit == "frame" else (1, size)
+        units, each = (1, size) if method.unit == "image" else (frames, size // frames)
         keep: Keep | None = getattr(method, "keep", None)
+        if keep is not None and method.unit == "shared":
+            return float(resolve_keep(keep, size))
         if keep is not None:
             return float(units * resolve_keep(keep, each))
         counts = self._scheduled(method, None, each)
@@ -124,11 +133,12 @@ class Budget:
         )
 
     def counts(self, method: Counted, frames: int, size: int) -> tuple[int, ...] | None:
-        """Tokens of an input (of a frame, where the method counts so) that are to be left after
-        each stage of ``method``; None where it finds its own count.
+        """Tokens of an input (of a frame, where the method counts or shares so) that are to be left
+        after each stage of ``method``; None where it finds its own count.
 
         Raises:
-            PrunusBudgetError: a true budget that cannot be reached; the message names the least.
+            PrunusBudgetError: a true budget that cannot be reached; the message names the least. Or
+                less than one token for each frame.
         """
         key = (id(method), frames, size)
         if key not in self._made:
@@ -157,13 +167,27 @@ class Budget:
         return method.counts(None if keep is None else some / 2, some, self._depth) is None
 
     def _counts(self, method: Counted, frames: int, size: int) -> tuple[int, ...] | None:
-        each = size // frames if method.unit == "frame" else size
-        keep: Keep | None = getattr(method, "keep", None)
-        target = None if keep is None else resolve_keep(keep, each)
+        each = size if method.unit == "image" else size // frames
+        target = self._target(method, frames, size)
         true = method.averages or (self._meaning == "true" and method is self.last)
         if target is None or not true:
             return self._scheduled(method, target, each)
         return self._true(method, target, each, self._entering(method, frames, size))
+
+    def _target(self, method: Counted, frames: int, size: int) -> int | None:
+        """What ``keep`` comes to, of an input or of a frame."""
+        keep: Keep | None = getattr(method, "keep", None)
+        if keep is None or method.unit == "image":
+            return None if keep is None else resolve_keep(keep, size)
+        if method.unit == "frame":
+            return resolve_keep(keep, size // frames)
+        shared = resolve_keep(keep, size) // frames
+        if not shared:
+            raise PrunusBudgetError(
+                f"{method.name} cannot share keep={shown(keep)} of {size} visual tokens among "
+                f"{frames} frames, each of which keeps one at least: ask for {frames} or more"
+            )
+        return shared
 
     def _scheduled(
         self, method: Counted, keep: float | None, original: int
@@ -193,9 +217,9 @@ class Budget:
                 break
             counts = self.counts(method, frames, size) if self._layers[id(method)] else None
             if counts is not None:
-                times = frames if method.unit == "frame" else 1
+                times = 1 if method.unit == "image" else frames
                 there = self._left(method, there, [times * count for count in counts])
-        return [count / frames for count in there] if last.unit == "frame" else there
+        return there if last.unit == "image" else [count / frames for count in there]
 
     def _true(
         self, method: Counted, target: int, each: int, entering: Sequence[float]

@@ -38,6 +38,19 @@ class MergesInTower(Protocol):
 
 
 @runtime_checkable
+class RepeatsMerges(Protocol):
+    """Merges in the tower what was merged before, as many tokens of each image as there were."""
+
+    def repeated(self, blocks: int, original: int, kind: str | None, image: int) -> Sequence[int]:
+        """Tokens that each of the ``blocks`` removes of every frame (of ``original``) of an
+        ``image`` of the tower's call for a ``kind`` (None: of the only one).
+
+        Raises:
+            PrunusError: there was no such image.
+        """
+
+
+@runtime_checkable
 class EditsAttention(Protocol):
     """Takes away attention inside decoder layers, or visual tokens from caches."""
 

@@ -11,7 +11,7 @@ import torch
 
 from prunus.errors import PrunusError, PrunusTypeError
 from prunus.method import Cut, Method, Selection, View
-from prunus.method.budget import Keep, check_keep
+from prunus.method.budget import Keep, Unit, check_keep
 from prunus.method.removals import SCHEDULES, Schedule, removals, shares
 from prunus.method.signals import Signal, States, TowerAttention, TowerKeys
 from prunus.signals.bipartite import lined_up, rows, sides
@@ -30,7 +30,8 @@ class EvoPrune(Method):
     odd one by ``similarity * exp(-diversity * (d_i + d_j))``, where d is how alone a token is among
     its nearest neighbours, and the best pairs merge. The quarter of tokens that receive most
     attention is protected. ``keep`` counts tokens per image, or per frame of a video, and is met
-    exactly. ``diversity=0, protect=0`` is ToMe's matching with EvoPrune's schedule.
+    exactly; with ``per="video"``, those of a whole video, whose frames keep equal parts of it,
+    rounded down. ``diversity=0, protect=0`` is ToMe's matching with EvoPrune's schedule.
 
     Tokens alternate in the order of their own places (``order="slot"``), or as ToMe lines them up
     (``"append"``): the tokens that found no pair, by falling score, then those that others went
@@ -54,7 +55,6 @@ class EvoPrune(Method):
     }
     compared: ClassVar[tuple[str, ...]] = tuple(presets)
     kind = "merge"
-    unit = "frame"
 
     keep: Keep = field(default=1 / 3, metadata={"help": "tokens per image or frame, or share"})
     schedule: Schedule = field(default="skip", metadata={"help": " | ".join(SCHEDULES)})
@@ -88,6 +88,9 @@ class EvoPrune(Method):
     parity: Literal["tokens", "cls"] = field(
         default="tokens", metadata={"help": "what alternates: tokens | CLS and tokens, as in ToMe"}
     )
+    per: Literal["frame", "video"] = field(
+        default="frame", metadata={"help": "of a video `keep` counts: each frame's | all tokens"}
+    )
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
@@ -114,6 +117,10 @@ class EvoPrune(Method):
                 raise PrunusError(f"{name}={getattr(self, name)}: it must be finite, at least 0")
         if self.tau != "auto" and not (isinstance(self.tau, float | int) and self.tau > 0):
             raise PrunusError(f"tau={self.tau!r}: give 'auto' or a positive number")
+
+    @property
+    def unit(self) -> Unit:
+        return "frame" if self.per == "frame" else "shared"
 
     @property
     def in_tower(self) -> tuple[Signal[Any], ...]:

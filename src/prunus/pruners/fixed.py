@@ -104,16 +104,32 @@ class Fixed(Method):
                 return counts
         return counts
 
+    def repeated(self, blocks: int, original: int, kind: str | None, image: int) -> Sequence[int]:
+        grid, steps = self._merged(kind, image)
+        if grid.size != grid.frames * original:
+            raise PrunusError(
+                f"Fixed holds merges of {grid.size // grid.frames} tokens of each frame of input "
+                f"{image}, and the tower runs on {original}"
+            )
+        counts = [0] * blocks
+        for block, sources, _ in steps:
+            counts[block] = len(sources) // grid.frames
+        return counts
+
+    def _merged(self, kind: str | None, image: int) -> tuple[AnyGrid, Any]:
+        """Grid and steps of an image of a call for ``kind``."""
+        own = self.pairs.get(kind, []) if kind else next(iter(self.pairs.values()))
+        if image >= len(own):
+            raise PrunusError(
+                f"Fixed holds merges of {len(own)} inputs of kind {kind}, the tower runs on more"
+            )
+        found: tuple[AnyGrid, Any] = own[image]
+        return found
+
     def merge(self, view: View) -> Selection:
-        own = self.pairs.get(view.kind, []) if view.kind else next(iter(self.pairs.values()))
         found: list[tuple[Tensor, Tensor]] = []
         for (image, frame), present in zip(view.owners, view.present, strict=True):
-            if image >= len(own):
-                raise PrunusError(
-                    f"Fixed holds merges of {len(own)} inputs of kind {view.kind}, "
-                    "the tower runs on more"
-                )
-            steps = {block: pair for block, *pair in own[image][1]}
+            steps = {block: pair for block, *pair in self._merged(view.kind, image)[1]}
             gone, into = (tokens.to(present.device) for tokens in steps[view.block])
             here = gone // view.grid.size == frame
             gone, into = (tokens[here] - frame * view.grid.size for tokens in (gone, into))

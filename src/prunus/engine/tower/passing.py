@@ -12,14 +12,15 @@ from prunus.engine.tower.groups import Group, Reduced
 from prunus.engine.tower.rows import Merge, merge_rows, rows_of, token_rows
 from prunus.engine.tower.seen import Key, Name, Rows, TowerSeen
 from prunus.errors import PrunusError, PrunusStateError
-from prunus.families.towers.base import Tower
+from prunus.families.towers.base import Frames, Tower
 from prunus.grid import Grid
 from prunus.method import Method, tower_part
+from prunus.method.capabilities import RepeatsMerges
 from prunus.method.view import View
 from prunus.method.words import Words
 
-Counts = Callable[[int], int | None]
-"""Tokens of a frame that has so many which are to be left; None: the method does not say."""
+Counts = Callable[[Grid], int | None]
+"""Tokens that are to be left of each frame of an input; None: the method does not say."""
 
 
 class TowerPass:
@@ -45,14 +46,17 @@ class TowerPass:
     ) -> None:
         self.tower, self.method, self.grids, self.kind = tower, method, list(grids), kind
         self._given, self._looks, self._part = call, looks, tower_part(method)
-        frames = tower.frames(grids)
         device = next(value.device for value in call.values() if isinstance(value, Tensor))
-        self.groups = [Group(one, self._removals(one.grid.size, counts), device) for one in frames]
+        self.groups = [
+            Group(frames, removals, device)
+            for one in tower.frames(grids)
+            for removals, frames in self._alike(one, counts)
+        ]
         for group in self.groups:
             group.check(self.name, tower.read)
         self.macs = 0.0
         self.summary: Tensor | None = None
-        self._inside = tower.inside(frames, call)
+        self._inside = tower.inside([group.frames for group in self.groups], call)
         self._rows: Tensor | None = None  # original rows that are left; None: all of them
         self._running: Merge | None = None  # of the block that runs now
         self._pending: Merge | None = None  # for the entrance of the next block
@@ -70,10 +74,32 @@ class TowerPass:
         """Of the method."""
         return "" if self.method is None else self.method.name
 
-    def _removals(self, size: int, counts: Counts) -> Sequence[int]:
+    def _alike(self, frames: Frames, counts: Counts) -> list[tuple[tuple[int, ...], Frames]]:
+        """``frames`` by what each block removes of them.
+
+        Raises:
+            PrunusError: the tower runs all at one length, and they would have several.
+        """
+        images = dict.fromkeys(image for image, _ in frames.members)
+        removed = {image: self._removals(image, frames.grid.size, counts) for image in images}
+        found = [
+            (one, Frames(frames.grid, [own for own in frames.members if removed[own[0]] == one]))
+            for one in dict.fromkeys(removed.values())
+        ]
+        if len(found) > 1 and not self.tower.takes_lengths:
+            left = " and ".join(str(frames.grid.size - sum(one)) for one, _ in found)
+            raise PrunusError(
+                f"{self.name} is to leave {left} tokens of frames that this vision tower runs at "
+                "one length: give inputs of equally many frames, or a budget for each frame"
+            )
+        return found
+
+    def _removals(self, image: int, size: int, counts: Counts) -> tuple[int, ...]:
         if self._part is None:
-            return [0] * self.tower.read
-        return self._part.merges(self.tower.read, size, counts(size))
+            return (0,) * self.tower.read
+        if isinstance(self._part, RepeatsMerges):
+            return tuple(self._part.repeated(self.tower.read, size, self.kind, image))
+        return tuple(self._part.merges(self.tower.read, size, counts(self.grids[image])))
 
     @property
     def present(self) -> list[Tensor]:

@@ -59,15 +59,17 @@ class TowerStage:
         for tower in self._towers.values() if part is not None else ():
             default = family.default_grid()
             if default is not None:  # known before anything runs
-                size = default.rows * default.cols
-                part.merges(tower.read, size, self._count(size))
+                one = Grid(1, default.rows, default.cols, default.cell)
+                part.merges(tower.read, one.size, self._count(one))
             if part.proportional:
                 self._check_bias(tower)
 
-    def _count(self, size: int) -> int | None:
-        """Tokens that are to be left of a frame of ``size``."""
+    def _count(self, grid: Grid) -> int | None:
+        """Tokens that are to be left of each frame of an input on ``grid``."""
         method = self._plan.in_tower
-        counts = None if method is None else self._plan.budget.counts(method, 1, size)
+        if method is None:
+            return None
+        counts = self._plan.budget.counts(method, grid.frames, grid.size)
         return None if counts is None else counts[-1]
 
     def _check_bias(self, tower: Tower) -> None:

@@ -54,6 +54,9 @@ class Tower(ABC):
     takes_bias: ClassVar[bool] = False
     """Whether :meth:`enter` can add a bias to the attention logits of every key."""
 
+    takes_lengths: ClassVar[bool] = False
+    """Whether images of one call may have unequally many tokens left."""
+
     has_summary: bool = False
     """Whether there is a CLS token."""
 

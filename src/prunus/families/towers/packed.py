@@ -25,6 +25,8 @@ class Packed(Tower):
         grids: reads the tower's ``grid_thw``.
     """
 
+    takes_lengths = True
+
     def __init__(self, tower: Any, grids: Any) -> None:
         self.blocks = list(tower.blocks)
         self.read = len(self.blocks)
