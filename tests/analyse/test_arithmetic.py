@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from prunus.analyse.ablations import layers_of
+from prunus.analyse.auroc import pairs_fact
 from prunus.analyse.fusion import can_leave
 from prunus.analyse.intervals import mean_over_images
 from prunus.analyse.knockout import DEEP, SHALLOW, cells, plateau, visited
 from prunus.analyse.measure import Measured, divergence, pooled
-from prunus.analyse.objects import shown
+from prunus.analyse.objects import known, shown
 from prunus.analyse.overlap import by_chance, mean_pairwise
 from prunus.analyse.positions import binned, kept
 from prunus.analyse.result import Picture, Result, Table, plain
@@ -22,10 +23,12 @@ from prunus.analyse.signals import Notes
 from prunus.analyse.sinks import attended, low_norm
 from prunus.analyse.spectral import high_share
 from prunus.evaluate.evidence import shows_object
-from prunus.grid import Grid
+from prunus.grid import Grid, Tiles
 from prunus.results.stats import auroc
 from prunus.tasks.evalset import load_evalset
-from prunus.tasks.scenes import CANVAS
+from prunus.tasks.evalset.videos import load_video_evalset
+from prunus.tasks.scenes import CANVAS, object_coverage
+from prunus.tasks.videos import actor_coverage
 
 
 def test_auroc_counts_pairs() -> None:
@@ -125,6 +128,41 @@ def test_objects_on_a_grid() -> None:
         shown(scenes[0], Grid(2, 4, 4, (8, 8)))
 
 
+def test_objects_in_slices_and_tiles() -> None:
+    video, scene = load_video_evalset()[0].scene, load_evalset()[0].scene
+    slices = Grid(4, 6, 6, (16, 16))
+    cover = actor_coverage(video, 6, 6)
+    wanted = (cover >= np.minimum(0.3, cover.max(axis=(1, 2, 3), keepdims=True))) & (cover > 0)
+    assert shown(video, slices).tolist() == wanted.any(axis=0).flatten().tolist()
+    tiles = Tiles((Grid(1, 4, 4, (8, 8)), Grid(1, 6, 6, (8, 8))))
+    cover = np.concatenate([object_coverage(scene, n, n).reshape(-1, n * n) for n in (4, 6)], 1)
+    wanted = cover >= np.minimum(0.3, cover.max(axis=1, keepdims=True))
+    assert shown(scene, tiles).tolist() == wanted.any(axis=0).tolist()
+    assert known(video, slices) and known(scene, tiles) and known(scene, tiles.parts[0])
+    assert not known(video, Grid(8, 6, 6, (16, 16))) and not known(scene, slices)
+    assert not known(None, slices)
+
+
+def test_layers_where_intensity_finds_objects() -> None:
+    rows = [
+        {
+            "score": f"intensity, {name}",
+            "layer": layer,
+            **{"objects": value, "objects_low": value - 0.05, "objects_high": value + 0.05},
+        }
+        for name, values in (
+            ("global", (0.9, 0.8, 0.52, 0.7, 0.3)),
+            ("adjacent", (0.5, 0.5, 0.5, 0.5, 0.51)),
+        )
+        for layer, value in enumerate(values, 1)
+    ]
+    told = pairs_fact(rows)
+    assert (
+        "layer 0 better than chance at layers 1-2, 4 and worse at layer 5 (best at layer 1," in told
+    )
+    assert "the layer before better than chance at no layer and worse at no layer" in told
+
+
 def made_up(tokens: int = 12) -> Notes:
     generator = torch.Generator().manual_seed(4)
 
@@ -133,7 +171,8 @@ def made_up(tokens: int = 12) -> Notes:
 
     moved = {"global": rows(2), "adjacent": rows(2)}
     grid = Grid(1, 3, tokens // 3, (8, 8))
-    return Notes(grid, rows(3), rows(3), rows(3), moved, rows(2), rows(2), rows(2), rows(2))
+    looked = [rows(2) for _ in range(4)]
+    return Notes(grid, rows(3), rows(3), rows(3), moved, *looked, turned=rows(2))
 
 
 def test_scores_of_a_layer() -> None:
@@ -148,6 +187,9 @@ def test_scores_of_a_layer() -> None:
     assert torch.equal(scores["mean, global"], (note.level[2] - note.level[0]).abs())
     assert torch.equal(scores["attention"], note.attention[1])
     assert torch.equal(scores["influence"], note.change[1])
+    assert torch.equal(scores["content"], note.spectrum[2])
+    assert torch.equal(scores["growth"], (note.spectrum[2] - note.spectrum[0]).abs())
+    assert torch.equal(scores["turn"], note.turned[1])
     intensity = scores["intensity, global"]
     z = (intensity - intensity.mean()) / (intensity.std() + 1e-6)
     assert torch.allclose(scores["hybrid"], torch.sigmoid(z / 0.1) * note.attention[1])

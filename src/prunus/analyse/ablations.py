@@ -54,6 +54,11 @@ def layers_of(depth: int) -> list[int]:
     return sorted(layer for layer in chosen if 0 < layer < depth)
 
 
+def draws(keep: float, seed: int) -> tuple[Setting, ...]:
+    """Random choices of as many tokens, with several seeds."""
+    return tuple((Random(keep, seed + number),) for number in range(_SEEDS))
+
+
 def cells(depth: int, seed: int) -> list[Cell]:
     """Everything that is measured."""
     layers = layers_of(depth)
@@ -76,7 +81,6 @@ def cells(depth: int, seed: int) -> list[Cell]:
             for name, reference in (("global", 0), ("adjacent", layer - 1)):
                 method = CLSE(keep=keep, layers=(layer,), reference=reference)
                 found.append(Cell(f"reference, {name}", layer, keep, _one(method), layer))
-        draws = tuple((Random(keep, seed + number),) for number in range(_SEEDS))
         rivals: list[tuple[str, tuple[Setting, ...]]] = [
             ("CLSE", _one(CLSE(keep=keep))),
             ("hybrid", _one(hybrid)),
@@ -84,7 +88,7 @@ def cells(depth: int, seed: int) -> list[Cell]:
             ("SFR", _one(CLSE(keep=keep, score_type="residual"))),
             ("MMD", _one(CLSE(keep=keep, score_type="mean"))),
             ("CLSE-I", _one(CLSE(keep=keep, invert=True))),
-            ("random", draws),
+            ("random", draws(keep, seed)),
         ]
         found += [Cell("score", name, keep, settings) for name, settings in rivals]
     return found

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prunus.analyse.context import Context
 from prunus.analyse.intervals import mean_over_images
 from prunus.analyse.measure import flat
-from prunus.analyse.objects import shown
+from prunus.analyse.objects import masks_of
 from prunus.analyse.plots import AT_INPUT, Drawing, band, level, panel, whole_ticks
 from prunus.analyse.result import Row
 from prunus.analyse.signals import Notes
@@ -19,29 +18,13 @@ from prunus.errors import PrunusError
 from prunus.results.stats import auroc
 
 
-def masks_of(context: Context, notes: Sequence[Notes]) -> list[NDArray[np.bool_]] | None:
-    """Tokens that show an object, for each prompt; None where objects are unknown."""
-    found = []
-    for note, query in zip(notes, context.data.queries, strict=True):
-        scene = context.data.scenes[query.image]
-        if scene is None:
-            return None
-        found.append(shown(scene, note.grid))
-    return found
-
-
 def auroc_rows(context: Context, notes: Sequence[Notes]) -> list[Row]:
     """AUROC of each score at each layer from 1 on: ``objects`` against all tokens that show an
     object, ``asked`` against those of the objects asked about (all other tokens are negatives,
     those of other objects among them; questions that ask about none are left out)."""
-    masks = masks_of(context, notes)
-    if masks is None:
-        raise PrunusError("objects are unknown: AUROC is for the built-in evaluation set")
-    asked = []
-    for note, query in zip(notes, context.data.queries, strict=True):
-        scene = context.data.scenes[query.image]
-        assert scene is not None  # there are masks
-        asked.append(shown(scene, note.grid, query.asked))
+    masks, asked = masks_of(context, notes), masks_of(context, notes, asked=True)
+    if masks is None or asked is None:
+        raise PrunusError("objects are unknown: AUROC is for the built-in evaluation sets")
     rows = []
     for layer in range(1, context.depth):
         scores = [note.scores(layer) for note in notes]
@@ -76,21 +59,52 @@ def auroc_facts(rows: Sequence[Row]) -> list[str]:
     return facts
 
 
+def pairs_fact(rows: Sequence[Row]) -> str:
+    """At which pairs of layers CLSE's intensity finds objects: its interval lies above chance."""
+    told = []
+    for name, words in (("global", "layer 0"), ("adjacent", "the layer before")):
+        own = [row for row in rows if row["score"] == f"intensity, {name}"]
+        above = [int(row["layer"]) for row in own if row["objects_low"] > 0.5]
+        below = [int(row["layer"]) for row in own if row["objects_high"] < 0.5]
+        best = max(own, key=lambda row: row["objects"])
+        told.append(
+            f"against {words} better than chance at {_listed(above)} and worse at {_listed(below)} "
+            f"(best at layer {best['layer']}, {best['objects']:.3f} [{best['objects_low']:.3f}, "
+            f"{best['objects_high']:.3f}])"
+        )
+    return f"Intensity finds objects {'; '.join(told)}; by AUROC, 95 % intervals over images."
+
+
+def _listed(layers: Sequence[int]) -> str:
+    """``no layer``, ``layer 4``, ``layers 1-3, 7``."""
+    if not layers:
+        return "no layer"
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    parts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(parts)}"
+
+
 #: Panels of the AUROC figure: what their scores have in common, and words in their names.
 _FAMILIES = {
     "CLSE's intensity": ("intensity",),
+    "what intensity is made of": ("content", "growth", "turn"),
     "rivals without the question": ("residual", "mean"),
     "scores that know the question": ("attention", "hybrid", "influence"),
 }
 
 
 def draw_auroc(rows: Sequence[Row]) -> Drawing:
-    """Three families of scores, against all objects and against those asked about."""
+    """Families of scores, against all objects and against those asked about."""
     names = list(dict.fromkeys(row["score"] for row in rows))
     columns = {"objects": "all objects", "asked": "objects asked about"}
 
     def draw(figure: Any) -> None:
-        axes = figure.subplots(2, 3, sharex=True, sharey=True)
+        axes = figure.subplots(2, len(_FAMILIES), sharex=True, sharey=True)
         for line, (column, words) in zip(axes, columns.items(), strict=True):
             for axis, (family, kinds) in zip(line, _FAMILIES.items(), strict=True):
                 members = [name for name in names if name.partition(",")[0] in kinds]
@@ -103,4 +117,4 @@ def draw_auroc(rows: Sequence[Row]) -> Drawing:
                 panel(axis, f"{words}: {family}", AT_INPUT, "AUROC")
                 axis.legend(loc="lower left", ncols=2)
 
-    return Drawing(12.5, 7.0, draw)
+    return Drawing(15.5, 7.0, draw)

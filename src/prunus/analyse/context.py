@@ -93,6 +93,11 @@ class Context:
         where no true ones are known."""
         return "accuracy" if self.known else "agreement"
 
+    @property
+    def things(self) -> str:
+        """What is asked about: ``images`` or ``videos``."""
+        return "videos" if self.data.clips else "images"
+
     @cached_property
     def groups(self) -> NDArray[np.int64]:
         """Image number ``[questions]`` of each question: questions about one image share its
@@ -106,15 +111,15 @@ class Context:
 
     @torch.inference_mode()
     def prepare(self, data: EvalSet) -> list[Batch]:
-        """Questions of ``data`` (whose images are those of :attr:`pool`) in batches."""
+        """Questions of ``data`` (whose images or videos are those of :attr:`pool`) in batches."""
         by_image: dict[int, list[int]] = {}
         for number, query in enumerate(data.queries):
             by_image.setdefault(query.image, []).append(number)
         encoded: list[Encoded] = []
         for image, numbers in by_image.items():
-            picture = data.images[image]()
+            seen = data.seen(image)
             for number in numbers:
-                one, others = encode(self.processor, number, data.queries[number].text, picture)
+                one, others = encode(self.processor, number, data.queries[number].text, seen)
                 encoded.append(one)
             if image not in self._shown:
                 self._shown[image] = self.vision.prepare([others])[0]

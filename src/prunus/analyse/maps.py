@@ -12,6 +12,7 @@ from prunus.analyse.context import Context
 from prunus.analyse.plots import Drawing, map_panel
 from prunus.analyse.result import Picture
 from prunus.analyse.signals import Notes
+from prunus.grid import Grid
 
 SCENES = 3
 _MOST = 11  # columns of maps; a deeper model shows evenly chosen layers
@@ -19,10 +20,11 @@ _MOST = 11  # columns of maps; a deeper model shows evenly chosen layers
 
 def evolution_maps(context: Context, notes: Sequence[Notes]) -> list[Picture]:
     """For a few images of different content, the intensity of every layer's input against layer 0
-    and against the layer before. Videos are left out."""
+    and against the layer before. Videos, and images that are made of parts, are left out."""
     chosen: dict[int, int] = {}
     for number, query in enumerate(context.data.queries):
-        if notes[number].grid.frames == 1:
+        grid = notes[number].grid
+        if isinstance(grid, Grid) and grid.frames == 1:
             chosen.setdefault(query.image, number)
     numbers = list(chosen.values())
     numbers = [numbers[at * len(numbers) // SCENES] for at in range(min(SCENES, len(numbers)))]

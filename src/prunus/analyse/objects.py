@@ -3,41 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn.functional import adaptive_avg_pool2d
 
-from prunus.errors import PrunusError
-from prunus.grid import AnyGrid
-from prunus.tasks.scenes import CANVAS, Scene, object_coverage
+from prunus.analyse.context import Context
+from prunus.analyse.signals import Notes
+from prunus.evaluate.coverage import coverage
+from prunus.grid import AnyGrid, Grid
+from prunus.tasks.scenes import Scene
+from prunus.tasks.videos import FRAMES, SLICE, VideoScene
 
 _CLEARLY = 0.3  # share of a token's cell that an object must cover, as in evaluate.evidence
 
 
-@lru_cache(maxsize=64)
-def _cover(scene: Scene, rows: int, cols: int) -> NDArray[np.float32]:
-    """Share of each cell that each object covers, ``[objects, rows * cols]``, on a grid of any
-    shape: where it does not divide the canvas, cells overlap by less than a pixel."""
-    fine = torch.from_numpy(object_coverage(scene, CANVAS, CANVAS))
-    cells: NDArray[np.float32] = adaptive_avg_pool2d(fine, (rows, cols)).flatten(1).numpy()
-    return cells
-
-
-def shown(scene: Scene, grid: AnyGrid, only: Sequence[int] | None = None) -> NDArray[np.bool_]:
+def shown(
+    scene: Scene | VideoScene, grid: AnyGrid, only: Sequence[int] | None = None
+) -> NDArray[np.bool_]:
     """Bool ``[N]``: tokens that clearly show an object, or one of those numbered ``only``. An
     object that covers no token clearly (large cells, thin strokes) is shown by the one it covers
     most.
 
     Raises:
-        PrunusError: a grid of several frames: scenes are images.
+        PrunusError: a grid with other frames than the scene has.
     """
-    if grid.frames != 1:
-        raise PrunusError(f"a scene is one image, the grid has {grid.frames} frames")
-    cover = _cover(scene, grid.rows, grid.cols)
+    cover = coverage(scene, grid)
     cover = cover if only is None else cover[list(only)]
     clear = cover >= np.minimum(_CLEARLY, cover.max(axis=1, keepdims=True))
-    found: NDArray[np.bool_] = clear.any(axis=0)
+    found: NDArray[np.bool_] = (clear & (cover > 0)).any(axis=0)
+    return found
+
+
+def known(scene: Scene | VideoScene | None, grid: AnyGrid) -> bool:
+    """Whether it can be told which tokens of ``grid`` show the objects of ``scene``: there is one,
+    and a video's tokens are slices of as many frames as it was drawn in."""
+    if isinstance(scene, VideoScene):
+        return isinstance(grid, Grid) and grid.frames == FRAMES // SLICE
+    return scene is not None and grid.frames == 1
+
+
+def masks_of(
+    context: Context, notes: Sequence[Notes], asked: bool = False
+) -> list[NDArray[np.bool_]] | None:
+    """Tokens that show an object (one ``asked`` about), bool ``[N]`` for each prompt; None where
+    that is unknown for any."""
+    found = []
+    for note, query in zip(notes, context.data.queries, strict=True):
+        scene = context.data.drawn(query.image)
+        if scene is None or not known(scene, note.grid):
+            return None
+        found.append(shown(scene, note.grid, query.asked if asked else None))
     return found

@@ -105,6 +105,24 @@ def band(
     )
 
 
+def dots(
+    axis: Any,
+    names: Sequence[str],
+    values: Sequence[tuple[float, float, float]],
+    factor: float = 1.0,
+    kinds: Sequence[int] | None = None,
+) -> None:
+    """One line for each name from top to bottom: a dot at its value, a bar for its interval
+    (``value, low, high`` times ``factor``), in the colour of its kind (default: each its own)."""
+    for place, triple in enumerate(values):
+        value, low, high = (factor * part for part in triple)
+        colour = COLOURS[(place if kinds is None else kinds[place]) % len(COLOURS)]
+        axis.plot([low, high], [place, place], color=colour, linewidth=2.2, alpha=0.45)
+        axis.plot([value], [place], color=colour, marker="o", markersize=5)
+    axis.set_yticks(range(len(names)), list(names))
+    axis.set_ylim(len(names) - 0.5, -0.5)
+
+
 def level(axis: Any, value: float, label: str) -> None:
     """A thin line at one height, named in the legend."""
     axis.axhline(value, color="black", linewidth=0.9, linestyle=(0, (5, 3)), label=label)

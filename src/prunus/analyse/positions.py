@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from prunus.analyse.context import Context
 from prunus.analyse.intervals import mean_over_images
 from prunus.analyse.measure import flat
-from prunus.analyse.objects import shown
+from prunus.analyse.objects import masks_of
 from prunus.analyse.plots import Drawing, band, level, map_panel, panel
 from prunus.analyse.result import Picture, Row, Table
 from prunus.analyse.signals import Notes
+from prunus.grid import Grid
 from prunus.signals.topk import stable_topk
 
 KEEP = 1 / 9
@@ -53,14 +54,10 @@ def kept_positions(context: Context, notes: Sequence[Notes]) -> tuple[Table, Pic
     """Where each score keeps tokens: by place in the sequence, over all tokens and over those that
     show no object, and, where all images share one grid, on the grid."""
     everything = [np.ones(note.grid.size, dtype=np.bool_) for note in notes]
-    scenes = [context.data.scenes[query.image] for query in context.data.queries]
     among = {"all": everything}
-    if context.data.has_scenes:
-        among["background"] = [
-            ~shown(scene, note.grid)
-            for scene, note in zip(scenes, notes, strict=True)
-            if scene is not None
-        ]
+    objects = masks_of(context, notes)
+    if objects is not None:
+        among["background"] = [~mask for mask in objects]
     chosen = {score: [kept(note, score) for note in notes] for score in _SCORES}
     bins = min(BINS, min(note.grid.size for note in notes))
     rows: list[Row] = []
@@ -74,15 +71,15 @@ def kept_positions(context: Context, notes: Sequence[Notes]) -> tuple[Table, Pic
                 rows.append(row | flat("kept", mean_over_images(column, context.groups)))
     about = (
         f"Share of tokens kept at layer {_LAYER}, {KEEP:.1%} in all, in {bins} equal parts of the "
-        f"visual sequence (top of the image to its bottom); {len(notes)} prompts"
+        f"visual sequence (top of an image to its bottom); {len(notes)} prompts"
     )
     one_grid = len({note.grid for note in notes}) == 1
     frequency: dict[str, NDArray[Any]] = {}
-    if one_grid and notes[0].grid.frames == 1:
-        grid = notes[0].grid
+    grid = notes[0].grid
+    if one_grid and isinstance(grid, Grid) and grid.frames == 1:
         if "background" in among:
-            objects = ~np.stack(among["background"])
-            frequency["an object is here"] = objects.mean(axis=0).reshape(grid.rows, grid.cols)
+            there = ~np.stack(among["background"])
+            frequency["an object is here"] = there.mean(axis=0).reshape(grid.rows, grid.cols)
         for score, masks in chosen.items():
             mean = np.stack(masks).mean(axis=0)
             frequency[f"kept: {_SCORES[score]}"] = mean.reshape(grid.rows, grid.cols)

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """The plain answer that an analysis comes to: one ``word`` (or few), and the ``text`` of a
+    sentence or two that says what it rests on."""
+
+    word: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Result:
     """One analysis.
 
@@ -46,6 +55,7 @@ class Result:
         title: the same in words.
         facts: what the tables say, one plain sentence each.
         notes: what was left out of it, and why.
+        verdict: what it comes to, if it comes to one thing.
     """
 
     name: str
@@ -54,6 +64,7 @@ class Result:
     tables: list[Table]
     pictures: list[Picture]
     notes: Sequence[str] = ()
+    verdict: Verdict | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the pictures, as plain JSON values; numbers that do not exist (NaN,
@@ -63,6 +74,7 @@ class Result:
             "title": self.title,
             "facts": list(self.facts),
             "notes": list(self.notes),
+            "verdict": None if self.verdict is None else asdict(self.verdict),
             "tables": {
                 table.stem: {"caption": table.caption, "rows": [plain(row) for row in table.rows]}
                 for table in self.tables
@@ -144,6 +156,8 @@ def _index(results: Sequence[Result], title: str) -> str:
         lines = [f"## {result.title}\n"]
         lines += [f"* {fact}" for fact in result.facts]
         lines += [f"* Left out: {note}" for note in result.notes]
+        if result.verdict is not None:
+            lines.append(f"\n**Verdict: {result.verdict.text}**")
         lines.append("")
         for picture in result.pictures:
             lines.append(f"![{picture.stem}]({picture.stem}.png)\n\n*{picture.caption}*\n")

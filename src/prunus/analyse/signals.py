@@ -33,10 +33,10 @@ class Notes:
     high-frequency map S (CLSE, Eq. 10); ``amplitude``, mean over channels of the absolute state;
     ``level``, mean over channels; ``moved[name]``, L1 norm of the difference to the state that
     entered layer 0 ("global") or the layer before ("adjacent"), from layer 1 on (entry 0 is layer
-    1). Of what happens in a layer, all but the last, for the last prompt token: ``attention`` (mean
-    over heads), leave-one-out ``cosine`` and ``change`` (L2) of its attention output, each ``[N]``;
-    ``output``, norm of that output, ``[]``; and ``value_norm [N]``, L1 norm of a token's values,
-    all heads together.
+    1); ``turned``, the map S of the difference to layer 0, likewise. Of what happens in a layer,
+    all but the last, for the last prompt token: ``attention`` (mean over heads), leave-one-out
+    ``cosine`` and ``change`` (L2) of its attention output, each ``[N]``; ``output``, norm of that
+    output, ``[]``; and ``value_norm [N]``, L1 norm of a token's values, all heads together.
     """
 
     grid: AnyGrid
@@ -49,6 +49,7 @@ class Notes:
     change: list[Tensor] = field(default_factory=list)
     output: list[Tensor] = field(default_factory=list)
     value_norm: list[Tensor] = field(default_factory=list)
+    turned: list[Tensor] = field(default_factory=list)
 
     def intensity(self, layer: int, reference: int) -> Tensor:
         """CLSE's evolution intensity ``[N]`` between what enters ``reference`` and ``layer``."""
@@ -61,6 +62,8 @@ class Notes:
         absolute change of its mean over channels) come in two forms, against layer 0 ("global")
         and against the layer before ("adjacent"); ``attention``, ``hybrid`` (gated attention) and
         ``influence`` (L2 change of the last token's attention output) look at the layer before.
+        What intensity is made of: ``content``, the map S itself; ``growth``, its absolute change
+        since layer 0, not divided by anything; ``turn``, the map S of the change since then.
         """
         found: dict[str, Tensor] = {}
         for name, reference in zip(AGAINST, (0, layer - 1), strict=True):
@@ -72,6 +75,9 @@ class Notes:
         found["attention"] = attention
         found["hybrid"] = opened * attention
         found["influence"] = self.change[layer - 1]
+        found["content"] = self.spectrum[layer]
+        found["growth"] = (self.spectrum[layer] - self.spectrum[0]).abs()
+        found["turn"] = self.turned[layer - 1]
         return found
 
 
@@ -111,6 +117,9 @@ class _Writer:
                 self._notes[sample] = Notes(view.grid)
             self._state(view, first)
         self._state(view, view.states)
+        self._keep(
+            view, {"turned": high_frequency(view.states.float() - first.float(), view.grid, CUTOFF)}
+        )
         for name, reference in zip(AGAINST, (first, before), strict=True):
             for own, values in self._each(view, residual_norm(view.states, reference)):
                 own.moved[name].append(values)

@@ -12,7 +12,7 @@ from torch import Tensor
 from prunus.analyse.context import Context, Step
 from prunus.analyse.intervals import mean_over_images
 from prunus.analyse.measure import flat
-from prunus.analyse.objects import shown
+from prunus.analyse.objects import known, shown
 from prunus.analyse.plots import COLOURS, Drawing, band, panel, whole_ticks
 from prunus.analyse.result import Picture, Result, Row, Table
 from prunus.analyse.signals import Notes, collect
@@ -138,10 +138,11 @@ def _dots(
         norm, attention = note.value_norm[layer].double(), note.attention[layer].double()
         norms.append((norm / norm.quantile(0.5)).numpy())
         weights.append((attention / attention.mean()).numpy())
-        scene = context.data.scenes[query.image]
-        objects.append(
-            np.zeros(note.grid.size, dtype=np.bool_) if scene is None else shown(scene, note.grid)
-        )
+        scene = context.data.drawn(query.image)
+        on_object = np.zeros(note.grid.size, dtype=np.bool_)
+        if scene is not None and known(scene, note.grid):
+            on_object = shown(scene, note.grid)
+        objects.append(on_object)
     every = np.concatenate(norms), np.concatenate(weights), np.concatenate(objects)
     some = np.random.default_rng(context.seed).permutation(len(every[0]))[:_DOTS]
     return every[0][some], every[1][some], every[2][some]

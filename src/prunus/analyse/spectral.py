@@ -9,26 +9,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prunus.analyse import maps
-from prunus.analyse.auroc import auroc_facts, auroc_rows, draw_auroc, masks_of
+from prunus.analyse import maps, suits
+from prunus.analyse.auroc import auroc_facts, auroc_rows, draw_auroc, pairs_fact
 from prunus.analyse.context import Context, Step
 from prunus.analyse.intervals import mean_over_images
 from prunus.analyse.measure import flat
+from prunus.analyse.objects import masks_of
 from prunus.analyse.plots import AT_INPUT, Drawing, band, panel, whole_ticks
 from prunus.analyse.positions import kept_positions, position_facts
 from prunus.analyse.result import Picture, Result, Row, Table
 from prunus.analyse.signals import CUTOFF, Notes, collect
+from prunus.analyse.suits_shown import suits_facts, suits_picture, suits_table, verdict
 
 TITLE = "Spectral evolution"
 
 
 def work(context: Context) -> int:
     """Prompts that :func:`run` will put through the model."""
-    return len(context.data.queries)
+    return len(context.data.queries) + suits.work(context)
 
 
 def run(context: Context, step: Step) -> Result:
-    """High-frequency share, intensity maps, kept positions, and AUROC of each score."""
+    """High-frequency share, intensity maps, kept positions, AUROC of each score, and whether CLSE
+    suits the model."""
     notes = collect(context, step)
     count = f"{len(notes)} prompts"
     shares = share_rows(context, notes)
@@ -41,7 +44,7 @@ def run(context: Context, step: Step) -> Result:
     pictures += maps.evolution_maps(context, notes)
     facts = [_share_fact(shares), *position_facts(positions.rows)]
     missing = []
-    if context.data.has_scenes:
+    if masks_of(context, notes) is not None:
         found = auroc_rows(context, notes)
         about = (
             "AUROC of every score against the tokens that clearly show an object, and against "
@@ -49,10 +52,14 @@ def run(context: Context, step: Step) -> Result:
         )
         tables.append(Table("spectral-auroc", about, found))
         pictures.append(Picture("spectral-auroc", about, draw_auroc(found)))
-        facts += auroc_facts(found)
+        facts += [*auroc_facts(found), pairs_fact(found)]
     else:
-        missing.append("AUROC, because the objects in these images are unknown")
-    return Result("spectral", TITLE, facts, tables, pictures, missing)
+        missing.append("AUROC, because it is unknown which tokens show an object")
+    worth = suits.suits(context, notes, step)
+    tables.append(suits_table(worth))
+    pictures.append(suits_picture(worth))
+    facts += suits_facts(worth)
+    return Result("spectral", TITLE, facts, tables, pictures, missing, verdict(worth))
 
 
 _SHARE = (

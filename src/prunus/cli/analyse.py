@@ -42,13 +42,16 @@ def analyse(
     data: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.jsonl",
-            help="Your questions: image (path beside the file), question, answer, type per line.",
+            metavar="SET|FILE.jsonl",
+            help="Built-in questions: scenes, sizes (the same, stretched; default of tiny-qwen), "
+            "videos. Or yours: image (path beside the file), question, answer, type per line.",
         ),
     ] = None,
     image: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Your image, with --prompt; repeat for several."),
+        typer.Option(
+            metavar="PATH", help="Your image or a folder of them, with --prompt; can be repeated."
+        ),
     ] = None,
     prompt: Annotated[
         list[str] | None,
@@ -79,7 +82,7 @@ def analyse(
             raise unknown("analysis", name, list(ANALYSES))
     if len(set(names)) < len(names):
         raise BadInput("an analysis is named twice")
-    pool = _questions(data, image or [], prompt or [])
+    pool = _questions(model, data, image or [], prompt or [])
     check_matplotlib()
     with option("--output", output):
         make_folder(output)
@@ -99,10 +102,12 @@ def analyse(
     _show(results, settings, written, as_json)
 
 
-def _questions(data: Path | None, images: Sequence[Path], prompts: Sequence[str]) -> EvalSet:
+def _questions(
+    model: str, data: Path | None, images: Sequence[Path], prompts: Sequence[str]
+) -> EvalSet:
     from prunus.analyse import every_prompt
-    from prunus.io.images import open_images
-    from prunus.tasks.sets import load_builtin_set, load_file
+    from prunus.io.images import image_files, open_images
+    from prunus.tasks.sets import BUILTIN_SETS, builtin_set_for, load_builtin_set, load_file
 
     if data is not None and (images or prompts):
         raise BadInput("give either --data or --image with --prompt, not both")
@@ -112,8 +117,9 @@ def _questions(data: Path | None, images: Sequence[Path], prompts: Sequence[str]
     if any(not prompt.strip() for prompt in prompts):
         raise BadInput("a prompt is empty: ask something with --prompt")
     if images:
-        return every_prompt(open_images(images), prompts)
-    return load_builtin_set() if data is None else load_file(data)
+        return every_prompt(open_images(image_files(images)), prompts)
+    chosen = builtin_set_for(model) if data is None else str(data)
+    return load_builtin_set(chosen) if chosen in BUILTIN_SETS else load_file(Path(chosen))
 
 
 def _with_bar(
@@ -147,7 +153,7 @@ def _settings(context: Context, model: str) -> dict[str, Any]:
         "device": context.model.device.type,
         "set": context.data.name,
         "questions": len(context.data.queries),
-        "images": len(set(context.groups.tolist())),
+        context.things: len(set(context.groups.tolist())),
         "seed": context.seed,
         "batch": context.batch,
         "measure": name,
@@ -158,14 +164,16 @@ def _settings(context: Context, model: str) -> dict[str, Any]:
 
 def _title(settings: dict[str, Any]) -> str:
     value, low, high = (100 * share for share in settings["dense"])
+    things = "videos" if "videos" in settings else "images"
     measured = f"dense accuracy {value:.1f} % [{low:.1f}, {high:.1f}]"
     if settings["measure"] == "agreement":
         measured = "true answers unknown, so agreement with the dense model's answers is measured"
     return (
         f"{settings['model']} ({settings['layers']} decoder layers, {settings['dtype']}, "
-        f"{settings['device']}): {settings['questions']} questions about {settings['images']} "
-        f'images of "{settings["set"]}"; {measured}. Intervals are 95 %: Wilson\'s for shares of '
-        "answers, paired over images for differences, a bootstrap over images for everything else."
+        f"{settings['device']}): {settings['questions']} questions about {settings[things]} "
+        f'{things} of "{settings["set"]}"; {measured}. Intervals are 95 %: Wilson\'s for shares of '
+        f"answers, paired over {things} for differences, a bootstrap over {things} for everything "
+        "else."
     )
 
 
@@ -190,3 +198,8 @@ def _show(
     console.print()
     for path in written:
         console.print(f"written: {path}", markup=False, soft_wrap=True)
+    for result in results:
+        if result.verdict is not None:
+            console.print(
+                f"\nVerdict: {result.verdict.text}", markup=False, style="bold", soft_wrap=True
+            )

@@ -56,6 +56,25 @@ def open_image(path: str | Path, place: str = "") -> Image.Image:
         raise PrunusFileError(f"{start}cannot read the image {name}: {brief(error)}") from error
 
 
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """``paths``, and in the place of a folder the images right inside it, by name.
+
+    Raises:
+        PrunusFileError: a folder without a file whose ending is that of a kind of image.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        endings = Image.registered_extensions()
+        inside = sorted(one for one in path.iterdir() if one.suffix.lower() in endings)
+        if not inside:
+            raise PrunusFileError(f"no images in the folder {shown(str(path))}: name another")
+        found += inside
+    return found
+
+
 def open_images(paths: Sequence[Path]) -> list[Image.Image]:
     """Read image files, upright (EXIF) and in RGB.
 

@@ -60,7 +60,7 @@ class EvalSet:
 
     ``scenes[i]`` is the scene behind image i, None where there is only an image. ``chance`` is the
     chance level of a question type where it is known. A set about videos has ``clips`` and
-    ``videos``, what is behind them, instead of images and scenes.
+    ``videos``, what is behind them (none where that is unknown), instead of images and scenes.
     """
 
     name: str
@@ -74,6 +74,8 @@ class EvalSet:
     @property
     def has_scenes(self) -> bool:
         """Whether the objects of every image or video are known."""
+        if self.clips:
+            return bool(self.videos)
         return all(scene is not None for scene in self.scenes)
 
     def seen(self, number: int) -> Image.Image | Clip:
@@ -82,7 +84,9 @@ class EvalSet:
 
     def drawn(self, number: int) -> Scene | VideoScene | None:
         """What is behind image or video ``number``, None where that is unknown."""
-        return self.videos[number] if self.clips else self.scenes[number]
+        if self.clips:
+            return self.videos[number] if self.videos else None
+        return self.scenes[number]
 
     def first(self, limit: int | None) -> EvalSet:
         """The first ``limit`` questions (all of them for None), with all images.
