@@ -48,6 +48,8 @@ def record() -> Record:
         images=[[GRID], [GRID, GRID]],
         per_layer=[[36, 72], [12, 24], [12, 24], [4, 8]],
         resident=[[4, 8], [4, 8], [12, 24], [4, 8]],
+        cached=[[14, 28], [14, 28], [22, 44], [14, 28]],
+        cached_dense=[[46, 92]] * 4,
         nominal=[12.0, 24.0],
         method_macs=500.0,
         element_size=2,
@@ -91,7 +93,7 @@ def test_readable_and_plain() -> None:
 def test_nothing_pruned_is_said() -> None:
     dense = record()
     dense.per_layer = [[36, 72]] * 4
-    dense.resident = [[36, 72]] * 4
+    dense.resident, dense.cached = [[36, 72]] * 4, dense.cached_dense
     dense.method_macs = 0.0
     dense.nominal = None
     report = build_report(dense, FAMILY, "clse")

@@ -158,21 +158,26 @@ def test_cache_layers_hold_what_the_cuts_say(case: Case, method: Method) -> None
     with prunus.prune(case.model, method) as run:
         with torch.no_grad():
             cache = case.model(**inputs, use_cache=True).past_key_values
-    original = sum(len(image) for image in case.prompts.spots(inputs["input_ids"])[0])
-    text = inputs["input_ids"].shape[1] - original
+    spots = case.prompts.spots(inputs["input_ids"])[0]
+    length = inputs["input_ids"].shape[1]
+    text = set(range(length)).difference(*spots)
+    total = 0
     for layer in range(DEPTH):
-        visual = original
+        visual = [*spots]
         for entry in run.trace:
             cut = -1 if entry.layer is None else entry.layer
             if layer >= cut or entry.trim_cache:
-                visual = sum(len(image) for image in entry.kept[0])
+                pairs = zip(spots, entry.kept[0], strict=True)
+                visual = [[places[n] for n in kept.tolist()] for places, kept in pairs]
         if any(layer in entry.forgets for entry in run.trace):
-            visual = 0
-        assert cache.layers[layer].keys.shape[-2] == text + visual
-        assert cache.get_seq_length(layer) == inputs["input_ids"].shape[1]
-    resident = run.report()["tokens"]["resident"]
-    total = sum(layer.keys.shape[-2] - text for layer in cache.layers)
-    assert resident == pytest.approx(total / DEPTH)
+            visual = []
+        # A sliding window holds what the next token sees.
+        first = max(0, length + 1 - getattr(cache.layers[layer], "sliding_window", length + 1))
+        seen = sum(place >= first for places in visual for place in places)
+        total += seen
+        assert cache.layers[layer].keys.shape[-2] == sum(n >= first for n in text) + seen
+        assert cache.get_seq_length(layer) == length
+    assert run.report()["tokens"]["resident"] == pytest.approx(total / DEPTH)
 
 
 def test_a_text_turn_on_the_cache(case: Case, method: Method) -> None:
@@ -221,7 +226,7 @@ def test_generate_continues_a_conversation(case: Case, method: Method) -> None:
 
 def test_cache_can_be_repeated_and_cropped(case: Case, method: Method) -> None:
     inputs = case.prompts.rows(1, 2)
-    token = torch.tensor([[41], [42]])
+    token, length = torch.tensor([[41], [42]]), inputs["input_ids"].shape[1]
     full = continued(inputs, torch.cat([inputs["input_ids"], token], dim=1))
     mask, where = full["attention_mask"], positions(case.model, full)
     with prunus.prune(case.model, method) as run, torch.no_grad():
@@ -242,6 +247,10 @@ def test_cache_can_be_repeated_and_cropped(case: Case, method: Method) -> None:
         ).logits
         assert gap(repeated, expected.repeat_interleave(2, 0)) < 2e-5
         # Take the last two text tokens of the prompt off, and give them again.
+        if any(getattr(one, "sliding_window", length) < length for one in short.layers):
+            with pytest.raises((ValueError, RuntimeError), match="window"):  # or transformers'
+                short.crop(-2)
+            return
         short.crop(-2)
         assert short.get_seq_length() == inputs["input_ids"].shape[1] - 2
         again = case.model(

@@ -106,18 +106,19 @@ def test_a_mask_of_another_form() -> None:
 
 @pytest.mark.parametrize("window", [3, 4, 5, 20])
 def test_a_step_without_a_mask_in_a_window(window: int) -> None:
-    """Six tokens, of which those at 1, 3 and 4 are left: a model that gives no mask for the next
-    one sees what the window reaches, itself included."""
-    place = torch.tensor([[1, 3, 4]])
-    held = torch.zeros(1, 2, 3, 8)
+    """Six tokens, of which each row has three left: a model that gives no mask for the next one
+    sees what the window reaches, itself included."""
+    place = torch.tensor([[1, 3, 4], [3, 4, 5]])
+    held = torch.zeros(2, 2, 3, 8)
     layer = PrunedWindowLayer(held, held, Resident(place, LENGTH, None, 1), window)
+    assert layer.physical == min(3, window - 1)  # what the second row still sees
     cache = DynamicCache()
     cache.layers = [layer]
     family: Any = None  # is asked for rotary tables, where positions were closed up
-    resume = Resume(family, cache, STATES[:1, :1], None, "sdpa", Lease())
-    seen = [LENGTH - position < window for position in (1, 3, 4, LENGTH)]
+    resume = Resume(family, cache, STATES[:2, :1], None, "sdpa", Lease())
+    seen = LENGTH - layer.places(1) < window
     if resume.is_plain(0, (), {}):
-        assert all(seen)
+        assert seen.all()
     else:
-        mask = resume.layer(0, {}, True, STATES[:1, :1])["attention_mask"]
-        assert mask[0, 0, 0].tolist() == seen
+        mask = resume.layer(0, {}, True, STATES[:2, :1])["attention_mask"]
+        assert torch.equal(mask[:, 0, 0], seen)

@@ -81,9 +81,10 @@ class Hidden:
         """Bool ``[B, L]``: visual tokens that are there in ``layer``."""
         return self.visual & ~self.prompt[layer]
 
-    def resident(self, layer: int) -> Tensor:
-        """Int64 ``[B]``: tokens that the cache of ``layer`` holds of each row's prompt."""
-        return (self.valid & ~self.later[layer]).sum(1)
+    def resident(self, layer: int, reach: int) -> Tensor:
+        """Int64 ``[B]``: tokens that the cache of ``layer`` holds of each row's prompt, of whose
+        positions the last ``reach`` are held in the unmodified model (sliding windows)."""
+        return (self.valid & ~self.later[layer])[:, self.length - reach :].sum(1)
 
 
 def _dropped(entry: TraceEntry, spots: Sequence[Sequence[Tensor]], valid: Tensor) -> Tensor:

@@ -244,7 +244,7 @@ class _Session:
             for layer, (plain, own) in enumerate(pairs):
                 if plain is None:
                     continue
-                wanted = (min(int(hidden.resident(layer)[0]), plain[0]), plain[1])
+                wanted = (int(hidden.resident(layer, plain[0])[0]), plain[1])
                 if own != wanted:
                     return Cell("failed", note=_lengths(layer, own, wanted))
         return Cell("ok")

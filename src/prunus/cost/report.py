@@ -61,9 +61,9 @@ def build_report(record: Record, family: Costed, method_name: str) -> Report:
     )
     cache = _readable(read_cache, family.config, "kv_bytes", uncounted)
     depth = len(record.per_layer) if cache is None else cache.layers
-    if len(record.per_layer) != depth or len(record.resident) != depth:
+    if len(record.per_layer) != depth or len(record.cached) != depth:
         raise PrunusError(
-            f"the record has {len(record.per_layer)} layers run and {len(record.resident)} in the "
+            f"the record has {len(record.per_layer)} layers run and {len(record.cached)} in the "
             f"cache, the model has {depth}"
         )
 
@@ -81,10 +81,10 @@ def build_report(record: Record, family: Costed, method_name: str) -> Report:
     per_layer = [_mean(layer) for layer in record.per_layer]
     resident_mean = [_mean(layer) for layer in record.resident]
     mean_original = _mean(record.original)
+    fewer = [(layer, record.original) for layer in record.per_layer]
+    fewer += zip(record.cached, record.cached_dense, strict=True)
     changed = any(entry.edits for entry in record.entries) or any(
-        layer[sample] < record.original[sample]
-        for layer in (*record.per_layer, *record.resident)
-        for sample in range(samples)
+        now < before for ours, dense in fewer for now, before in zip(ours, dense, strict=True)
     )
     return Report(
         method=method_name,
@@ -167,10 +167,10 @@ def _kv_bytes(record: Record, shape: CacheShape) -> dict[str, float]:
     """Bytes of the cache behind the prefill, without and with pruning."""
     dense: list[float] = []
     pruned: list[float] = []
-    for sample, (text, original) in enumerate(zip(record.text, record.original, strict=True)):
-        held = [text + layer[sample] for layer in record.resident]
-        dense.append(kv_bytes(shape, [text + original] * shape.layers, record.element_size))
-        pruned.append(kv_bytes(shape, held, record.element_size))
+    for sample in range(record.samples):
+        for found, layers in ((dense, record.cached_dense), (pruned, record.cached)):
+            held = [layer[sample] for layer in layers]
+            found.append(kv_bytes(shape, held, record.element_size))
     before, after = _mean(dense), _mean(pruned)
     return {"dense": before, "pruned": after, "ratio": after / before}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -242,24 +243,40 @@ class PrunedState(LinearAttentionLayer):
 
 
 class PrunedWindowLayer(PrunedLayer):
-    """The same for a layer with a sliding window. It evicts by physical count: the last tokens that
-    are here always contain those of the logical window, and the mask hides the others."""
+    """The same for a layer with a sliding window. It evicts by logical position, as the unmodified
+    layer does: what the next token cannot see is let go of. Where rows of a batch lost different
+    tokens, a slot stays until it left the window in all of them, and the mask hides it till then.
+    """
 
     is_sliding = True
 
     def __init__(self, keys: Tensor, values: Tensor, prompt: Resident, window: int) -> None:
         super().__init__(keys, values, prompt)
         self.sliding_window = window
+        place = prompt.place
+        if prompt.valid is not None:
+            place = place.masked_fill(~prompt.valid, -1)
+        # By slot, the highest position of any row; on the host, so that steps read no device.
+        self._newest: list[int] = place.amax(0).tolist()
+        self._evict()
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         keys, values = super().update(key_states, value_states, *args, **kwargs)
-        gone = self.physical - (self.sliding_window - 1)
-        if gone > 0:
-            self.keys, self.values = keys[:, :, gone:], values[:, :, gone:]
-            self.prompt = self.prompt.from_slot(gone)
+        self._evict()
         return keys, values
+
+    def _evict(self) -> None:
+        """Let go of what the next token does not see in any row."""
+        first = self.seen - self.sliding_window + 1  # position that it sees
+        gone = bisect_left(self._newest, first)
+        if gone == len(self._newest):  # the prompt is gone
+            gone += max(0, first - (self.seen - self.physical + gone))
+        if gone and self.keys is not None and self.values is not None:
+            self.keys, self.values = self.keys[:, :, gone:], self.values[:, :, gone:]
+            self.prompt = self.prompt.from_slot(gone)
+            self._newest = self._newest[gone:]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         offset = max(self.seen - self.sliding_window + 1, 0)
@@ -272,6 +289,11 @@ class PrunedWindowLayer(PrunedLayer):
                 "full, and what left it is gone: start a new prompt"
             )
         super().crop(tokens_to_remove)
+        self._newest = self._newest[: self.prompt.length]
+
+    def reset(self) -> None:
+        super().reset()
+        self._newest = []
 
 
 _KNOWN = (
@@ -310,6 +332,14 @@ def pruned_layer(layer: Any, keys: Tensor, values: Tensor, prompt: Resident) -> 
     if layer.is_sliding:
         return PrunedWindowLayer(keys, values, prompt, layer.sliding_window)
     return PrunedLayer(keys, values, prompt)
+
+
+def windows_of(cache: Cache) -> list[int | None]:
+    """Of each layer of ``cache``, its sliding window in tokens; None where it has none."""
+    return [
+        int(layer.sliding_window) if getattr(layer, "is_sliding", False) else None
+        for layer in cache.layers
+    ]
 
 
 def length_of(cache: Cache | None) -> int:

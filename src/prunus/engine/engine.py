@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunus.engine.cache import Lease, check_cache, is_pruned, length_of
+from prunus.engine.cache import Lease, check_cache, is_pruned, length_of, windows_of
 from prunus.engine.calls import Generation, Here, Outer, by_name, cache_of
 from prunus.engine.decode import Resume
 from prunus.engine.hooks import after, before, sweep
@@ -306,7 +306,9 @@ class Engine:
         if not isinstance(running, Prefill):
             return None
         running.check_finished()
-        resident_cache(running, running.cache)
+        if running.cache is not None:
+            running.windows = windows_of(running.cache)
+            resident_cache(running, running.cache)
         running.release()
         _announce_idle(running, self.plan)
         return spread_output(running, output)

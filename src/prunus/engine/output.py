@@ -37,11 +37,9 @@ def _full(running: Prefill, layer: int, number: int, states: Tensor, output: Any
     return running.layouts[layer].spread(states)
 
 
-def resident_cache(running: Prefill, cache: Cache | None) -> None:
+def resident_cache(running: Prefill, cache: Cache) -> None:
     """Trim the cache as the cuts ask for, and mark every layer that holds less than the prompt; the
     first one, too, so that what a marked layer refuses is refused before any layer has changed."""
-    if cache is None:
-        return
     layouts = [running.resident(number)[0] for number in range(running.depth)]
     if all(layout.whole for layout in layouts):
         return

@@ -35,6 +35,7 @@ class Prefill:
         last: int64 ``[B]``, logical position of the last prompt token of each row.
         valid: bool ``[B, L]``, no padding; ``padded`` whether there is any.
         layouts, counts: per decoder layer, as it ran: its layout and the visual tokens per row.
+        windows: per decoder layer, the sliding window of its cache; empty where none was filled.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Prefill:
         self.line = True  # positions are one number for each token
         self.turned = False  # it is proved how rotary tables of closed positions are made
         self.cache: Any = None
+        self.windows: list[int | None] = []
         self.backend = ""
         self.macs = 0.0
         self.tower_macs = 0.0  # of all images of the call, before beams repeat them

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
+from prunus.engine.cache import windows_of
 from prunus.engine.chosen import Chosen
 from prunus.engine.plan import Plan
 from prunus.engine.prefill import Prefill
@@ -85,11 +88,43 @@ def make_trace(prefill: Prefill) -> list[TraceEntry]:
     return entries
 
 
+@dataclass(frozen=True)
+class _Cached:
+    """What the cache of one layer holds of each row: visual tokens, all tokens, and all that it
+    holds in the unmodified model."""
+
+    visual: list[int]
+    all: list[int]
+    dense: list[int]
+
+
+def _cached(prefill: Prefill) -> list[_Cached]:
+    """For each layer, as far as its window reaches."""
+    windows = prefill.windows or windows_of(DynamicCache(config=prefill.family.text_config))
+    before = prefill.entry.present
+    seen = torch.zeros_like(before)
+    for image in prefill.images:
+        seen[image.row, image.positions] = True
+    found = []
+    for layer, window in enumerate(windows):
+        layout, visual = prefill.resident(layer)
+        rows = list(zip(prefill.text, visual, prefill.original, strict=True))
+        own = _Cached(visual, [t + v for t, v, _ in rows], [t + n for t, _, n in rows])
+        if window is not None:
+            first = max(0, before.shape[1] - window + 1)
+            there, visible = layout.present[:, first:], seen[:, first:]
+            counts = [mask.sum(1).tolist() for mask in (there & visible, there, before[:, first:])]
+            own = _Cached(*counts)
+        found.append(own)
+    return found
+
+
 def make_record(prefill: Prefill, plan: Plan) -> Record:
     """The numbers of the last prompt."""
     step = prefill.repeats
     rows = range(0, len(prefill.text), step)
     behind = prefill.behind() if plan.edits else []
+    cached = _cached(prefill)
     images: list[list[AnyGrid]] = [[] for _ in range(prefill.samples)]
     nominal: list[float] | None = [0.0] * prefill.samples
     for image in prefill.images:
@@ -108,9 +143,9 @@ def make_record(prefill: Prefill, plan: Plan) -> Record:
         text=[prefill.text[row] for row in rows],
         images=images,
         per_layer=[[counts[row] for row in rows] for counts in prefill.counts],
-        resident=[
-            [prefill.resident(layer)[1][row] for row in rows] for layer in range(prefill.depth)
-        ],
+        resident=[[own.visual[row] for row in rows] for own in cached],
+        cached=[[own.all[row] for row in rows] for own in cached],
+        cached_dense=[[own.dense[row] for row in rows] for own in cached],
         nominal=nominal,
         method_macs=prefill.macs / step + prefill.tower_macs,
         element_size=prefill.element_size,

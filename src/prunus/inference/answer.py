@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
 from prunus.cost.report import build_report
+from prunus.engine.cache import windows_of
 from prunus.families import family_of
 from prunus.grid import AnyGrid
 from prunus.inference.inputs import find_spots
@@ -99,16 +101,23 @@ def dense_report(model: Any, inputs: Mapping[str, Tensor]) -> Report:
     """The report of the unmodified model for one encoded prompt: nothing is saved."""
     family = family_of(model)
     ids = inputs["input_ids"]
-    grids = grids_of(model, inputs)
-    visual = [sum(grid.size for grid in own) for own in grids]
-    depth = len(family.layers)
+    spots, length = find_spots(family, inputs), ids.shape[1]
+    visual = [sum(spot.grid.size for spot in own) for own in spots]
+    windows = windows_of(DynamicCache(config=family.text_config))
+    starts = [0 if window is None else max(0, length - window + 1) for window in windows]
+    cached: list[Sequence[int]] = [[length - start] * len(visual) for start in starts]
     record = Record(
         samples=len(visual),
         original=visual,
-        text=[ids.shape[1] - count for count in visual],
-        images=grids,
-        per_layer=[visual] * depth,
-        resident=[visual] * depth,
+        text=[length - count for count in visual],
+        images=[[spot.grid for spot in own] for own in spots],
+        per_layer=[visual] * len(family.layers),
+        resident=[
+            [sum(int((spot.positions >= start).sum()) for spot in own) for own in spots]
+            for start in starts
+        ],
+        cached=cached,
+        cached_dense=cached,
         nominal=[float(count) for count in visual],
         element_size=model.dtype.itemsize,
     )

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Record:
-    """Everything kept of the last prompt: the raw material of trace and report."""
+    """Everything kept of the last prompt: the raw material of trace and report.
+
+    By layer and sample: ``per_layer``, visual tokens that ran; ``resident``, those in the cache
+    behind the prompt; ``cached``, all tokens there, and ``cached_dense`` in the unmodified model.
+    """
 
     entries: list[TraceEntry] = field(default_factory=list)
     samples: int = 0
@@ -24,6 +28,8 @@ class Record:
     images: Sequence[Sequence[AnyGrid]] = ()  # grids per sample
     per_layer: list[Sequence[int]] = field(default_factory=list)
     resident: list[Sequence[int]] = field(default_factory=list)
+    cached: list[Sequence[int]] = field(default_factory=list)
+    cached_dense: list[Sequence[int]] = field(default_factory=list)
     nominal: Sequence[float] | None = None
     method_macs: float = 0.0
     behind: Sequence[int] = ()  # text tokens of the prompt behind the first visual one, per sample

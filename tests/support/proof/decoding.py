@@ -31,7 +31,7 @@ DECODINGS: dict[str, tuple[tuple[int, ...], Sequence[Method], bool]] = {  # by g
 @dataclass(frozen=True)
 class Decoded:
     """Errors of the generated tokens and of a turn of three tokens behind them, and the cache after
-    that: for each layer the tokens it holds, those it may hold, and its logical length."""
+    that: for each layer the tokens it holds, those it is to hold, and its logical length."""
 
     steps: float
     turn: float
@@ -128,15 +128,16 @@ def _walked(model: Any, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Any]
 def _bound(
     decoder: Decoder, masks: list[Tensor], inputs: dict[str, Tensor], full: dict[str, Tensor]
 ) -> list[int]:
-    """The most that each layer's cache may hold: where nothing was dropped, all slots; else what is
-    visible behind the prompt, in the longest row; of a window all but the token itself."""
+    """What each layer's cache is to hold: where nothing was dropped, all slots; else what is
+    visible behind the prompt, in the longest row; of these what the next token's window reaches."""
     length, total = inputs["input_ids"].shape[1], full["input_ids"].shape[1]
     found = []
     for mask, window in zip(masks, windows(decoder), strict=True):
         seen = mask[:, -1, :length]
-        whole = bool((seen == valid_of(inputs)).all())
-        held = (length if whole else int(seen.sum(1).max())) + total - length
-        found.append(held if window is None else min(held, window - 1))
+        if bool((seen == valid_of(inputs)).all()):
+            seen = torch.ones_like(seen)
+        first = 0 if window is None else max(0, total - window + 1)
+        found.append(int(seen[:, first:].sum(1).max()) + total - max(first, length))
     return found
 
 
