@@ -101,6 +101,7 @@ class Kind:
             each input; None: each run of placeholders is an input of its own.
         frames: of every video; None: videos have different numbers of them.
         tile: visual tokens of a row of ``pixel_values``, where an image may have several rows.
+        nested: whether the processor wants a list of images for each row.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Kind:
     found: Callable[[Any, Sequence[int]], list[tuple[str, list[int]]]] | None = None
     frames: int | None = None
     tile: int | None = None
+    nested: bool = False
 
     def save(self, folder: Path) -> None:
         """Write model and processor."""
@@ -284,9 +286,10 @@ def encoded(kind: Kind, processor: Any, *rows: str) -> dict[str, Tensor]:
     """A left-padded batch. A row is a text in which ``I`` stands for an image (of sizes that take
     turns over the batch), ``V`` for a video, and everything else for itself."""
     sizes = itertools.cycle(SIZES)
-    images, videos, texts = [], [], []
+    images, videos, texts, counts = [], [], [], []
     for row in rows:
         text = ""
+        counts.append(row.count("I"))
         for sign in row:
             if sign == "I":
                 images.append(picture(*next(sizes), seed=len(images)))
@@ -300,7 +303,9 @@ def encoded(kind: Kind, processor: Any, *rows: str) -> dict[str, Tensor]:
         texts.append(text)
     given: dict[str, Any] = {"text": texts, "return_tensors": "pt", "padding": True}
     if images:
-        given["images"] = images
+        left = iter(images)
+        by_row = [list(itertools.islice(left, count)) for count in counts]
+        given["images"] = by_row if kind.nested else images
     if videos:
         given |= {"videos": videos, "do_sample_frames": False}
         if kind.name.startswith("qwen3"):

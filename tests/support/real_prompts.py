@@ -57,7 +57,7 @@ class RealPrompts:
         found = [[kind for kind, _ in self._found(own)] for own in ids.tolist()]
         alone = {
             name: inputs[name][row : row + 1, kept]
-            for name in ("input_ids", "attention_mask", "mm_token_type_ids")
+            for name in ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
             if name in inputs
         }
         for kind, (pixels, grid) in _BY_INPUT.items():

@@ -13,11 +13,17 @@ from torch import Tensor
 
 from prunus import TraceEntry
 
+#: Models whose masks are more than causal (windows, images that see themselves in both directions):
+#: what a trace hides is taken out of the masks that the unmodified model makes.
+OWN_MASKS = {"gemma3"}
+
 
 class Visible(list[Tensor]):
     """Masks by layer; ``spots``, ``valid``, ``prompt`` and ``last`` (position of the last prompt
-    token) are what they were made from."""
+    token) are what they were made from; ``unseen``, by layer, bool ``[B, L, L]``, the pairs that
+    the trace hides."""
 
+    unseen: list[Tensor]
     spots: list[list[list[int]]]
     valid: Tensor
     prompt: int
@@ -43,9 +49,9 @@ def visibility(
     causal = torch.ones(length, length).tril().bool()
     visible = Visible()
     visible.spots, visible.valid, visible.prompt = spots, valid, prompt
-    visible.last = prompt - 1 if last is None else last
+    visible.last, visible.unseen = prompt - 1 if last is None else last, []
     for layer in range(depth):
-        mask = causal & valid.bool()[:, None, :]
+        unseen = torch.zeros(batch, length, length, dtype=torch.bool)
         for row in range(batch):
             gone, gone_later = set(), set()
             for entry in trace:
@@ -59,32 +65,38 @@ def visibility(
                         gone |= dropped
                     elif entry.trim_cache:
                         gone_later |= dropped
-            mask[row, :, sorted(gone)] = False
-            mask[row, prompt:, sorted(gone_later)] = False
-        visible.append(mask | torch.eye(length).bool())
+            unseen[row, :, sorted(gone)] = True
+            unseen[row, prompt:, sorted(gone_later)] = True
+        visible.unseen.append(unseen)
+        visible.append(causal & valid.bool()[:, None, :] & ~unseen | torch.eye(length).bool())
     return visible
 
 
-def masked_logits(model: Any, inputs: dict[str, Tensor], visible: list[Tensor]) -> Tensor:
-    """Logits ``[B, L, V]`` of the unmodified model under the given masks (eager or SDPA)."""
+def masked_logits(model: Any, inputs: dict[str, Tensor], visible: Any) -> Tensor:
+    """Logits ``[B, L, V]`` of the unmodified model under the given masks (eager or SDPA), a list by
+    layer; for a model of :data:`OWN_MASKS` :class:`Visible`."""
     implementation = model.config.get_text_config()._attn_implementation
     handles = []
+    own = model.config.model_type in OWN_MASKS
 
-    def use(mask: Tensor) -> Any:
-        allowed = mask[:, None]
-        if implementation == "eager":
-            zero = torch.zeros((), dtype=model.dtype)
-            allowed = torch.where(allowed, zero, torch.finfo(model.dtype).min)
-
+    def use(mask: Tensor, unseen: Tensor | None) -> Any:
         def hook(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+            allowed, given = mask[:, None], kwargs["attention_mask"]
+            if unseen is not None and given is not None:
+                seen = given if given.dtype == torch.bool else given == 0
+                allowed = seen & ~unseen[:, None] | torch.eye(seen.shape[-1]).bool()
+            if implementation == "eager":
+                zero = torch.zeros((), dtype=model.dtype)
+                allowed = torch.where(allowed, zero, torch.finfo(model.dtype).min)
             return args, {**kwargs, "attention_mask": allowed}
 
         return hook
 
-    for layer, mask in zip(model.model.language_model.layers, visible, strict=True):
+    for number, layer in enumerate(model.model.language_model.layers):
         if not hasattr(layer, "self_attn"):  # nothing may be dropped here
             continue
-        handles.append(layer.register_forward_pre_hook(use(mask), with_kwargs=True))
+        hook = use(visible[number], visible.unseen[number] if own else None)
+        handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
     try:
         with torch.no_grad():
             call = {"position_ids": positions(model, inputs), **inputs}
@@ -118,7 +130,8 @@ def continued(inputs: dict[str, Tensor], sequences: Tensor) -> dict[str, Tensor]
     repeats = sequences.shape[0] // inputs["input_ids"].shape[0]
     mask = inputs["attention_mask"].repeat_interleave(repeats, 0)
     full = {**inputs, "input_ids": sequences, "attention_mask": torch.cat([mask, ones], dim=1)}
-    if "mm_token_type_ids" in inputs:  # what is generated is text
-        kinds = inputs["mm_token_type_ids"].repeat_interleave(repeats, 0)
-        full["mm_token_type_ids"] = torch.cat([kinds, 0 * ones.to(kinds.dtype)], dim=1)
+    for name in ("mm_token_type_ids", "token_type_ids"):
+        if name in inputs:  # what is generated is text
+            kinds = inputs[name].repeat_interleave(repeats, 0)
+            full[name] = torch.cat([kinds, 0 * ones.to(kinds.dtype)], dim=1)
     return full
