@@ -107,8 +107,11 @@ class Made:
         )
 
 
-def draw_entry(entry: TraceEntry, spot: Spot, before: Before) -> tuple[Picture, str]:
-    """What ``entry`` left of one frame, drawn, and the word for it ("kept" or "left, merged")."""
+def draw_entry(
+    entry: TraceEntry, spot: Spot, before: Before, colour: float = 0.0
+) -> tuple[Picture, str]:
+    """What ``entry`` left of one frame, drawn, and the word for it ("kept" or "left, merged").
+    Dropped patches keep a share of their ``colour``."""
     grid, kept = spot.grid(entry), entry.kept[spot.sample][spot.image]
     if entry.merged_into is not None:
         own = entry.merged_into[spot.sample][spot.image]
@@ -119,7 +122,7 @@ def draw_entry(entry: TraceEntry, spot: Spot, before: Before) -> tuple[Picture, 
             drawn = outlined(drawn, made.cls, grid, spot.pane, _CLS)
         return drawn, "left, merged"
     shown = before.cells(kept, spot, grid)
-    return dim_dropped(spot.picture, shown, grid, spot.pane), "kept"
+    return dim_dropped(spot.picture, shown, grid, spot.pane, colour), "kept"
 
 
 def made_note(entry: TraceEntry, sample: int) -> str:
@@ -143,10 +146,15 @@ def made_note(entry: TraceEntry, sample: int) -> str:
     return f"{whole}{'; '.join(notes)}."
 
 
-def last_removal(trace: Sequence[TraceEntry]) -> tuple[TraceEntry, Before] | None:
-    """The entry that removed tokens last and what was there before it, or None."""
+def last_removal(
+    trace: Sequence[TraceEntry], leaves: int | None = None
+) -> tuple[TraceEntry, Before] | None:
+    """The entry that removed tokens last and what was there before it, or None; if ``leaves`` is a
+    sample, the last that left any of its tokens."""
     found, before = None, Before()
     for entry in in_order(trace):
         if entry.place != "attention":
-            found, before = (entry, before), before.then(entry)
+            if leaves is None or any(len(own) for own in entry.kept[leaves]):
+                found = (entry, before)
+            before = before.then(entry)
     return found

@@ -44,7 +44,7 @@ def draw_panels(
         rows: panels; rows may differ in length.
         path: the file to write.
         title: a line above everything.
-        size: side of a panel in inches (at 150 dots per inch).
+        size: width of a panel in inches (at 150 dots per inch), and the most of its height.
         strip: visual tokens per decoder layer, drawn below everything.
         few_colours: write 256 colours, see :func:`prunus.viz.png.write_figure`.
 
@@ -66,22 +66,26 @@ def draw_panels(
         ) from error
 
     columns = max(len(row) for row in rows)
-    captions = [[_wrap(panel.caption, size) for panel in row] for row in rows]
+    captions = [
+        [_wrap(panel.caption, size * (columns if _alone(row) else 1)) for panel in row]
+        for row in rows
+    ]
     below = [
         max((_LINE * (text.count("\n") + 1.5) for text in row if text), default=_GAP)
         for row in captions
     ]
     width = columns * (size + _GAP) + _GAP
-    height = len(rows) * (size + _TOP) + sum(below)
+    talls = [size * _aspect(row) for row in rows]
+    height = len(rows) * _TOP + sum(talls) + sum(below)
     height += (_HEAD if title else 0.0) + (sum(_STRIP) if strip else 0.0)
     figure = Figure(figsize=(width, height), dpi=150)
     FigureCanvasAgg(figure)
     y = height - (_HEAD if title else 0.0)
-    for row, texts, space in zip(rows, captions, below, strict=True):
-        y -= _TOP + size
+    for row, texts, space, tall in zip(rows, captions, below, talls, strict=True):
+        y -= _TOP + tall
         for index, (panel, text) in enumerate(zip(row, texts, strict=True)):
             x = _GAP + index * (size + _GAP)
-            axis = figure.add_axes((x / width, y / height, size / width, size / height))
+            axis = figure.add_axes((x / width, y / height, size / width, tall / height))
             axis.set_axis_off()
             axis.set_anchor("S")  # a wide picture stands on its caption
             axis.imshow(panel.picture, interpolation="nearest")
@@ -89,13 +93,24 @@ def draw_panels(
             figure.text(x / width, (y - 0.05) / height, text, fontsize=7, va="top")
         y -= space
     if strip is not None:
-        _, tall, numbers = _STRIP
+        _, bars, numbers = _STRIP
         wide = min(_STRIP_WIDTH, width - 2 * _GAP)
-        box = (_GAP / width, numbers / height, wide / width, tall / height)
+        box = (_GAP / width, numbers / height, wide / width, bars / height)
         draw_strip(figure.add_axes(box), strip, wide)
     if title:
         figure.text(0.5, 1 - 0.08 / height, title, fontsize=10, ha="center", va="top")
     return write_figure(figure, path, few_colours)
+
+
+def _aspect(row: Sequence[Panel]) -> float:
+    """Height of a row by the width of its panels: that of its tallest picture, at most 1."""
+    shapes = [panel.picture.shape for panel in row]
+    return min(1.0, max((shape[0] / shape[1] for shape in shapes), default=1.0))
+
+
+def _alone(row: Sequence[Panel]) -> bool:
+    """Whether the first panel alone has a caption, which may then run below the others."""
+    return len(row) > 0 and not any(panel.caption for panel in row[1:])
 
 
 def _wrap(caption: str, size: float) -> str:

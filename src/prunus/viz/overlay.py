@@ -55,20 +55,24 @@ def score_cells(scores: Any, grid: AnyGrid) -> NDArray[np.float32]:
     return ranks.astype(np.float32)
 
 
-def dim_dropped(picture: Picture, kept: Any, grid: AnyGrid, pane: int = 0) -> Picture:
+def dim_dropped(
+    picture: Picture, kept: Any, grid: AnyGrid, pane: int = 0, colour: float = 0.0
+) -> Picture:
     """``picture`` with the patches of dropped tokens grey and faint, those of kept ones as is.
 
     Args:
         pane: which picture of the input this is: the number of a video's slice, or of a part.
+        colour: share of their own colours that dropped patches keep.
     """
     mask = _spread(kept_cells(kept, grid), pane_of(grid, pane), picture)
-    return np.where(mask[..., None], picture, faint(picture)).astype(np.float32)
+    return np.where(mask[..., None], picture, faint(picture, colour)).astype(np.float32)
 
 
-def faint(picture: Picture) -> Picture:
-    """``picture`` grey and light, but never white: what is gone."""
+def faint(picture: Picture, colour: float = 0.0) -> Picture:
+    """``picture`` grey and light, but never white, with a share of its ``colour``: what is gone."""
     grey = np.clip((picture @ _LUMA)[..., None] * 0.25 + 0.60, 0.0, 1.0)
-    return np.broadcast_to(grey, picture.shape).astype(np.float32)
+    mixed: Picture = ((1 - colour) * grey + colour * picture).astype(np.float32)
+    return mixed
 
 
 def value_cells(scores: Any, grid: AnyGrid, most: float) -> NDArray[np.float32]:
