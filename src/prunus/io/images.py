@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,17 @@ def open_image(path: str | Path, place: str = "") -> Image.Image:
         raise PrunusFileError(f"{start}{name} is a folder: name image files")
     if os.path.isfile(path) and not os.path.getsize(path):
         raise PrunusFileError(f"{start}the image {name} is empty (0 bytes)")
+    with readable(name, start), Image.open(path) as image:
+        image.load()
+        return to_rgb(ImageOps.exif_transpose(image), image.format)
+
+
+@contextmanager
+def readable(name: str, start: str = "") -> Iterator[None]:
+    """Turn what Pillow raises inside the block about the image called ``name`` into a
+    PrunusFileError whose message begins with ``start``."""
     try:
-        with Image.open(path) as image:
-            image.load()
-            return to_rgb(ImageOps.exif_transpose(image), image.format)
+        yield
     except UnidentifiedImageError as error:
         raise PrunusFileError(
             f"{start}{name} is no image that Pillow can read (PNG, JPEG ...)"

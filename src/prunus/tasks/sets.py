@@ -32,10 +32,17 @@ _TUNING_SEED = 300_000_000
 
 @dataclass(frozen=True)
 class Clip:
-    """A video: RGB ``frames`` of one size, ``fps`` of them for each second."""
+    """A video: RGB ``frames`` of one size, ``fps`` of them for each second, of which the first is
+    shown at second ``start``."""
 
     frames: tuple[Image.Image, ...]
     fps: float
+    start: float = 0.0
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """The second at which each frame is shown."""
+        return tuple(self.start + number / self.fps for number in range(len(self.frames)))
 
 
 @dataclass(frozen=True)
