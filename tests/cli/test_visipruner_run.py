@@ -104,15 +104,21 @@ def test_an_image_and_a_video_on_qwen(
     facts = cli(
         *("run", picture, *videos, "--model", qwen_folder, *ASK, "--method", "visipruner"),
         *params(layer_threshold=2, min_tokens=40, exit_threshold=-1, exit_count=1, sink=101),
-        *("--save-overlay", tmp_path / "stages.png", "--json"),
+        *("--save-overlay", tmp_path / "stages.png", "--source-fps", 2, "--json"),
     ).json
     assert facts["tokens"]["original"] == 100 + 2 * 48
     at, kept, out, _ = stages(facts)
     assert (at, out) == (2, 3) and 40 <= kept < 196
     [(rows, strip)] = drawn
-    assert [row[0] for row in rows] == ["image 1", "video 2, slice 1", "video 2, slice 2"]
-    assert all(len(row) == 5 for row in rows) and strip.blind == {0}
-    assert all(row[-1] == "vision leaves before layer 4 (exit)" for row in rows)
+    stages_of_the_image, frames = rows
+    assert stages_of_the_image[0] == "image 1" and len(stages_of_the_image) == 5
+    assert stages_of_the_image[-1] == "vision leaves before layer 4 (exit)"
+    times, counts = zip(*(title.split(": ") for title in frames), strict=True)
+    assert times == ("0.0 s", "0.5 s", "1.0 s", "1.5 s") and strip.blind == {0}
+    left = [int(count.removesuffix(" of 48")) for count in counts]
+    assert left[0] == left[1] and left[2] == left[3]  # of the filtering layer: then all leave
+    assert 0 < left[0] + left[2] <= kept
+    assert [part["kept"] for part in facts["videos"][0]["slices"]] == [0, 0]
 
 
 @pytest.mark.parametrize(

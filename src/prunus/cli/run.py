@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prunus.cli import filmed
 from prunus.cli.console import out, print_json, progress, quiet_transformers
 from prunus.cli.errors import BadInput
 from prunus.cli.options import MOST, AsJson, BudgetOption, Device, DType, Model, meaning_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from prunus.inference.answer import Answer
     from prunus.method import Method
+    from prunus.viz import Panel
 
 
 def run(
@@ -32,22 +33,13 @@ def run(
     images: Annotated[
         list[Path] | None, typer.Argument(metavar="IMAGE...", help="Image files.")
     ] = None,
-    video: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="A video file; or, repeated, image files that are the frames of one video.",
-        ),
-    ] = None,
-    fps: Annotated[
-        float, typer.Option(min=0.01, max=1e4, help="Frames per second to take from a video.")
-    ] = 2.0,
-    max_frames: Annotated[
-        int,
-        typer.Option(
-            min=1, max=MOST, help="Most frames of a video file; longer ones get fewer per s."
-        ),
-    ] = 64,
+    video: filmed.Video = None,
+    fps: filmed.Fps = None,
+    frames: filmed.Frames = None,
+    max_frames: filmed.MaxFrames = None,
+    start: filmed.Start = 0.0,
+    end: filmed.End = None,
+    source_fps: filmed.SourceFps = None,
     model: Model = "tiny-llava",
     method: Annotated[
         str,
@@ -75,8 +67,12 @@ def run(
     ] = 32,
     save_overlay: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.png", help="Draw what was important and what was kept."),
+        typer.Option(
+            metavar="FILE.png",
+            help="Draw what was important and what was kept; of a video, every frame of it.",
+        ),
     ] = None,
+    save_animation: filmed.SaveAnimation = None,
     as_json: AsJson = False,
     dtype: DType = "auto",
     device: Device = "auto",
@@ -85,26 +81,33 @@ def run(
     from prunus.cli.loading import load_model
     from prunus.families import family_of
     from prunus.inference.answer import answer
-    from prunus.inference.inputs import placed, process
+    from prunus.inference.inputs import check_frames, placed, process
     from prunus.inference.named import build_methods
     from prunus.inference.prompts import arrange, build_prompt
-    from prunus.inference.videos import open_videos
+    from prunus.inference.sampling import Sampling
     from prunus.io.images import open_images
+    from prunus.viz.animation import check_animation, write_animation
 
-    if not math.isfinite(fps):
-        raise BadInput(f"--fps {fps}: give a number of frames for each second")
     if not images and not video:
         raise BadInput("nothing to look at: name IMAGE files, or give a video with --video")
+    sampling = Sampling(fps, frames, start, end, max_frames, source_fps)
+    if not video:
+        filmed.check_unused(sampling, save_animation)
+    if save_overlay is not None and save_overlay.suffix.lower() != ".png":
+        raise BadInput(f"--save-overlay {str(save_overlay)!r}: give a file name in .png")
+    if save_animation is not None:
+        check_animation(save_animation)
     pictures = open_images(images or [])
-    videos = open_videos(video or [], fps, max_frames)
+    planned = filmed.plan(video or [], sampling)
     chosen, meaning = build_methods(method, keep, param or []), meaning_of(budget)
     if chosen is None and meaning == "true":
         raise BadInput("--method none prunes nothing: leave out --budget, or name a method")
-    if save_overlay is not None and save_overlay.suffix.lower() != ".png":
-        raise BadInput(f"--save-overlay {str(save_overlay)!r}: give a file name in .png")
     quiet_transformers()
     network, processor = load_model(model, dtype, device)
-    text = build_prompt(processor, prompt, len(pictures), len(videos))
+    text = build_prompt(processor, prompt, len(pictures), len(planned))
+    for one in planned:
+        check_frames(processor, one.count)
+    videos = filmed.read(planned)
     encoded = process(processor, text, pictures, videos, family_of(network))
     inputs = placed(encoded, network.device, network.dtype)
     with progress("answering", max_new_tokens) as step:
@@ -112,16 +115,17 @@ def run(
             if not as_json:  # the report has a line about it
                 warnings.filterwarnings("ignore", "prunus: .* found nothing to do")
             result = answer(network, processor, inputs, chosen, max_new_tokens, step, meaning)
+    order = arrange(prompt, len(pictures), len(videos))
+    films = filmed.films(videos, order, result)
     if save_overlay is not None:
-        queues = {
-            "image": iter([[picture] for picture in pictures]),
-            "video": iter([film.frames for film in videos]),
-        }
-        order = arrange(prompt, len(pictures), len(videos))
-        _draw(save_overlay, processor, inputs, [next(queues[kind]) for kind in order], result)
+        sheets = [row for pair in zip(videos, films, strict=True) for row in filmed.sheet(*pair)]
+        _draw(save_overlay, processor, inputs, pictures, order, sheets, result)
+    if save_animation is not None:
+        write_animation(films, save_animation)
     if as_json:
         facts = _as_dict(result, model, method, chosen, images or [], prompt, save_overlay)
-        facts["videos"] = [{"frames": len(film.frames), "fps": film.fps} for film in videos]
+        facts["videos"] = [filmed.facts(*pair) for pair in zip(videos, films, strict=True)]
+        facts["animation"] = None if save_animation is None else str(save_animation)
         facts["budget"] = meaning
         print_json(facts)
         return
@@ -129,26 +133,35 @@ def run(
     console.print(result.text, markup=False, soft_wrap=True)
     console.print()
     console.print(str(result.report), markup=False, soft_wrap=True)
-    for line in _what_happened(result):
-        console.print(line, markup=False, soft_wrap=True)
+    told = [f"{'video':<16}{filmed.line(one)}" for one in videos] + _what_happened(result)
     if save_overlay is not None:
-        console.print(f"picture         {save_overlay}", markup=False, soft_wrap=True)
+        told.append(f"{'picture':<16}{save_overlay}")
+    if save_animation is not None:
+        told.append(f"{'animation':<16}{save_animation}")
+    for line in told:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _draw(
     path: Path,
     processor: Any,
     inputs: Any,
-    shown: Sequence[Sequence[Image.Image]],
+    pictures: Sequence[Image.Image],
+    order: Sequence[str],
+    sheets: Sequence[Sequence[Panel]],
     result: Answer,
 ) -> None:
+    """Stages of the images in rows of panels, and the contact ``sheets`` of videos below."""
     from prunus.cli.seen import pictures_as_seen
     from prunus.viz import Strip, draw_panels, trace_panels
 
-    seen = pictures_as_seen(processor, inputs, shown, result.grids)
-    panels = trace_panels(seen, result.trace)
+    grids = [grid for kind, grid in zip(order, result.grids, strict=True) if kind == "image"]
+    seen = iter(pictures_as_seen(processor, inputs, [[one] for one in pictures], grids))
+    shown = [next(seen) if kind == "image" else [] for kind in order]
+    panels = [*trace_panels(shown, result.trace), *sheets]
     strip = Strip.of(result.trace, result.report["tokens"]["per_layer"])
-    draw_panels(panels, path, title=result.text[:100], strip=strip)
+    size = 2.6 if pictures else filmed.SIDE
+    draw_panels(panels, path, title=result.text[:100], size=size, strip=strip)
 
 
 def _what_happened(result: Answer) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -31,8 +32,10 @@ def process(
     the model's, wants to know.
 
     Raises:
-        PrunusError: the processor refuses them.
+        PrunusError: the processor refuses them, or a video has more frames than it takes.
     """
+    for video in videos:
+        check_frames(processor, len(video.frames))
     given: dict[str, Any] = {"images": list(images)} if images else {}
     if videos:
         given |= {
@@ -62,9 +65,32 @@ def _sizes(
     return torch.tensor([one.size[::-1] for mark in marks for one in next(shown[mark])])
 
 
+def check_frames(processor: Any, count: int) -> None:
+    """Raise PrunusError where a video of ``count`` frames is longer than what the processor's model
+    was made for."""
+    most = getattr(getattr(processor, "video_processor", None), "max_frames", None)
+    if isinstance(most, int) and count > most:
+        raise PrunusError(
+            f"a video of {count} frames: this model takes {most} at most; take fewer (--frames "
+            f"{most}, or a lower --fps or --max-frames), or a part of it (--start, --end)"
+        )
+
+
 def _metadata(video: Clip) -> dict[str, Any]:
+    """What processors want to know of time, as if the video had been recorded at the rate of its
+    frames, or, where its start lies between two of these, at the smallest multiple of that rate
+    which has a frame there. So what they make of it is exact: ``frames_indices / fps`` is when each
+    frame is shown, and their share of ``total_num_frames`` how far they are apart.
+    """
     count = len(video.frames)
-    return {"total_num_frames": count, "fps": video.fps, "frames_indices": list(range(count))}
+    start = Fraction(video.start * video.fps).limit_denominator(1000)
+    times = start.denominator
+    return {
+        "total_num_frames": times * count,
+        "fps": times * video.fps,
+        "frames_indices": [start.numerator + times * number for number in range(count)],
+        "duration": video.start + count / video.fps,
+    }
 
 
 @contextmanager

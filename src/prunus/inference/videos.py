@@ -1,91 +1,125 @@
-"""Videos to ask about: files, or frames given as image files."""
+"""Videos to ask about: from what was named to the frames that a model is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from prunus.errors import PrunusError
-from prunus.io.images import open_images
+from prunus.errors import PrunusError, shown
+from prunus.inference.sampling import Chosen, Sampling, choose
+from prunus.io.videos import (
+    PICTURES,
+    Animation,
+    Pictures,
+    Source,
+    VideoFile,
+    is_animated,
+    pictures_in,
+)
+from prunus.tasks.drawn import BUILTIN, DrawnVideo
 from prunus.tasks.sets import Clip
 
-_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+@dataclass(frozen=True)
+class Excerpt(Clip):
+    """Frames of the video called ``name``, which lasts ``length`` seconds: those with these
+    ``numbers`` in it."""
+
+    name: str = ""
+    length: float = 0.0
+    numbers: tuple[int, ...] = ()
 
 
-def open_videos(paths: Sequence[Path], fps: float, most: int) -> list[Clip]:
-    """One video for each file; or, if all ``paths`` are pictures, one video of these frames.
+@dataclass(frozen=True)
+class Planned:
+    """Frames that are to be read of ``source``."""
 
-    Args:
-        paths: video files, or image files in the order of time.
-        fps: frames per second to take from a file; of pictures, how far they are apart.
-        most: frames to take from a file at most. A longer video is taken at half the rate, or a
-            quarter ..., so that its frames stay evenly apart and its end is there.
+    source: Source
+    chosen: Chosen
+
+    @property
+    def count(self) -> int:
+        """How many frames a model will be shown."""
+        return len(self.chosen.numbers)
+
+    def read(self, step: Callable[[], None] | None = None) -> Excerpt:
+        """Read them, and call ``step`` for each.
+
+        Raises:
+            PrunusError: one cannot be read, or they differ in size.
+        """
+        wanted = sorted(set(self.chosen.numbers))
+        found: dict[int, Image.Image] = {}
+        for number, frame in zip(wanted, self.source.read(wanted), strict=True):
+            found[number] = frame
+            if step is not None:
+                step()
+        if len({frame.size for frame in found.values()}) > 1:
+            sizes = ", ".join(sorted({f"{f.width}x{f.height}" for f in found.values()}))
+            raise PrunusError(
+                f"the frames of a video must have one size, those of {shown(self.source.name)} "
+                f"have {sizes}"
+            )
+        frames = tuple(found[number] for number in self.chosen.numbers)
+        return Excerpt(
+            frames,
+            self.chosen.fps,
+            self.chosen.start,
+            self.source.name,
+            self.source.length,
+            self.chosen.numbers,
+        )
+
+
+def plan_videos(paths: Sequence[Path], sampling: Sampling) -> list[Planned]:
+    """One video for each path: a video file, a folder of frames, an animated image file, or
+    ``builtin:NUMBER``; or, if all are still pictures, one video of these frames. What they are and
+    which frames are taken is found out, and no frame is read.
 
     Raises:
-        PrunusError: a file that is missing or no video, PyAV is not installed, or pictures and
-            video files together.
+        PrunusError: nothing is there, it is broken, PyAV is not installed, pictures and videos are
+            mixed, frames that are wanted are not there, or nothing says when frames are shown.
     """
     if not paths:
         return []
-    pictures = [path.suffix.lower() in _PICTURES for path in paths]
-    if all(pictures):
-        frames = open_images(paths)
-        if len({frame.size for frame in frames}) > 1:
-            sizes = ", ".join(sorted({f"{f.width}x{f.height}" for f in frames}))
-            raise PrunusError(f"the frames of a video must have one size, these have {sizes}")
-        return [Clip(tuple(frames), fps)]
-    if any(pictures):
-        raise PrunusError("videos are video files, or image files as frames of one video, not both")
-    return [_read(path, fps, most) for path in paths]
-
-
-def _read(path: Path, fps: float, most: int) -> Clip:
-    if not path.is_file():
-        raise PrunusError(f"no such video file: {str(path)!r}")
-    # The first frame of each slot of time; slots become longer as the video turns out to be.
-    slots: dict[int, Image.Image] = {}
-    length = 1.0 / fps
-    for time, frame in _decode(path):
-        slot = int(time / length + 1e-6)
-        if slot in slots:
-            continue
-        slots[slot] = _upright(frame)
-        while len(slots) > most:
-            length *= 2
-            merged: dict[int, Image.Image] = {}
-            for number, picture in slots.items():
-                merged.setdefault(number // 2, picture)
-            slots = merged
-    if not slots:
-        raise PrunusError(f"the video {str(path)!r} has no frames")
-    return Clip(tuple(slots.values()), 1.0 / length)
-
-
-def _upright(frame: Any) -> Image.Image:
-    picture: Image.Image = frame.to_image()
-    return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
-
-
-def _decode(path: Path) -> Iterator[tuple[float, Any]]:
-    """Seconds from the start, and PyAV's frame then."""
-    try:
-        import av
-    except ImportError as error:
+    still = [_is_still(path) for path in paths]
+    if all(still):
+        name = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+        sources: list[Source] = [Pictures(paths, sampling.source_fps, name, listed=True)]
+    elif any(still):
         raise PrunusError(
-            "reading a video file needs PyAV: pip install 'prunus[video]', or give its frames "
-            "as image files"
-        ) from error
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise PrunusError(f"{str(path)!r} has no video in it")
-            start: float | None = None
-            for frame in container.decode(container.streams.video[0]):
-                time = frame.time or 0.0
-                start = time if start is None else start
-                yield time - start, frame
-    except av.FFmpegError as error:
-        raise PrunusError(f"cannot read the video {str(path)!r}: {error}") from error
+            "videos are video files, folders or animations, or image files as frames of one video, "
+            "not both"
+        )
+    else:
+        sources = [_source(path, sampling.source_fps) for path in paths]
+    if sampling.source_fps is not None and all(source.timed for source in sources):
+        raise PrunusError(
+            f"--source-fps {sampling.source_fps:g}: {shown(sources[0].name)} says itself when its "
+            "frames are shown; leave it out (--fps says how many are taken)"
+        )
+    return [Planned(source, choose(source, sampling)) for source in sources]
+
+
+def open_videos(paths: Sequence[Path], sampling: Sampling) -> list[Excerpt]:
+    """Plan and read; see :func:`plan_videos`."""
+    return [planned.read() for planned in plan_videos(paths, sampling)]
+
+
+def _is_still(path: Path) -> bool:
+    if path.is_dir() or str(path).startswith(BUILTIN):
+        return False
+    return path.suffix.lower() in PICTURES and not is_animated(path)
+
+
+def _source(path: Path, rate: float | None) -> Source:
+    if str(path).startswith(BUILTIN):
+        return DrawnVideo(str(path))
+    if path.is_dir():
+        return Pictures(pictures_in(path), rate, str(path))
+    if path.suffix.lower() in PICTURES:
+        return Animation(path)
+    return VideoFile(path, rate)
