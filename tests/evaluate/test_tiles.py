@@ -59,6 +59,15 @@ def test_images_of_different_numbers_of_tiles_make_a_batch() -> None:
         joined([torch.ones(1, 2), torch.ones(1, 3)])
 
 
+def test_images_whose_sizes_are_told_are_padded_into_a_batch() -> None:
+    wide, tall = torch.ones(1, 3, 2, 4), torch.ones(1, 3, 5, 3)
+    whole = joined([wide, tall], sized=True)
+    assert whole.shape == (2, 3, 5, 4) and whole.sum() == wide.sum() + tall.sum()
+    assert whole[0, :, :2].all() and whole[1, :, :, :3].all()
+    with pytest.raises(PrunusError, match="different shapes"):
+        joined([wide, tall])
+
+
 @pytest.mark.parametrize("kind", [LLAVA_NEXT, QWEN3_VL], ids=lambda kind: kind.name)
 def test_an_evaluation(kind: Kind, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kind.save(tmp_path)

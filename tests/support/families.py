@@ -102,6 +102,7 @@ class Kind:
         frames: of every video; None: videos have different numbers of them.
         tile: visual tokens of a row of ``pixel_values``, where an image may have several rows.
         nested: whether the processor wants a list of images for each row.
+        timed: whether the processor must be told when the frames of a video were taken.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Kind:
     frames: int | None = None
     tile: int | None = None
     nested: bool = False
+    timed: bool = False
 
     def save(self, folder: Path) -> None:
         """Write model and processor."""
@@ -308,7 +310,7 @@ def encoded(kind: Kind, processor: Any, *rows: str) -> dict[str, Tensor]:
         given["images"] = by_row if kind.nested else images
     if videos:
         given |= {"videos": videos, "do_sample_frames": False}
-        if kind.name.startswith("qwen3"):
+        if kind.timed or kind.name.startswith("qwen3"):
             given["video_metadata"] = [
                 {"fps": 2, "total_num_frames": len(v), "frames_indices": list(range(len(v)))}
                 for v in videos

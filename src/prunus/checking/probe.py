@@ -13,7 +13,7 @@ from torch import Tensor
 
 from prunus.errors import PrunusError
 from prunus.families import Family
-from prunus.inference.batches import joined
+from prunus.inference.batches import IMAGE_SIZES, joined
 from prunus.inference.inputs import find_spots, placed, process
 from prunus.inference.prompts import render
 from prunus.tasks.sample import load_sample
@@ -105,7 +105,7 @@ def left_padded(rows: Sequence[Inputs], pad: int) -> Inputs:
         if all(row[name].shape[:2] == row["input_ids"].shape for row in own):
             fill = pad if name == "input_ids" else 0
             parts = [F.pad(part, (longest - part.shape[1], 0), value=fill) for part in parts]
-        batch[name] = joined(parts)
+        batch[name] = joined(parts, IMAGE_SIZES in rows[0])
     return batch
 
 

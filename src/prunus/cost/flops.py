@@ -116,7 +116,7 @@ def projector_macs(shape: ProjectorShape, grid: Grid | None = None, gone: int = 
         rows = needed(grid).size
     elif not isinstance(rows, int):
         rows = rows(needed(grid))
-    return (rows - gone) * shape.macs
+    return (rows if shape.whole else rows - gone) * shape.macs
 
 
 def prefill_flops(

@@ -83,6 +83,12 @@ class Family(ABC):
         self.top: Any = top
         self.config: Any = top.config
 
+    @classmethod
+    def of(cls, top: Any) -> Family:
+        """The adapter for the model ``top``, whose model type is one of this family's: of another
+        class where models of one type are built in several ways."""
+        return cls(top)
+
     # -- modules -------------------------------------------------------------------------------
 
     @property

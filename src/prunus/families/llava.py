@@ -1,4 +1,5 @@
-"""LLaVA-1.5 and models of its architecture (CLIP or SigLIP tower, one grid per image)."""
+"""LLaVA-1.5 and models of its architecture (CLIP or SigLIP tower, one grid per image; with a
+Pixtral tower, images of any size)."""
 
 from __future__ import annotations
 
@@ -10,23 +11,30 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
+from prunus.families.pixtral import LlavaPixtral
 from prunus.families.shapes import ProjectorShape, TowerShape
-from prunus.families.towers.base import Tower
+from prunus.families.towers.base import Tower, read_block
 from prunus.families.towers.shapes import mlp_macs, vit_shape
 from prunus.families.towers.vit import ViT
 from prunus.grid import AnyGrid, Grid
 
 _TOWERS = ("clip_vision_model", "siglip_vision_model")
+_PIXTRAL = "pixtral"
 
 
 class Llava(Family):
     """``LlavaForConditionalGeneration``: placeholders of one image are grid tokens in row-major
-    order, behind the CLS token if ``vision_feature_select_strategy`` is "full" and there is one."""
+    order, behind the CLS token if ``vision_feature_select_strategy`` is "full" and there is one.
+    With a Pixtral tower it is :class:`~prunus.families.pixtral.LlavaPixtral`."""
 
     name = "llava"
     model_types = ("llava",)
-    summary = "LLaVA-1.5: CLIP or SigLIP tower, Llama-like language model"
+    summary = "LLaVA-1.5: CLIP, SigLIP or Pixtral tower, Llama-like language model"
     no_merging = ""
+
+    @classmethod
+    def of(cls, top: Any) -> Family:
+        return LlavaPixtral(top) if _has_pixtral(top.config) else cls(top)
 
     def __init__(self, top: Any) -> None:
         super().__init__(top)
@@ -34,7 +42,7 @@ class Llava(Family):
         if tower not in _TOWERS:
             raise PrunusError(
                 f"LLaVA with a {tower!r} vision tower is not supported: use one of "
-                f"{', '.join(_TOWERS)}"
+                f"{', '.join(_TOWERS)} or {_PIXTRAL}"
             )
 
     @property
@@ -48,7 +56,8 @@ class Llava(Family):
         return projector
 
     def tower_adapter(self) -> Tower:
-        read = read_block(self.config, self.core.vision_tower)
+        depth = len(self.core.vision_tower.encoder.layers)
+        read = read_block(self.config.vision_feature_layer, depth)
         has_cls = self.config.vision_config.model_type == "clip_vision_model"
         full = self.config.vision_feature_select_strategy == "full"
         if not has_cls and not full:
@@ -60,7 +69,7 @@ class Llava(Family):
 
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
-        return vit_with_mlp(config)
+        return (LlavaPixtral.tower_shapes if _has_pixtral(config) else vit_with_mlp)(config)
 
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {"image": self.holds(self.config.image_token_id, input_ids, embeds)}
@@ -86,20 +95,8 @@ class Llava(Family):
         return F.pad(cells, (1, 0), value=-1) if has_cls and full else cells
 
 
-def read_block(config: Any, tower: Any) -> int:
-    """How many blocks of ``tower`` reach the projector.
-
-    Raises:
-        PrunusError: features of several blocks do.
-    """
-    layer = config.vision_feature_layer
-    if not isinstance(layer, int):
-        raise PrunusError(
-            f"vision_feature_layer={layer!r} joins features of several blocks, which have "
-            "different numbers of tokens when a method merges inside the tower"
-        )
-    # hidden_states[k] is what block k - 1 gives.
-    return layer if layer >= 0 else len(tower.encoder.layers) + 1 + layer
+def _has_pixtral(config: Any) -> bool:
+    return bool(config.vision_config.model_type == _PIXTRAL)
 
 
 def vit_with_mlp(config: Any) -> tuple[TowerShape, ProjectorShape]:

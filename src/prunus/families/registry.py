@@ -83,4 +83,4 @@ def family_of(model: nn.Module) -> Family:
             f"{type(top).__name__} is a part of a model: give the whole, whose forward takes pixel "
             "values and whose generate() is called (it may be used by its parts inside the block)"
         )
-    return by_type[model_type](top)
+    return by_type[model_type].of(top)

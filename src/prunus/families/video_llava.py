@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
-from prunus.families.llava import read_block
 from prunus.families.shapes import ProjectorShape, TowerShape
-from prunus.families.towers.base import Tower
+from prunus.families.towers.base import Tower, read_block
 from prunus.families.towers.shapes import mlp_macs, vit_shape
 from prunus.families.towers.vit import ViT
 from prunus.grid import AnyGrid, Grid
@@ -64,8 +63,11 @@ class VideoLlava(Family):
 
     def tower_adapters(self) -> Mapping[str | None, Tower]:
         lead = {"image": self._lead, "video": 1}
+        read = read_block(
+            self.config.vision_feature_layer, self.config.vision_config.num_hidden_layers
+        )
         return {
-            kind: ViT(tower, read_block(self.config, tower), 1, lead[str(kind)], self._images)
+            kind: ViT(tower, read, 1, lead[str(kind)], self._images)
             for kind, tower in self.towers.items()
         }
 

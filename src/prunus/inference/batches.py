@@ -90,9 +90,10 @@ def left_padded(
     return inputs
 
 
-def joined(parts: Sequence[Tensor]) -> Tensor:
+def joined(parts: Sequence[Tensor], sized: bool = False) -> Tensor:
     """One kind of image input of several prompts, behind each other. Images ``[1, tiles, ...]`` of
-    different numbers of tiles are filled up with empty ones, as processors do in a batch.
+    different numbers of tiles are filled up with empty ones, as processors do in a batch; images
+    ``[1, channels, h, w]``, whose sizes stand beside them (``sized``), on the right and below.
 
     Raises:
         PrunusError: they have different sizes in another way.
@@ -100,6 +101,9 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     if len({part.shape[1:] for part in parts}) > 1 and all(part.ndim == 5 for part in parts):
         most = max(part.shape[1] for part in parts)
         parts = [F.pad(part, (*(0, 0) * 3, 0, most - part.shape[1])) for part in parts]
+    if sized and len({part.shape[1:2] for part in parts}) == 1 and parts[0].ndim == 4:
+        height, width = (max(part.shape[side] for part in parts) for side in (2, 3))
+        parts = [F.pad(p, (0, width - p.shape[3], 0, height - p.shape[2])) for p in parts]
     if len({part.shape[1:] for part in parts}) > 1:
         shapes = " and ".join(str(list(part.shape)) for part in parts)
         raise PrunusError(
@@ -124,6 +128,8 @@ class Prepared:
         return "video" if "pixel_values_videos" in self.pixels else "image"
 
 
+#: Height and width of each image, which may be padded.
+IMAGE_SIZES = "image_sizes"
 #: What has to stand beside features: they say nothing about grids and time.
 _BESIDE = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 
@@ -191,7 +197,8 @@ class Vision:
         encoded = not in_tower and len(features) == len(prepared)
         model = self._model
         keys = [key for key in prepared[0].pixels if not encoded or key in _BESIDE]
-        merged = {key: joined([one.pixels[key] for one in prepared]) for key in keys}
+        sized = IMAGE_SIZES in prepared[0].pixels
+        merged = {key: joined([one.pixels[key] for one in prepared], sized) for key in keys}
         inputs: dict[str, Any] = dict(placed(merged, model.device, model.dtype))
         if encoded:
             output = BaseModelOutputWithPooling(pooler_output=features)

@@ -163,7 +163,12 @@ def merged(model: Any, inputs: dict[str, Tensor], trace: list[TraceEntry]) -> It
             projector = model.model.multi_modal_projector
             handle = projector.register_forward_hook(lambda *_: next(frames))
         else:
-            features = merged_features(model, inputs["pixel_values"], trace)
+            if model.config.vision_config.model_type == "pixtral":
+                from tests.support.oracles.merged_pixtral import pixtral_features
+
+                features = pixtral_features(model, inputs, inside[0])
+            else:
+                features = merged_features(model, inputs["pixel_values"], trace)
             projector = model.model.multi_modal_projector
             handle = projector.register_forward_hook(lambda *_: features)
     try:

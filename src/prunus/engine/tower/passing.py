@@ -12,7 +12,7 @@ from prunus.engine.tower.groups import Group, Reduced
 from prunus.engine.tower.rows import Merge, merge_rows, rows_of, token_rows
 from prunus.engine.tower.seen import Key, Name, Rows, TowerSeen
 from prunus.errors import PrunusError, PrunusStateError
-from prunus.families.towers.base import Frames, Tower
+from prunus.families.towers.base import Arrangement, Frames, Tower
 from prunus.grid import Grid
 from prunus.method import Method, tower_part
 from prunus.method.capabilities import RepeatsMerges
@@ -190,7 +190,8 @@ class TowerPass:
         return running.spread(output)
 
     def features(self, states: Tensor) -> Tensor:
-        """What enters the projector: the last merge, where the features were taken before it."""
+        """What enters the projector: the last merge, where the features were taken before it; at
+        full length where the model goes by the size of each image."""
         frames = [group.frames for group in self.groups]
         arrangement = self.tower.features(frames, self._given)
         late = self._last is not None and self._last_block == self.tower.read - 1
@@ -201,12 +202,22 @@ class TowerPass:
                 f"tower left {expected}: take them from the layer and with the selection strategy "
                 "that the model's configuration names"
             )
-        return self._last(arrangement).apply(states) if late and self._last else states
+        if late and self._last:
+            states = self._last(arrangement).apply(states)
+        return self._spread(arrangement, states) if self.tower.whole else states
 
     def projected(self, states: Tensor) -> Tensor:
         """The projector's output at full length: survivors at their own places, zeros elsewhere."""
         frames = [group.frames for group in self.groups]
         arrangement = self.tower.projected(frames, self._given)
+        if not self.tower.whole:
+            return self._spread(arrangement, states)
+        rows = rows_of(arrangement, self.present).to(states.device)
+        flat = states.flatten(0, -2)
+        return torch.zeros_like(flat).index_copy(0, rows, flat[rows]).view_as(states)
+
+    def _spread(self, arrangement: Arrangement, states: Tensor) -> Tensor:
+        """``states`` of what is left at full length, zeros elsewhere."""
         rows = rows_of(arrangement, self.present).to(states.device)
         full = states.new_zeros(arrangement.length, states.shape[-1])
         full = full.index_copy(0, rows, states.flatten(0, -2))

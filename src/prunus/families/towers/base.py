@@ -60,6 +60,10 @@ class Tower(ABC):
     has_summary: bool = False
     """Whether there is a CLS token."""
 
+    whole: bool = False
+    """Whether the model goes by the size of each image behind the last block, so that features go
+    on at full length, with zeros where tokens are gone, through the projector as well."""
+
     blocks: Sequence[nn.Module]
     """All blocks that run."""
 
@@ -137,3 +141,18 @@ class Tower(ABC):
         """Float32 ``[rows]``: attention received, mean over heads, in one measure over queries for
         all rows of an image; and the multiply-accumulates this took. ``call`` and ``bias`` as the
         block was given them."""
+
+
+def read_block(layer: int | list[int], depth: int) -> int:
+    """How many of ``depth`` blocks reach the projector, where ``layer`` is the model's
+    ``vision_feature_layer``.
+
+    Raises:
+        PrunusError: features of several blocks do.
+    """
+    if not isinstance(layer, int):
+        raise PrunusError(
+            f"vision_feature_layer={layer!r} joins features of several blocks, which have "
+            "different numbers of tokens when a method merges inside the tower"
+        )
+    return layer if layer >= 0 else depth + 1 + layer  # hidden_states[k] is what block k - 1 gives

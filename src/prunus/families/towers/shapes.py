@@ -48,6 +48,21 @@ def frames_shape(vision: Any, width: int, ffn: int) -> WindowedShape:
     )
 
 
+def pixtral_shape(vision: Any, merge: int) -> WindowedShape:
+    """A Pixtral tower whose visual tokens are squares of ``merge`` patches a side. Each image is
+    counted by itself: pairs of patches of different images, which a mask hides where several share
+    a call, are not."""
+    return WindowedShape(
+        layers=vision.num_hidden_layers,
+        width=vision.hidden_size,
+        ffn=vision.intermediate_size,
+        patch_inputs=vision.num_channels * vision.patch_size**2,
+        merge=merge,
+        window=1,
+        full=frozenset(range(vision.num_hidden_layers)),
+    )
+
+
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     """``(height, width)`` of a size that configurations give as one number or two."""
     if isinstance(size, int):
