@@ -44,6 +44,16 @@ _MROPE = {
     },
 }
 
+_PARTIAL_MROPE = {
+    "tie_word_embeddings": False,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10000.0,
+        "mrope_section": [1, 1],
+        "partial_rotary_factor": 0.5,
+    },
+}
+
 DECODERS = [
     Decoder("llama"),
     Decoder("mistral", "window"),
@@ -155,6 +165,12 @@ DECODERS = [
     Decoder("glm", "partial rotary embedding"),
     Decoder("glm4", "partial rotary embedding"),
     Decoder("glm4_moe", "partial rotary embedding, experts"),
+    Decoder("glm4v_text", "partial rotary embedding by time, height and width", _PARTIAL_MROPE),
+    Decoder(
+        "glm4v_moe_text",
+        "partial rotary embedding by time, height and width, experts",
+        _PARTIAL_MROPE,
+    ),
     Decoder("mistral4", "low-rank keys and values, queries scaled by position", _MISTRAL4),
     Decoder("diffllama", "differential attention: two calls in each layer", calls=2),
     Decoder("bitnet", "a norm behind the attention"),

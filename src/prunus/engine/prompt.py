@@ -103,6 +103,12 @@ def _place(
             need -= _tokens(family, own[-1])
         if need:
             raise _mismatch(kind, per_row, grids)
+        if repeats > 1 and len(own) > 1 and family.mixes_repeats:
+            raise PrunusError(
+                f"sample {sample} has {len(own)} {kind}s, and generate() of this model mixes them "
+                "up when it repeats a sample (num_beams, num_return_sequences): give one each, or "
+                "repeat nothing"
+            )
         for row in range(sample * repeats, (sample + 1) * repeats):
             left = positions[row]
             for number, grid in enumerate(own):

@@ -63,6 +63,10 @@ class Family(ABC):
     """Whether calls may say in ``image_sizes``, rows (height, width), how large the original
     pictures are, which the processor keeps to itself."""
 
+    mixes_repeats: ClassVar[bool] = False
+    """Whether the model's ``generate`` gives beams of a sample that has several images (or videos)
+    the wrong ones, so that they are refused."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "model_types" not in cls.__dict__:  # a base of families, or a variant made by hand

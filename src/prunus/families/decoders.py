@@ -48,6 +48,8 @@ PROVED = frozenset(
         "glm",
         "glm4",
         "glm4_moe",
+        "glm4v_moe_text",
+        "glm4v_text",
         "gpt_neox",
         "gpt_oss",
         "gptj",

@@ -1,5 +1,5 @@
-"""The oracle for methods that merge inside the tower of Qwen2-VL, Qwen2.5-VL or Qwen3.5: the same
-pairs, merged by hand.
+"""The oracle for methods that merge inside the tower of a Qwen-VL or of GLM-4V: the same pairs,
+merged by hand.
 
 Nothing here uses the engine or the tower's own bookkeeping. One frame at a time (frames never meet
 in this tower), one attention head at a time, tokens in a dictionary by their original index, each
@@ -80,9 +80,7 @@ def merged_frame(
     # Qwen2-VL has no windows, and calls the channels of its tower otherwise.
     window = getattr(config, "window_size", 0) // merge // config.patch_size
     width = getattr(config, "embed_dim", config.hidden_size) // heads
-    embedded = tower.patch_embed(pixels)
-    if hasattr(tower, "pos_embed"):
-        embedded = embedded + learned(tower, grid, merge)
+    embedded = entered(tower, pixels, grid)
     unit = merge**2
     tokens = {n: embedded[n * unit : (n + 1) * unit] for n in range(grid.size)}
     sizes = dict.fromkeys(tokens, 1)
@@ -130,7 +128,37 @@ def merged_frame(
         merge_pairs(tokens, sizes, choose(seen), by_size)
         tokens = {token: state + block.mlp(block.norm2(state)) for token, state in tokens.items()}
         history.append(dict(sizes))
-    return {token: tower.merger(state)[0] for token, state in tokens.items()}, history
+    return {token: left(tower, state) for token, state in tokens.items()}, history
+
+
+def entered(tower: Any, pixels: Tensor, grid: Grid) -> Tensor:
+    """What the first block is given of a frame, ``[patches, D]``."""
+    embedded: Tensor = tower.patch_embed(pixels)
+    merge = tower.spatial_merge_size
+    if hasattr(tower, "pos_embed"):
+        return embedded + learned(tower, grid, merge)
+    if not hasattr(tower, "post_conv_layernorm"):
+        return embedded
+    rows, cols = [], []  # GLM-4V: a learned place for each patch, by its coordinates
+    for token in range(grid.size):
+        for patch in range(merge**2):
+            rows.append(token // grid.cols * merge + patch // merge)
+            cols.append(token % grid.cols * merge + patch % merge)
+    size = torch.tensor([[1, grid.rows * merge, grid.cols * merge]])
+    normed = tower.post_conv_layernorm(embedded)
+    count = torch.tensor([len(rows)])
+    placed: Tensor = tower.embeddings(normed, count, size, torch.tensor(rows), torch.tensor(cols))
+    return placed
+
+
+def left(tower: Any, state: Tensor) -> Tensor:
+    """The visual token ``[D]`` of its patches ``[patches, D]`` behind the last block."""
+    if hasattr(tower, "downsample"):  # GLM-4V: patches are joined by a convolution
+        normed = tower.post_layernorm(state)
+        kernel = tower.downsample.weight.flatten(2)  # [out, in, patches]
+        state = torch.einsum("oip,pi->o", kernel, normed)[None] + tower.downsample.bias
+    token: Tensor = tower.merger(state)[0]
+    return token
 
 
 def frames_of(inputs: dict[str, Tensor], merge: int) -> Iterator[tuple[str, int, Grid, Tensor]]:

@@ -106,8 +106,10 @@ class TowerStage:
                         after(owner, module, self._tapping(number, name))
             if self._plan.summary and tower.has_summary:
                 after(owner, tower.blocks[tower.read - 1], self._summing(tower))
-        before(owner, self._family.projector, self._before_projector)
-        after(owner, self._family.projector, self._after_projector)
+        projector = self._family.projector
+        for module in dict.fromkeys(tower.exit or projector for tower in self._towers.values()):
+            before(owner, module, self._before_projector)
+        after(owner, projector, self._after_projector)
         for kind, module in self._family.towers.items():  # last: it makes the others work
             before(owner, module, self._before_tower(kind, self._towers[kind]))
 

@@ -78,6 +78,12 @@ class Tower(ABC):
     def mlp(self, number: int) -> nn.Module:
         """The MLP of block ``number``, whose output is added to the residual."""
 
+    @property
+    def exit(self) -> nn.Module | None:
+        """The first module behind the last block that runs, where that is not the projector: what
+        enters it is what :meth:`features` is about."""
+        return None
+
     @abstractmethod
     def taps(self, number: int) -> Mapping[str, nn.Module]:
         """Modules of block ``number`` whose outputs :meth:`keys` and :meth:`received` read."""
@@ -96,7 +102,7 @@ class Tower(ABC):
 
     @abstractmethod
     def features(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
-        """Rows of what enters the projector."""
+        """Rows of what enters the projector, or :attr:`exit`."""
 
     @abstractmethod
     def projected(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
