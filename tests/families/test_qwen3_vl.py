@@ -15,6 +15,7 @@ from prunus.families import Family, family_of
 from prunus.families.qwen3_vl import Qwen3VL
 from prunus.grid import Grid
 from tests.conftest import Case
+from tests.support.facts import counts
 from tests.support.families import QWEN3_VL, QWEN3_VL_MOE, encoded
 from tests.support.family_checks import (
     Square,
@@ -25,6 +26,9 @@ from tests.support.family_checks import (
     marked_inputs,
 )
 from tests.support.family_invariants import INVARIANTS, METHODS, case_of, hold, load
+from tests.support.literal.evoprune import literal
+from tests.support.oracles.merged_windows import frames_of, merged_frame
+from tests.support.runs import gap
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,7 @@ def test_costs(signs: str, loaded: tuple[Any, Any]) -> None:
 
 def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     QWEN3_VL.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip"})
+    assert_check_passes(tmp_path, capsys, set())
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +167,74 @@ def test_features_behind_the_last_layer_are_refused(loaded: tuple[Any, Any]) -> 
             handle.remove()
 
 
-def test_merging_in_the_tower_is_refused(loaded: tuple[Any, Any]) -> None:
+@pytest.mark.parametrize("name", INVARIANTS)
+def test_invariants_of_merging_in_the_tower(name: str, case: Case) -> None:
+    hold(name, case, EvoPrune(keep=0.5))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        EvoPrune(keep=0.4),
+        EvoPrune(keep=7, schedule="mean", start=0),
+        EvoPrune(keep=7, schedule="mean", start=0, by_size=False),
+    ],
+)
+def test_features_of_early_blocks_merge_along(method: EvoPrune, case: Case) -> None:
+    """A merged token is given the mean of what its parts were, at every depth; merges before the
+    block, at it and behind it."""
+    inputs = case.prompts.rows(2, 1)
+    model, given = case.model, []
+    core = model.model
+    with prunus.prune(model, method) as run, torch.no_grad():
+        handle = core.language_model.register_forward_pre_hook(
+            lambda module, args, kwargs: given.append(kwargs["deepstack_visual_embeds"]),
+            with_kwargs=True,
+            prepend=True,
+        )
+        model(**inputs)
+        handle.remove()
+    (entry,) = run.trace
+    found: dict[tuple[str, int], list[list[torch.Tensor]]] = {}
+    firsts: dict[tuple[str, int], int] = {}
+    for kind, number, grid, pixels in frames_of(inputs, 2):
+        gone = list(method.merges(4, grid.size, counts(method, grid.size)[0]))
+        early: list[dict[int, torch.Tensor]] = []
+        with torch.no_grad():
+            tokens, _ = merged_frame(
+                core.visual, pixels, grid, literal(method, gone), method.by_size, early
+            )
+        assert len(early) == 2
+        first = firsts.get((kind, number), 0)
+        firsts[kind, number] = first + grid.size
+        for depth, features in enumerate(early):
+            assert sorted(features) == sorted(tokens)
+            full = [features.get(n, torch.zeros(64)) for n in range(grid.size)]
+            found.setdefault((kind, number), [[], []])[depth].append(torch.stack(full))
+    counted: dict[str, int] = {}
+    wanted: list[list[torch.Tensor]] = [[], []]
+    for row in entry.kind:
+        for kind in row:
+            number = counted.get(kind, 0)
+            counted[kind] = number + 1
+            for depth in range(2):
+                wanted[depth] += found[kind, number][depth]
+    for depth, own in enumerate(wanted):
+        assert gap(given[0][depth], torch.cat(own)) < 1e-4
+
+
+def test_what_merges_in_the_tower_is_counted(loaded: tuple[Any, Any]) -> None:
     model, _ = loaded
-    with pytest.raises(PrunusError, match="vision tower.*qwen3-vl.*DeepStack"):
-        prunus.prune(model, EvoPrune(keep=5)).attach()
+    inputs = case_of(QWEN3_VL, loaded, "VI").prompts.rows(2)
+    report = assert_costs(model, inputs, EvoPrune(keep=0.3, schedule="mean", start=0))
+    assert report["flops"]["encoder_ratio"] < 1
+
+
+def test_gradients_reach_early_blocks_through_what_merged(loaded: tuple[Any, Any]) -> None:
+    model, processor = loaded
+    inputs = encoded(QWEN3_VL, processor, "what I is this?")
+    weight = model.model.visual.deepstack_merger_list[0].linear_fc2.weight
+    with prunus.prune(model, EvoPrune(keep=0.5)):
+        model(**inputs).logits.sum().backward()
+    assert float(weight.grad.abs().max()) > 0
+    model.zero_grad()

@@ -105,8 +105,11 @@ def _embedded(shape: TowerShape, grid: Grid | None) -> int:
     return needed(grid).size * shape.merge**2
 
 
-def projector_macs(shape: ProjectorShape, grid: Grid | None = None, gone: int = 0) -> int:
-    """MACs of the projector for one image, of which ``gone`` tokens were merged away before it.
+def projector_macs(
+    shape: ProjectorShape, grid: Grid | None = None, steps: Sequence[Step] = ()
+) -> int:
+    """MACs of the projector for one image, of which the tokens of ``steps`` were merged away inside
+    the tower; of those that read earlier blocks, with the tokens that were there.
 
     Raises:
         PrunusError: a projector that needs the ``grid`` and was given none.
@@ -116,7 +119,12 @@ def projector_macs(shape: ProjectorShape, grid: Grid | None = None, gone: int = 
         rows = needed(grid).size
     elif not isinstance(rows, int):
         rows = rows(needed(grid))
-    return (rows if shape.whole else rows - gone) * shape.macs
+
+    def left(block: int | None) -> int:
+        gone = sum(len(own) for at, own, _ in steps if block is None or at <= block)
+        return rows if shape.whole else rows - gone
+
+    return left(None) * shape.macs + sum(left(block) * macs for block, macs in shape.early)
 
 
 def prefill_flops(
@@ -155,8 +163,7 @@ def prefill_flops(
     encoder, projector = 0, 0
     for grid, own in zip(grids, steps, strict=True):
         encoder += encoder_macs(shape.encoder, grid, own)
-        gone = sum(len(sources) for _, sources, _ in own)
-        projector += projector_macs(shape.projector, grid, gone)
+        projector += projector_macs(shape.projector, grid, own)
     parts = {
         "encoder": 2.0 * encoder,
         "projector": 2.0 * projector,

@@ -79,8 +79,8 @@ class Qwen2VL(Family):
         ]
 
 
-def merger_shape(vision: Any, width: int, outputs: int, count: int = 1) -> ProjectorShape:
-    """``count`` mergers: two linear layers over the patches of a visual token side by side, each of
-    ``width`` channels."""
+def merger_shape(vision: Any, width: int, outputs: int) -> ProjectorShape:
+    """Two linear layers over the patches of a visual token side by side, each of ``width``
+    channels."""
     inputs = width * vision.spatial_merge_size**2
-    return ProjectorShape(count * inputs * (inputs + outputs))
+    return ProjectorShape(inputs * (inputs + outputs))

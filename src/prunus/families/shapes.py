@@ -91,11 +91,12 @@ class ProjectorShape:
     """What turns tower features into visual tokens: ``macs`` multiply-accumulates for each of its
     ``rows`` in one pass of the tower, or for what they are in a pass with some grid; None where
     these are the visual tokens of its grid. ``whole``: it works on all of them, even if tokens were
-    merged away before."""
+    merged away before. ``early``: others that read what earlier blocks leave, (block, ``macs``)."""
 
     macs: int
     rows: int | Callable[[Grid], int] | None = None
     whole: bool = False
+    early: tuple[tuple[int, int], ...] = ()
 
 
 TowerShape = EncoderShape | WindowedShape

@@ -152,7 +152,9 @@ def merged(model: Any, inputs: dict[str, Tensor], trace: list[TraceEntry]) -> It
             parts = iter(window_features(model, inputs, inside[0]).values())
 
             def replaced(module: Any, args: Any, output: Any) -> Any:
-                output.pooler_output = next(parts)
+                output.pooler_output, *early = next(parts)
+                if early:
+                    output.deepstack_features = early
                 return output
 
             handle = model.model.visual.register_forward_hook(replaced)

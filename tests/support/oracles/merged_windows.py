@@ -67,14 +67,27 @@ def merged_frame(
     grid: Grid,
     choose: Callable[[Seen], Pairs | None],
     by_size: bool = True,
+    early: list[dict[int, Tensor]] | None = None,
 ) -> tuple[dict[int, Tensor], list[dict[int, int]]]:
     """Run the tower on one frame (``pixels``: its patches), merging the pairs that ``choose`` names
     at each block.
+
+    Args:
+        early: takes features of earlier blocks of what is left (Qwen3-VL), which merge as tokens
+            do.
 
     Returns:
         features of what is left by original index, and behind every block how many original tokens
         each stands for.
     """
+    early = [] if early is None else early
+    mergers = dict(
+        zip(
+            getattr(tower, "deepstack_visual_indexes", ()),
+            getattr(tower, "deepstack_merger_list", ()),
+            strict=True,
+        )
+    )
     config = tower.config
     merge, heads = config.spatial_merge_size, config.num_heads
     # Qwen2-VL has no windows, and calls the channels of its tower otherwise.
@@ -125,9 +138,14 @@ def merged_frame(
             torch.stack([tokens[token].mean(0) for token in order]),
             torch.stack([turned[token] for token in order]),
         )
-        merge_pairs(tokens, sizes, choose(seen), by_size)
+        pairs = choose(seen)
+        for features in early:
+            merge_pairs(features, dict(sizes), pairs, by_size)
+        merge_pairs(tokens, sizes, pairs, by_size)
         tokens = {token: state + block.mlp(block.norm2(state)) for token, state in tokens.items()}
         history.append(dict(sizes))
+        if number in mergers:
+            early.append({token: mergers[number](state)[0] for token, state in tokens.items()})
     return {token: left(tower, state) for token, state in tokens.items()}, history
 
 
@@ -173,15 +191,16 @@ def frames_of(inputs: dict[str, Tensor], merge: int) -> Iterator[tuple[str, int,
                 start += patches
 
 
-def window_features(model: Any, inputs: dict[str, Tensor], entry: Any) -> dict[str, Tensor]:
-    """For each kind the tower's output ``[tokens, D]``, zeros where a token was merged away."""
+def window_features(model: Any, inputs: dict[str, Tensor], entry: Any) -> dict[str, list[Tensor]]:
+    """For each kind the tower's outputs ``[tokens, D]``, zeros where a token was merged away: those
+    behind the last block, then those of earlier ones."""
     given: dict[tuple[str, int], Any] = {}
     counts: dict[str, int] = {}
     for kinds, sample in zip(entry.kind, entry.steps, strict=True):
         for kind, steps in zip(kinds, sample, strict=True):
             given[kind, counts.get(kind, 0)] = steps
             counts[kind] = counts.get(kind, 0) + 1
-    found: dict[str, list[Tensor]] = {}
+    found: dict[str, list[list[Tensor]]] = {}
     frame, last = 0, None
     tower = model.model.visual
     if model.dtype != torch.float32:  # rounded weights, exact arithmetic
@@ -200,9 +219,15 @@ def window_features(model: Any, inputs: dict[str, Tensor], entry: Any) -> dict[s
         def choose(seen: Seen, pairs: dict[int, Pairs] = pairs) -> Pairs | None:
             return pairs.get(seen.block)
 
-        tokens, _ = merged_frame(tower, pixels.float(), grid, choose, entry.by_size)
-        full = torch.zeros(grid.size, model.config.text_config.hidden_size, dtype=model.dtype)
-        for index, token in tokens.items():
-            full[index] = token
-        found.setdefault(kind, []).append(full)
-    return {kind: torch.cat(parts) for kind, parts in found.items()}
+        early: list[dict[int, Tensor]] = []
+        tokens, _ = merged_frame(tower, pixels.float(), grid, choose, entry.by_size, early)
+        whole = []
+        for features in (tokens, *early):
+            full = torch.zeros(grid.size, model.config.text_config.hidden_size, dtype=model.dtype)
+            for index, token in features.items():
+                full[index] = token
+            whole.append(full)
+        found.setdefault(kind, []).append(whole)
+    return {
+        kind: [torch.cat(own) for own in zip(*parts, strict=True)] for kind, parts in found.items()
+    }

@@ -60,8 +60,8 @@ class TowerPass:
         self._rows: Tensor | None = None  # original rows that are left; None: all of them
         self._running: Merge | None = None  # of the block that runs now
         self._pending: Merge | None = None  # for the entrance of the next block
-        self._last: Callable[..., Merge] | None = None
-        self._last_block = -1
+        self._done: list[tuple[int, Callable[[Arrangement], Merge]]] = []  # merges, by block
+        self._early: list[tuple[int, Tensor, Tensor]] = []  # block, what was left, and what for
         self._before: list[Tensor] = []
         self._block = -1
         self._call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
@@ -172,12 +172,13 @@ class TowerPass:
             sources, destinations, weights = zip(*chosen, strict=True)
             after = self.present
 
-            def as_rows(arrangement: Any) -> Merge:
+            def as_rows(arrangement: Arrangement) -> Merge:
                 return merge_rows(arrangement, before, after, sources, destinations, weights)
 
             self._running = as_rows(self._inside)
             self._rows = rows_of(self._inside, after)
-        self._last, self._last_block, self._before = as_rows, block, before
+        self._done.append((block, as_rows))
+        self._before = before
         self._seen = {}
         return self._running.apply(states)
 
@@ -189,12 +190,33 @@ class TowerPass:
         self._pending = running
         return running.spread(output)
 
+    def settled(self, states: Tensor) -> Tensor:
+        """What a block left, with the merge that the next one would begin with."""
+        return states if self._pending is None else self._pending.apply(states)
+
+    def early(self, block: int, values: Tensor) -> Tensor:
+        """What stands for ``values``, which were made of what ``block`` left: at full length, and
+        filled in when the tower is done. Tokens that merge later take them along."""
+        arrangement = self.tower.projected([group.frames for group in self.groups], self._given)
+        full = values.new_zeros(arrangement.length, values.shape[-1])
+        self._early.append((block, values, full))
+        return full
+
+    def _fill(self, arrangement: Arrangement) -> None:
+        """Give those that :meth:`early` put aside what they stand for."""
+        for block, values, full in self._early:
+            for later, merge in self._done:
+                values = merge(arrangement).apply(values) if later > block else values
+            full.index_copy_(0, rows_of(arrangement, self.present).to(full.device), values)
+        self._early = []
+
     def features(self, states: Tensor) -> Tensor:
         """What enters the projector: the last merge, where the features were taken before it; at
         full length where the model goes by the size of each image."""
         frames = [group.frames for group in self.groups]
         arrangement = self.tower.features(frames, self._given)
-        late = self._last is not None and self._last_block == self.tower.read - 1
+        last, merge = self._done[-1] if self._done else (-1, None)
+        late = last == self.tower.read - 1
         expected = len(rows_of(arrangement, self._before if late else self.present))
         if states.flatten(0, -2).shape[0] != expected:
             raise PrunusError(
@@ -202,14 +224,15 @@ class TowerPass:
                 f"tower left {expected}: take them from the layer and with the selection strategy "
                 "that the model's configuration names"
             )
-        if late and self._last:
-            states = self._last(arrangement).apply(states)
+        if late and merge is not None:
+            states = merge(arrangement).apply(states)
         return self._spread(arrangement, states) if self.tower.whole else states
 
     def projected(self, states: Tensor) -> Tensor:
         """The projector's output at full length: survivors at their own places, zeros elsewhere."""
         frames = [group.frames for group in self.groups]
         arrangement = self.tower.projected(frames, self._given)
+        self._fill(arrangement)
         if not self.tower.whole:
             return self._spread(arrangement, states)
         rows = rows_of(arrangement, self.present).to(states.device)

@@ -104,6 +104,9 @@ class TowerStage:
                     after(owner, tower.mlp(number), self._leaving(number))
                     for name, module in tower.taps(number).items():
                         after(owner, module, self._tapping(number, name))
+            for number, module in tower.early.items():
+                before(owner, module, self._before_early)
+                after(owner, module, self._after_early(number))
             if self._plan.summary and tower.has_summary:
                 after(owner, tower.blocks[tower.read - 1], self._summing(tower))
         projector = self._family.projector
@@ -237,6 +240,19 @@ class TowerStage:
             if self._here.running is not None:
                 states = output[0] if isinstance(output, tuple) else output
                 self._here.running.summary = tower.summary(states.detach())
+
+        return hook
+
+    def _before_early(self, module: nn.Module, args: tuple[Tensor], kwargs: dict[str, Any]) -> Any:
+        run = self._here.running
+        if run is None or not run.merges:
+            return None
+        return (run.settled(args[0]), *args[1:]), kwargs
+
+    def _after_early(self, number: int) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor) -> Any:
+            run = self._here.running
+            return run.early(number, output) if run is not None and run.merges else None
 
         return hook
 

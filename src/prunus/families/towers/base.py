@@ -84,6 +84,12 @@ class Tower(ABC):
         enters it is what :meth:`features` is about."""
         return None
 
+    @property
+    def early(self) -> Mapping[int, nn.Module]:
+        """Modules that read what earlier blocks leave, by block, arranged as :meth:`inside`, and
+        give one row for each token, as the projector does (:meth:`projected`)."""
+        return {}
+
     @abstractmethod
     def taps(self, number: int) -> Mapping[str, nn.Module]:
         """Modules of block ``number`` whose outputs :meth:`keys` and :meth:`received` read."""
