@@ -102,6 +102,7 @@ class Kind:
         frames: of every video; None: videos have different numbers of them.
         tile: visual tokens of a row of ``pixel_values``, where an image may have several rows.
         nested: whether the processor wants a list of images for each row.
+        each: names of further arguments that have one entry for each input of a kind.
         timed: whether the processor must be told when the frames of a video were taken.
     """
 
@@ -113,6 +114,7 @@ class Kind:
     frames: int | None = None
     tile: int | None = None
     nested: bool = False
+    each: tuple[str, ...] = ()
     timed: bool = False
 
     def save(self, folder: Path) -> None:

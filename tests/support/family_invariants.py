@@ -54,5 +54,6 @@ def hold(name: str, case: Case, method: Method) -> None:
         finally:
             case.model.zero_grad()
             case.model.gradient_checkpointing_disable()
+            case.model.disable_input_require_grads()
             case.model.eval()
             case.model.set_attn_implementation(before)

@@ -72,6 +72,8 @@ class RealPrompts:
             ends = [0, *inputs[grid].prod(1).cumsum(0).tolist()]
             alone[pixels] = inputs[pixels][ends[own.start] : ends[own.stop]]
             alone[grid] = inputs[grid][own]
+            names = [name for name in self.kind.each if name.startswith(kind)]
+            alone |= {name: inputs[name][own] for name in names}
         return alone
 
     def _tiles(self, inputs: dict[str, Tensor], row: int, kept: Any) -> dict[str, Tensor]:

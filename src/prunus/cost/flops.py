@@ -102,7 +102,7 @@ def _embedded(shape: TowerShape, grid: Grid | None) -> int:
     """Patches that are embedded."""
     if isinstance(shape, EncoderShape):
         return shape.patches
-    return needed(grid).size * shape.merge**2
+    return needed(grid).size * shape.patches(needed(grid))
 
 
 def projector_macs(

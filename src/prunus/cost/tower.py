@@ -82,7 +82,7 @@ def _plain(shape: EncoderShape, gone: dict[int, Any]) -> list[BlockWork]:
 def _windowed(shape: WindowedShape, grid: Grid, gone: dict[int, Any]) -> list[BlockWork]:
     """Tokens attend in windows of their frame, or in all of it; windows at the right and lower
     border are smaller, not padded, and those that lost every token are not there."""
-    unit = shape.merge**2
+    unit = shape.patches(grid)
     alive = np.ones(grid.size, dtype=np.int64)
     work = []
     for block in range(shape.layers):

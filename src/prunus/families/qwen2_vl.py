@@ -67,16 +67,22 @@ class Qwen2VL(Family):
     def _grids(self, name: str, sizes: Any) -> list[Grid]:
         vision = self.config.vision_config
         merge, cell = vision.spatial_merge_size, vision.spatial_merge_size * vision.patch_size
+        return [
+            Grid(frames, rows // merge, cols // merge, (cell, cell))
+            for frames, rows, cols in self._table(name, sizes)
+        ]
+
+    @staticmethod
+    def _table(name: str, sizes: Any) -> list[list[int]]:
+        """The rows (frames, rows, columns) of the argument ``name``."""
         table = torch.as_tensor(sizes)
         if table.ndim != 2 or table.shape[1] != 3:
             raise PrunusError(
                 f"{name} has shape {tuple(table.shape)}: give one row (frames, rows, columns) of "
                 "patches for each input, as the processor does"
             )
-        return [
-            Grid(frames, rows // merge, cols // merge, (cell, cell))
-            for frames, rows, cols in table.tolist()
-        ]
+        rows: list[list[int]] = table.tolist()
+        return rows
 
 
 def merger_shape(vision: Any, width: int, outputs: int) -> ProjectorShape:

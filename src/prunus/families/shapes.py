@@ -74,6 +74,8 @@ class WindowedShape:
     A frame of ``rows x cols`` visual tokens has ``merge ** 2`` patches for each; ``window`` is the
     side of a window in visual tokens. The blocks in ``full`` see whole frames instead, and never
     more than one: frames do not meet in the tower. ``ffn_matrices`` as in :class:`DecoderShape`.
+    ``patch`` is the side of a patch in pixels where ``merge`` is not the same for all: then each
+    grid's cell says it.
     """
 
     layers: int
@@ -84,6 +86,11 @@ class WindowedShape:
     window: int
     full: frozenset[int]
     ffn_matrices: int = 3
+    patch: int | None = None
+
+    def patches(self, grid: Grid) -> int:
+        """Patches of each visual token of ``grid``."""
+        return self.merge**2 if self.patch is None else (grid.cell[0] // self.patch) ** 2
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def positions(model: Any, inputs: dict[str, Tensor]) -> Tensor:
     ``[3, B, L]`` where the unmodified model gives visual tokens three each."""
     mask = inputs["attention_mask"]
     grids = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
-    if any(name in inputs for name in grids):
+    if hasattr(model.model, "get_rope_index") and any(name in inputs for name in grids):
         index = model.model.get_rope_index(
             inputs["input_ids"],
             inputs["mm_token_type_ids"],

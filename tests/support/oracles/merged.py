@@ -158,6 +158,11 @@ def merged(model: Any, inputs: dict[str, Tensor], trace: list[TraceEntry]) -> It
                 return output
 
             handle = model.model.visual.register_forward_hook(replaced)
+        elif hasattr(model.model, "vision_model"):
+            from tests.support.oracles.merged_windows import window_features
+
+            outputs = iter(window_features(model, inputs, inside[0]).values())
+            handle = model.model.projector.register_forward_hook(lambda *_: next(outputs)[0])
         elif hasattr(model.model, "video_tower"):
             from tests.support.oracles.merged_frames import frame_features
 

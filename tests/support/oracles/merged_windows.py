@@ -1,5 +1,5 @@
-"""The oracle for methods that merge inside the tower of a Qwen-VL or of GLM-4V: the same pairs,
-merged by hand.
+"""The oracle for methods that merge inside the tower of a Qwen-VL, of GLM-4V or of VideoLLaMA 3:
+the same pairs, merged by hand.
 
 Nothing here uses the engine or the tower's own bookkeeping. One frame at a time (frames never meet
 in this tower), one attention head at a time, tokens in a dictionary by their original index, each
@@ -9,7 +9,9 @@ with its square of patches.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -61,6 +63,39 @@ def learned(tower: Any, grid: Grid, merge: int) -> Tensor:
     return torch.stack(found)
 
 
+@dataclass
+class Block:
+    """A block of a tower in pieces: queries, keys and values behind the first norm, what stands
+    behind the heads, and the MLP behind the second norm."""
+
+    project: Callable[[Tensor], Sequence[Tensor]]
+    out: Callable[[Tensor], Tensor]
+    fed: Callable[[Tensor], Tensor]
+
+
+def blocks_of(tower: Any) -> list[Block]:
+    """Those of a tower, by the names that its family has for them."""
+    if not hasattr(tower, "encoder"):
+        return [
+            Block(
+                lambda states, b=block: b.attn.qkv(b.norm1(states)).chunk(3, dim=1),  # type: ignore[misc]
+                block.attn.proj,
+                lambda states, b=block: b.mlp(b.norm2(states)),  # type: ignore[misc]
+            )
+            for block in tower.blocks
+        ]
+    return [  # VideoLLaMA 3
+        Block(
+            lambda states, a=block.self_attn, norm=block.layer_norm1: [  # type: ignore[misc]
+                projection(norm(states)) for projection in (a.q_proj, a.k_proj, a.v_proj)
+            ],
+            block.self_attn.out_proj,
+            lambda states, b=block: b.mlp(b.layer_norm2(states)),  # type: ignore[misc]
+        )
+        for block in tower.encoder.layers
+    ]
+
+
 def merged_frame(
     tower: Any,
     pixels: Tensor,
@@ -88,8 +123,8 @@ def merged_frame(
             strict=True,
         )
     )
-    config = tower.config
-    merge, heads = config.spatial_merge_size, config.num_heads
+    config, heads = tower.config, tower.config.num_attention_heads
+    merge = math.isqrt(len(pixels) // grid.size)
     # Qwen2-VL has no windows, and calls the channels of its tower otherwise.
     window = getattr(config, "window_size", 0) // merge // config.patch_size
     width = getattr(config, "embed_dim", config.hidden_size) // heads
@@ -98,7 +133,7 @@ def merged_frame(
     tokens = {n: embedded[n * unit : (n + 1) * unit] for n in range(grid.size)}
     sizes = dict.fromkeys(tokens, 1)
     history = []
-    for number, block in enumerate(tower.blocks):
+    for number, block in enumerate(blocks_of(tower)):
         rooms: dict[Any, list[int]] = {}
         for token in tokens:
             row, col = divmod(token, grid.cols)
@@ -108,7 +143,7 @@ def merged_frame(
         for members in rooms.values():
             here = torch.cat([tokens[token] for token in members])
             turn = torch.cat([angles(grid, token, merge, width) for token in members])
-            query, key, value = block.attn.qkv(block.norm1(here)).chunk(3, dim=1)
+            query, key, value = block.project(here)
             mixed, columns, plain, moved = [], [], [], []
             for head in range(heads):
                 part = slice(head * width, (head + 1) * width)
@@ -119,7 +154,7 @@ def merged_frame(
                 columns.append(weights.sum(0))  # over the queries of this window or frame
                 plain.append(key[:, part])
                 moved.append(rotated(key[:, part], turn))
-            here = here + block.attn.proj(torch.cat(mixed, dim=1))
+            here = here + block.out(torch.cat(mixed, dim=1))
             mean_key = sum(plain[1:], plain[0]) / heads
             mean_moved = sum(moved[1:], moved[0]) / heads
             column = sum(columns[1:], columns[0]) / heads
@@ -142,7 +177,7 @@ def merged_frame(
         for features in early:
             merge_pairs(features, dict(sizes), pairs, by_size)
         merge_pairs(tokens, sizes, pairs, by_size)
-        tokens = {token: state + block.mlp(block.norm2(state)) for token, state in tokens.items()}
+        tokens = {token: state + block.fed(state) for token, state in tokens.items()}
         history.append(dict(sizes))
         if number in mergers:
             early.append({token: mergers[number](state)[0] for token, state in tokens.items()})
@@ -151,6 +186,9 @@ def merged_frame(
 
 def entered(tower: Any, pixels: Tensor, grid: Grid) -> Tensor:
     """What the first block is given of a frame, ``[patches, D]``."""
+    if hasattr(tower, "encoder"):
+        entering: Tensor = tower.embeddings(pixels)
+        return entering
     embedded: Tensor = tower.patch_embed(pixels)
     merge = tower.spatial_merge_size
     if hasattr(tower, "pos_embed"):
@@ -175,18 +213,24 @@ def left(tower: Any, state: Tensor) -> Tensor:
         normed = tower.post_layernorm(state)
         kernel = tower.downsample.weight.flatten(2)  # [out, in, patches]
         state = torch.einsum("oip,pi->o", kernel, normed)[None] + tower.downsample.bias
+    if hasattr(tower, "encoder"):  # VideoLLaMA 3: the projector follows outside
+        mean: Tensor = tower.post_layernorm(state).mean(0)
+        return mean
     token: Tensor = tower.merger(state)[0]
     return token
 
 
 def frames_of(inputs: dict[str, Tensor], merge: int) -> Iterator[tuple[str, int, Grid, Tensor]]:
-    """Kind, number among its kind, grid of one frame, and patches, frame by frame."""
+    """Kind, number among its kind, grid of one frame, and patches, frame by frame. ``merge``:
+    patches along a side of a token, where inputs do not say it."""
     for kind, name in (("image", "pixel_values"), ("video", "pixel_values_videos")):
         start = 0
         for number, (time, rows, cols) in enumerate(inputs.get(f"{kind}_grid_thw", [])):
-            grid = Grid(1, int(rows) // merge, int(cols) // merge, (1, 1))
+            sizes = inputs.get(f"{kind}_merge_sizes")
+            side = merge if sizes is None else int(sizes[number])
+            grid = Grid(1, int(rows) // side, int(cols) // side, (1, 1))
             for _ in range(int(time)):
-                patches = grid.size * merge**2
+                patches = grid.size * side**2
                 yield kind, number, grid, inputs[name][start : start + patches]
                 start += patches
 
@@ -202,10 +246,10 @@ def window_features(model: Any, inputs: dict[str, Tensor], entry: Any) -> dict[s
             counts[kind] = counts.get(kind, 0) + 1
     found: dict[str, list[list[Tensor]]] = {}
     frame, last = 0, None
-    tower = model.model.visual
+    tower = getattr(model.model, "visual", None) or model.model.vision_model
     if model.dtype != torch.float32:  # rounded weights, exact arithmetic
         tower = copy.deepcopy(tower).float()
-    for kind, number, grid, pixels in frames_of(inputs, tower.spatial_merge_size):
+    for kind, number, grid, pixels in frames_of(inputs, getattr(tower, "spatial_merge_size", 1)):
         frame = frame + 1 if (kind, number) == last else 0
         last, first = (kind, number), frame * grid.size
         pairs = {}
@@ -225,7 +269,8 @@ def window_features(model: Any, inputs: dict[str, Tensor], entry: Any) -> dict[s
         for features in (tokens, *early):
             full = torch.zeros(grid.size, model.config.text_config.hidden_size, dtype=model.dtype)
             for index, token in features.items():
-                full[index] = token
+                own = token if hasattr(tower, "merger") else model.model.projector(token)
+                full[index] = own
             whole.append(full)
         found.setdefault(kind, []).append(whole)
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,10 +31,13 @@ class Packed(Tower):
         self.blocks = list(tower.blocks)
         self.read = len(self.blocks)
         self._grids = grids
-        self._unit = tower.spatial_merge_size**2
+        self._unit = int(tower.spatial_merge_size**2)
 
     def _block(self, number: int) -> Any:
         return self.blocks[number]
+
+    def _attention(self, number: int) -> Any:
+        return self.blocks[number].attn
 
     def norm(self, number: int) -> nn.Module:
         norm: nn.Module = self._block(number).norm2
@@ -59,33 +62,35 @@ class Packed(Tower):
         return [Frames(grid, those) for grid, those in members.items()]
 
     def inside(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
-        places = self._places(frames)
-        patches = torch.arange(self._unit)
-        slots = [at[..., None] * self._unit + patches for at in places]
-        return Arrangement(sum(at.numel() for at in places) * self._unit, slots)
+        return self._arranged(frames, self._patches)
 
     def features(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
         return self.inside(frames, call)
 
     def projected(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
-        places = self._places(frames)
-        return Arrangement(sum(at.numel() for at in places), [at[..., None] for at in places])
+        return self._arranged(frames, lambda grid: 1)
 
-    def _places(self, frames: Sequence[Frames]) -> list[Tensor]:
-        """For each group, int64 ``[G, N]``: where the tower puts token n among all tokens."""
+    def _patches(self, grid: Grid) -> int:
+        """How many patches make up a token of a frame."""
+        return self._unit
+
+    def _arranged(self, frames: Sequence[Frames], rows: Callable[[Grid], int]) -> Arrangement:
+        """Where the ``rows`` of each token lie, one frame behind the other."""
         order = sorted(
             (member, number, place)
             for number, group in enumerate(frames)
             for place, member in enumerate(group.members)
         )
-        found = [torch.empty(len(g.members), g.grid.size, dtype=torch.long) for g in frames]
+        slots = [
+            torch.empty(len(g.members), g.grid.size, rows(g.grid), dtype=torch.long) for g in frames
+        ]
         start = 0
         for _, number, place in order:
             grid = frames[number].grid
-            tokens = self._order(grid)
-            found[number][place, tokens] = start + torch.arange(grid.size)
-            start += grid.size
-        return found
+            own = torch.arange(grid.size * rows(grid)).view(grid.size, -1)
+            slots[number][place, self._order(grid)] = start + own
+            start += own.numel()
+        return Arrangement(start, slots)
 
     def _order(self, grid: Grid) -> Tensor:
         """Int64 ``[N]``: the tokens of one frame in the order in which the tower has them."""
@@ -119,15 +124,14 @@ class Packed(Tower):
         query, key = self._heads(number, seen)
         query, key = apply_rotary_pos_emb_vision(query, key, *kwargs["position_embeddings"])
         sizes = kwargs["cu_seqlens"].diff().tolist()
-        scaling, found, macs = float(self._block(number).attn.scaling), [], 0.0
+        scaling, found, macs = float(self._attention(number).scaling), [], 0.0
         for q, k in zip(query.split(sizes), key.split(sizes), strict=True):
             mean = column_mean(q.transpose(0, 1)[None], k.transpose(0, 1)[None], scaling)
             found.append(mean[0] * len(q))
-            macs += float(len(q) ** 2 * self._block(number).attn.dim)
+            macs += float(len(q) * q.numel())
         return torch.cat(found), macs
 
     def _heads(self, number: int, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Queries and keys ``[rows, H, d]`` before rotary embedding."""
-        attention = self._block(number).attn
-        packed = seen["qkv"].view(len(seen["qkv"]), 3, attention.num_heads, -1)
+        packed = seen["qkv"].view(len(seen["qkv"]), 3, self._attention(number).num_heads, -1)
         return packed[:, 0], packed[:, 1]
