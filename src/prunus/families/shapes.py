@@ -74,8 +74,7 @@ class WindowedShape:
     A frame of ``rows x cols`` visual tokens has ``merge ** 2`` patches for each; ``window`` is the
     side of a window in visual tokens. The blocks in ``full`` see whole frames instead, and never
     more than one: frames do not meet in the tower. ``ffn_matrices`` as in :class:`DecoderShape`.
-    ``patch`` is the side of a patch in pixels where ``merge`` is not the same for all: then each
-    grid's cell says it.
+    ``each`` says how many patches a visual token of a grid has, where ``merge`` does not.
     """
 
     layers: int
@@ -86,11 +85,11 @@ class WindowedShape:
     window: int
     full: frozenset[int]
     ffn_matrices: int = 3
-    patch: int | None = None
+    each: Callable[[Grid], int] | None = None
 
     def patches(self, grid: Grid) -> int:
         """Patches of each visual token of ``grid``."""
-        return self.merge**2 if self.patch is None else (grid.cell[0] // self.patch) ** 2
+        return self.merge**2 if self.each is None else self.each(grid)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class VideoLlama3(Qwen2VL):
             window=1,
             full=frozenset(range(vision.num_hidden_layers)),
             ffn_matrices=2,
-            patch=vision.patch_size,
+            each=lambda grid: (grid.cell[0] // vision.patch_size) ** 2,
         )
         return tower, ProjectorShape(width * (vision.hidden_size + width), whole=True)
 

@@ -158,11 +158,17 @@ def merged(model: Any, inputs: dict[str, Tensor], trace: list[TraceEntry]) -> It
                 return output
 
             handle = model.model.visual.register_forward_hook(replaced)
-        elif hasattr(model.model, "vision_model"):
+        elif hasattr(model.model, "vision_model") or hasattr(model.model, "mm_projector"):
             from tests.support.oracles.merged_windows import window_features
 
             outputs = iter(window_features(model, inputs, inside[0]).values())
-            handle = model.model.projector.register_forward_hook(lambda *_: next(outputs)[0])
+
+            def instead(module: Any, args: Any, output: Tensor) -> Tensor:
+                (features,) = next(outputs)
+                return features.view_as(output)
+
+            projector = getattr(model.model, "projector", None) or model.model.mm_projector
+            handle = projector.register_forward_hook(instead)
         elif hasattr(model.model, "video_tower"):
             from tests.support.oracles.merged_frames import frame_features
 

@@ -1,5 +1,5 @@
-"""The oracle for methods that merge inside the tower of a Qwen-VL, of GLM-4V or of VideoLLaMA 3:
-the same pairs, merged by hand.
+"""The oracle for methods that merge inside the tower of a Qwen-VL, of GLM-4V, VideoLLaMA 3 or
+Kimi-K2.5: the same pairs, merged by hand.
 
 Nothing here uses the engine or the tower's own bookkeeping. One frame at a time (frames never meet
 in this tower), one attention head at a time, tokens in a dictionary by their original index, each
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prunus.grid import Grid
@@ -75,6 +76,17 @@ class Block:
 
 def blocks_of(tower: Any) -> list[Block]:
     """Those of a tower, by the names that its family has for them."""
+    if hasattr(tower, "temporal_merge"):  # Kimi-K2.5
+        return [
+            Block(
+                lambda states, a=block.attn, norm=block.norm1: [  # type: ignore[misc]
+                    projection(norm(states)) for projection in (a.q_proj, a.k_proj, a.v_proj)
+                ],
+                block.attn.proj,
+                lambda states, b=block: b.mlp(b.norm2(states)),  # type: ignore[misc]
+            )
+            for block in tower.layers
+        ]
     if not hasattr(tower, "encoder"):
         return [
             Block(
@@ -124,13 +136,17 @@ def merged_frame(
         )
     )
     config, heads = tower.config, tower.config.num_attention_heads
-    merge = math.isqrt(len(pixels) // grid.size)
+    unit = len(pixels) // grid.size
+    merge = math.isqrt(unit)
     # Qwen2-VL has no windows, and calls the channels of its tower otherwise.
     window = getattr(config, "window_size", 0) // merge // config.patch_size
     width = getattr(config, "embed_dim", config.hidden_size) // heads
-    embedded = entered(tower, pixels, grid)
-    unit = merge**2
-    tokens = {n: embedded[n * unit : (n + 1) * unit] for n in range(grid.size)}
+    if hasattr(tower, "temporal_merge"):
+        tokens, turns = clip(tower, pixels, grid, width)
+    else:
+        embedded = entered(tower, pixels, grid)
+        tokens = {n: embedded[n * unit : (n + 1) * unit] for n in range(grid.size)}
+        turns = {n: angles(grid, n, merge, width) for n in tokens}
     sizes = dict.fromkeys(tokens, 1)
     history = []
     for number, block in enumerate(blocks_of(tower)):
@@ -142,7 +158,7 @@ def merged_frame(
         keys, received, turned = {}, {}, {}
         for members in rooms.values():
             here = torch.cat([tokens[token] for token in members])
-            turn = torch.cat([angles(grid, token, merge, width) for token in members])
+            turn = torch.cat([turns[token] for token in members])
             query, key, value = block.project(here)
             mixed, columns, plain, moved = [], [], [], []
             for head in range(heads):
@@ -207,32 +223,72 @@ def entered(tower: Any, pixels: Tensor, grid: Grid) -> Tensor:
     return placed
 
 
+def clip(
+    tower: Any, pixels: Tensor, grid: Grid, width: int
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """Kimi-K2.5: what the first block is given of a clip, and rotary angles, by token: its 2 x 2
+    patches of the first frame, then those of the next. Pixels are frame by frame, row by row."""
+    high, wide = 2 * grid.rows, 2 * grid.cols
+    times, channels = len(pixels) // (high * wide), tower.config.hidden_size
+    states = tower.patch_embed.proj(pixels).view(times, high, wide, channels)
+    table = tower.patch_embed.pos_emb.position_embeddings.permute(2, 0, 1)[None]
+    table = F.interpolate(table, (high, wide), mode="bicubic", align_corners=False)[0]
+    states = states + table.permute(1, 2, 0)
+    waves = 10000.0 ** -(torch.arange(0, channels, 2) / channels)
+    frequencies = 10000.0 ** -(torch.arange(0, width // 2, 2) / (width // 2))
+    tokens, turns = {}, {}
+    for token in range(grid.size):
+        row, col = divmod(token, grid.cols)
+        patches, turn = [], []
+        for time in range(times):
+            moment = torch.cat([(time * waves).sin(), (time * waves).cos()])
+            for y, x in ((2 * row + i, 2 * col + j) for i in range(2) for j in range(2)):
+                patches.append(states[time, y, x] + (moment if times > 1 else 0))
+                half = torch.stack([x * frequencies, y * frequencies], dim=1).flatten()
+                turn.append(torch.cat([half, half]))
+        tokens[token], turns[token] = torch.stack(patches), torch.stack(turn)
+    return tokens, turns
+
+
 def left(tower: Any, state: Tensor) -> Tensor:
-    """The visual token ``[D]`` of its patches ``[patches, D]`` behind the last block."""
+    """The visual token ``[D]`` of its patches ``[patches, D]`` behind the last block; of towers
+    whose projector stands outside, what enters it."""
+    if hasattr(tower, "temporal_merge"):
+        pooled: Tensor = tower.final_layernorm(state).unflatten(0, (-1, 4)).mean(0)
+        return pooled
     if hasattr(tower, "downsample"):  # GLM-4V: patches are joined by a convolution
         normed = tower.post_layernorm(state)
         kernel = tower.downsample.weight.flatten(2)  # [out, in, patches]
         state = torch.einsum("oip,pi->o", kernel, normed)[None] + tower.downsample.bias
-    if hasattr(tower, "encoder"):  # VideoLLaMA 3: the projector follows outside
+    if hasattr(tower, "encoder"):  # VideoLLaMA 3
         mean: Tensor = tower.post_layernorm(state).mean(0)
         return mean
     token: Tensor = tower.merger(state)[0]
     return token
 
 
-def frames_of(inputs: dict[str, Tensor], merge: int) -> Iterator[tuple[str, int, Grid, Tensor]]:
-    """Kind, number among its kind, grid of one frame, and patches, frame by frame. ``merge``:
-    patches along a side of a token, where inputs do not say it."""
+def frames_of(
+    inputs: dict[str, Tensor], merge: int, clips: bool = False
+) -> Iterator[tuple[str, int, Grid, Tensor]]:
+    """Kind, number among its kind, grid of one frame, and patches, frame by frame, or all those of
+    a clip. ``merge``: patches along a side of a token, where inputs do not say it."""
     for kind, name in (("image", "pixel_values"), ("video", "pixel_values_videos")):
         start = 0
         for number, (time, rows, cols) in enumerate(inputs.get(f"{kind}_grid_thw", [])):
             sizes = inputs.get(f"{kind}_merge_sizes")
             side = merge if sizes is None else int(sizes[number])
             grid = Grid(1, int(rows) // side, int(cols) // side, (1, 1))
-            for _ in range(int(time)):
-                patches = grid.size * side**2
+            for _ in range(1 if clips else int(time)):
+                patches = grid.size * side**2 * (int(time) if clips else 1)
                 yield kind, number, grid, inputs[name][start : start + patches]
                 start += patches
+
+
+def projected(model: Any, token: Tensor) -> Tensor:
+    """What a projector outside the tower makes of a token."""
+    if hasattr(model.model, "mm_projector"):
+        return model.model.mm_projector(token[None])[0, 0]  # type: ignore[no-any-return]
+    return model.model.projector(token)  # type: ignore[no-any-return]
 
 
 def window_features(model: Any, inputs: dict[str, Tensor], entry: Any) -> dict[str, list[Tensor]]:
@@ -246,10 +302,16 @@ def window_features(model: Any, inputs: dict[str, Tensor], entry: Any) -> dict[s
             counts[kind] = counts.get(kind, 0) + 1
     found: dict[str, list[list[Tensor]]] = {}
     frame, last = 0, None
-    tower = getattr(model.model, "visual", None) or model.model.vision_model
+    tower = next(
+        getattr(model.model, name)
+        for name in ("visual", "vision_model", "vision_tower")
+        if hasattr(model.model, name)
+    )
+    clips = hasattr(tower, "temporal_merge")
+    merge = 2 if clips else getattr(tower, "spatial_merge_size", 1)
     if model.dtype != torch.float32:  # rounded weights, exact arithmetic
         tower = copy.deepcopy(tower).float()
-    for kind, number, grid, pixels in frames_of(inputs, getattr(tower, "spatial_merge_size", 1)):
+    for kind, number, grid, pixels in frames_of(inputs, merge, clips):
         frame = frame + 1 if (kind, number) == last else 0
         last, first = (kind, number), frame * grid.size
         pairs = {}
@@ -269,8 +331,7 @@ def window_features(model: Any, inputs: dict[str, Tensor], entry: Any) -> dict[s
         for features in (tokens, *early):
             full = torch.zeros(grid.size, model.config.text_config.hidden_size, dtype=model.dtype)
             for index, token in features.items():
-                own = token if hasattr(tower, "merger") else model.model.projector(token)
-                full[index] = own
+                full[index] = token if hasattr(tower, "merger") else projected(model, token)
             whole.append(full)
         found.setdefault(kind, []).append(whole)
     return {

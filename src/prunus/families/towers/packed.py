@@ -48,7 +48,10 @@ class Packed(Tower):
         return mlp
 
     def taps(self, number: int) -> Mapping[str, nn.Module]:
-        return {"qkv": self._block(number).attn.qkv}
+        attention = self._attention(number)
+        if hasattr(attention, "qkv"):
+            return {"qkv": attention.qkv}
+        return {"query": attention.q_proj, "key": attention.k_proj}
 
     def grids(self, call: Mapping[str, Any]) -> list[Grid]:
         grids: list[Grid] = self._grids(call["grid_thw"])
@@ -133,5 +136,8 @@ class Packed(Tower):
 
     def _heads(self, number: int, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Queries and keys ``[rows, H, d]`` before rotary embedding."""
-        packed = seen["qkv"].view(len(seen["qkv"]), 3, self._attention(number).num_heads, -1)
-        return packed[:, 0], packed[:, 1]
+        heads = self._attention(number).num_heads
+        if "qkv" in seen:
+            packed = seen["qkv"].view(len(seen["qkv"]), 3, heads, -1)
+            return packed[:, 0], packed[:, 1]
+        return seen["query"].unflatten(-1, (heads, -1)), seen["key"].unflatten(-1, (heads, -1))

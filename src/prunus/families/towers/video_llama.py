@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from prunus.families.towers.packed import Packed
 from prunus.grid import Grid
@@ -42,18 +42,9 @@ class VideoLlama(Packed):
         norm: nn.Module = self._norm
         return norm
 
-    def taps(self, number: int) -> Mapping[str, nn.Module]:
-        attention = self._attention(number)
-        return {"query": attention.q_proj, "key": attention.k_proj}
-
     def grids(self, call: Mapping[str, Any]) -> list[Grid]:
         grids: list[Grid] = self._grids(call)
         return grids
 
     def _patches(self, grid: Grid) -> int:
         return (grid.cell[0] // self._patch) ** 2
-
-    def _heads(self, number: int, seen: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        heads = self._attention(number).num_heads
-        query, key = (seen[name].view(len(seen[name]), heads, -1) for name in ("query", "key"))
-        return query, key
