@@ -22,11 +22,13 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 import prunus
 from prunus.analyse import Context, analyse, every_prompt, spread, write
 from prunus.analyse.measure import Measured
+from prunus.analyse.positions import kept
 from prunus.analyse.signals import collect
 from prunus.analyse.suits import Suits, answers_trial, remains, suits, work
 from prunus.analyse.suits_shown import suits_facts, verdict
 from prunus.analyse.verdict import LEAST_IMAGES, Trial, reason, together
 from prunus.io.images import image_files
+from prunus.pruners.clse import CLSE
 from prunus.results.stats import Estimate
 from prunus.tasks.sets import Clip, EvalSet, Query, builtin_set_for, load_builtin_set
 from tests.support.command_line import Cli, refused
@@ -44,6 +46,7 @@ from tests.support.families import (
     picture,
     tokenizer,
 )
+from tests.support.kinds.internvl import INTERNVL
 
 SIDE, PATCH = 32, 4  # pixels: 8 x 8 visual tokens
 OBJECT, GROUND, COLOUR = 0, 1, slice(2, 5)  # channels that say what a token shows
@@ -275,6 +278,24 @@ def test_tiles_and_frames(kind: Kind, what: str, tmp_path: Path) -> None:
     write(tmp_path / "out", found, {})  # draws
     told = json.loads((tmp_path / "out" / "spectral.json").read_text())["verdict"]
     assert told == {"word": "cannot tell", "text": found.verdict.text}
+
+
+@pytest.mark.parametrize("variant", ["paper", "hybrid"])
+def test_what_is_noted_is_what_clse_keeps(variant: Any, tmp_path: Path) -> None:
+    """At one resolution and at several, with statistics of their own."""
+    for kind in (LLAVA_NEXT, INTERNVL):
+        kind.save(tmp_path / kind.name)
+        model, processor = prunus.load(tmp_path / kind.name)
+        asked = every_prompt([picture(*size) for size in SIZES], ["what is it?"])
+        context = Context(model, processor, asked, batch=1)
+        notes = collect(context, lambda _: None)
+        assert kind is LLAVA_NEXT or any(len(note.grid.resolutions) > 1 for note in notes)
+        score = {"paper": "intensity, global", "hybrid": "hybrid"}[variant]
+        for batch in context.batches:
+            with torch.inference_mode(), prunus.prune(model, CLSE(1 / 3, variant)) as run:
+                model(**context.inputs(batch))
+                found = run.trace[0].kept[0][0].tolist()
+            assert np.flatnonzero(kept(notes[batch.queries[0]], score, 1 / 3)).tolist() == found
 
 
 @pytest.mark.full

@@ -11,7 +11,7 @@ from prunus.method import View
 from prunus.method.signals import Attention, States
 from prunus.pruners.clse import CLSE
 from prunus.pruners.random import Random
-from prunus.signals.spectral import evolution, high_frequency
+from prunus.signals.spectral import at_each_resolution, evolution, high_frequency
 
 #: Budgets of the layer sweep (CLSE's Fig. 9 has five ratios that its text does not name), and the
 #: two at which everything else is compared: 192 and 64 of 576.
@@ -28,10 +28,11 @@ class Ungated(CLSE):
     paper's Table 7, which gives no formula."""
 
     def score(self, stage: int, view: View) -> Tensor:
-        intensity = evolution(
-            high_frequency(view.states, view.grid, self.cutoff),
-            high_frequency(view[States(self.reference)], view.grid, self.cutoff),
+        maps = (
+            high_frequency(states, view.grid, self.cutoff)
+            for states in (view.states, view[States(self.reference)])
         )
+        intensity = at_each_resolution(view.grid, evolution, *maps)
         return intensity * view[Attention(self._stage_layers(view.depth)[stage] - 1)]
 
 

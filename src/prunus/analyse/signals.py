@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +17,13 @@ from prunus.method.signals import Attention, LeaveOneOut, States, ValueNorm
 from prunus.pruners.clse import CLSE
 from prunus.run import prune
 from prunus.signals.change import residual_norm
-from prunus.signals.spectral import evolution, gate, high_frequency
+from prunus.signals.spectral import (
+    at_each_resolution,
+    evolution,
+    gate,
+    high_frequency,
+    z_score,
+)
 
 #: The paper's cut-off and temperature.
 CUTOFF, TEMPERATURE = CLSE().cutoff, CLSE().temperature
@@ -53,7 +60,8 @@ class Notes:
 
     def intensity(self, layer: int, reference: int) -> Tensor:
         """CLSE's evolution intensity ``[N]`` between what enters ``reference`` and ``layer``."""
-        return evolution(self.spectrum[layer][None], self.spectrum[reference][None])[0]
+        now, then = self.spectrum[layer][None], self.spectrum[reference][None]
+        return at_each_resolution(self.grid, evolution, now, then)[0]
 
     def scores(self, layer: int) -> dict[str, Tensor]:
         """Every score ``[N]`` by which tokens might be kept at the input of ``layer`` (>= 1).
@@ -67,11 +75,12 @@ class Notes:
         """
         found: dict[str, Tensor] = {}
         for name, reference in zip(AGAINST, (0, layer - 1), strict=True):
-            found[f"intensity, {name}"] = self.intensity(layer, reference)
+            found[f"intensity, {name}"] = self._ranked(self.intensity(layer, reference))
             found[f"residual, {name}"] = self.moved[name][layer - 1]
             found[f"mean, {name}"] = (self.level[layer] - self.level[reference]).abs()
         attention = self.attention[layer - 1]
-        opened = gate(found["intensity, global"][None], TEMPERATURE)[0]
+        opening = partial(gate, temperature=TEMPERATURE)
+        opened = at_each_resolution(self.grid, opening, self.intensity(layer, 0)[None])[0]
         found["attention"] = attention
         found["hybrid"] = opened * attention
         found["influence"] = self.change[layer - 1]
@@ -79,6 +88,12 @@ class Notes:
         found["growth"] = (self.spectrum[layer] - self.spectrum[0]).abs()
         found["turn"] = self.turned[layer - 1]
         return found
+
+    def _ranked(self, intensity: Tensor) -> Tensor:
+        """What CLSE ranks by: z-scores where an image is shown at several resolutions."""
+        if len(self.grid.resolutions) < 2:
+            return intensity
+        return at_each_resolution(self.grid, z_score, intensity[None])[0]
 
 
 def collect(context: Context, step: Step) -> list[Notes]:
