@@ -318,7 +318,7 @@ def test_gradients_flow_through_kept_tokens_only(case: Case, method: Method) -> 
         loss.backward()
         assert all(
             parameter.grad is not None and torch.isfinite(parameter.grad).all()
-            for parameter in model.model.language_model.layers.parameters()
+            for parameter in model.get_decoder().layers.parameters()
         )
         # The loss is the masked oracle's loss.
         length = labels.shape[1]

@@ -24,7 +24,7 @@ def entering(
         found.append(args[0] if args else kwargs["hidden_states"])
 
     with prunus.prune(case.model, method, **options) as run, torch.no_grad():
-        layer = case.model.model.language_model.layers[0]
+        layer = case.model.get_decoder().layers[0]
         handle = layer.register_forward_pre_hook(note, with_kwargs=True)
         case.model(**inputs)
         handle.remove()

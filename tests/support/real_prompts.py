@@ -60,6 +60,9 @@ class RealPrompts:
             for name in ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids")
             if name in inputs
         }
+        if "pixel_attention_mask" in inputs:  # pixels row by row, whatever images there are
+            names = ("pixel_values", "pixel_attention_mask") if found[row] else ()
+            return alone | {name: inputs[name][row : row + 1] for name in names}
         for kind, (pixels, grid) in _BY_INPUT.items():
             start = sum(own.count(kind) for own in found[:row])
             own = slice(start, start + found[row].count(kind))

@@ -36,6 +36,8 @@ def pictures_as_seen(
     from prunus.viz.seen import joined_tiles, resized_image, seen_images
 
     pixels = inputs.get("pixel_values")
+    if pixels is not None and pixels.ndim == 5 and _fit(pixels.flatten(0, 1), grids):
+        pixels = pixels.flatten(0, 1)
     if pixels is not None and pixels.ndim == 4:
         seen_tiles = iter(seen_images(pixels, processor.image_processor))
         if not grids:
@@ -47,3 +49,10 @@ def pictures_as_seen(
         seen = itertools.product(grid.parts, frames[::together])
         pictures.append([resized_image(frame, part) for part, frame in seen])
     return pictures
+
+
+def _fit(pixels: Any, grids: Sequence[AnyGrid]) -> bool:
+    """Whether the pictures ``[n, 3, H, W]`` are the tiles of all ``grids``, whole ones."""
+    tiles = [tile for grid in grids for part in grid.parts for band in part.tiles for tile in band]
+    sides = {(tile.rows * tile.cell[0], tile.cols * tile.cell[1]) for tile in tiles}
+    return len(tiles) == len(pixels) and sides == {tuple(pixels.shape[2:])}

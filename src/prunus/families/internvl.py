@@ -85,7 +85,8 @@ class InternVL(Family):
         ids, embeds = call.get("input_ids", call.get("inputs")), call.get("inputs_embeds")
         if not self.brings_features(call) or (ids is None and embeds is None):
             return {}
-        own = runs(self.placeholders(ids, embeds)["image"])
+        rows = runs(self.placeholders(ids, embeds)["image"])
+        own = [end - start for row in rows for start, end in row]
         sizes = _sizes(call.get("image_sizes"), len(own))
         found = [self._image(run, size) for run, size in zip(own, sizes, strict=True)]
         return {"image": found} if found else {}

@@ -40,6 +40,15 @@ def tiles_of(grid: AnyGrid) -> Sequence[Grid]:
     return [tile for part in grid.parts for band in part.tiles for tile in band]
 
 
-def runs(places: Tensor) -> list[int]:
-    """Lengths of the runs of True in bool ``[B, L]``, row by row."""
-    return [sum(1 for _ in run) for row in places.tolist() for holds, run in groupby(row) if holds]
+def runs(places: Tensor) -> list[list[tuple[int, int]]]:
+    """For each row of bool ``[B, L]`` the runs of True in it: first place, and the place behind."""
+    found = []
+    for row in places.tolist():
+        place, own = 0, []
+        for holds, run in groupby(row):
+            end = place + sum(1 for _ in run)
+            if holds:
+                own.append((place, end))
+            place = end
+        found.append(own)
+    return found

@@ -55,7 +55,7 @@ def states_of(case: Case, inputs: dict[str, Tensor], entry: Any) -> list[Tensor]
     seen: list[Tensor] = []
     handles = [
         layer.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-        for layer in case.model.model.language_model.layers[:2]
+        for layer in case.model.get_decoder().layers[:2]
     ]
     with merged(case.model, inputs, [entry]):
         masked_logits(case.model, inputs, visible, [])

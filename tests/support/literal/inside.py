@@ -31,7 +31,7 @@ def behind(line: Line, tokens: list[int], places: list[int], spots: list[list[in
 def rotated(line: Line, layer: int, states: Tensor, kind: str) -> Tensor:
     """Queries or keys (``kind`` "q" or "k") ``[S, H, d]`` of ``layer`` for the line's tokens, as
     they are where its positions are now."""
-    block = line.model.model.language_model.layers[layer]
+    block = line.model.get_decoder().layers[layer]
     attention = block.self_attn
     flat = getattr(attention, f"{kind}_proj")(block.input_layernorm(states))
     heads = flat.view(len(states), -1, attention.head_dim)

@@ -66,7 +66,7 @@ def edited(
 ) -> Iterator[None]:
     """``model`` with the edits of ``trace`` in its attention; ``spots[row][image]``: positions."""
     edits = {layer: edit for entry in trace for layer, edit in entry.edits.items()}
-    layers = model.model.language_model.layers
+    layers = model.get_decoder().layers
     before = {layer: layers[layer].self_attn.config for layer in edits}
 
     def function(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, **kwargs: Any) -> Any:

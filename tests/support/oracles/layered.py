@@ -54,13 +54,13 @@ class Line:
     def rope(self) -> tuple[Tensor, Tensor]:
         """Rotary tables."""
         ids = torch.arange(len(self.tokens)) if self.closed else self.where[..., self.tokens]
-        rotary = self.model.model.language_model.rotary_emb
+        rotary = self.model.get_decoder().rotary_emb
         cos, sin = rotary(self.states[None], ids[..., None, :])
         return cos, sin
 
     def attention(self) -> tuple[Tensor, Tensor]:
         """Output ``[S, D]`` and map ``[H, S, S]`` of this layer's attention, without going on."""
-        block, size = self.model.model.language_model.layers[self.layer], len(self.tokens)
+        block, size = self.model.get_decoder().layers[self.layer], len(self.tokens)
         mask = torch.full((size, size), torch.finfo(self.states.dtype).min)
         for query, one in enumerate(self.tokens):
             for key in range(query + 1):
@@ -77,7 +77,7 @@ class Line:
     def step(self) -> None:
         """Through this layer, to the next. One without attention is called as it is: it reads what
         is left as a sequence."""
-        block = self.model.model.language_model.layers[self.layer]
+        block = self.model.get_decoder().layers[self.layer]
         if not hasattr(block, "self_attn"):
             self.entered[self.layer] = self.states
             self.states = block(self.states[None], position_embeddings=self.rope())[0]
@@ -94,7 +94,7 @@ class Line:
 
 def has_states(model: Any) -> bool:
     """Whether some decoder layer has a state instead of attention."""
-    return not all(hasattr(layer, "self_attn") for layer in model.model.language_model.layers)
+    return not all(hasattr(layer, "self_attn") for layer in model.get_decoder().layers)
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def eager(model: Any) -> Iterator[None]:
 def entering(model: Any, inputs: dict[str, Tensor]) -> Tensor:
     """What enters the unmodified language model, ``[B, L, D]``."""
     seen: list[Tensor] = []
-    handle = model.model.language_model.register_forward_pre_hook(
+    handle = model.get_decoder().register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"]), with_kwargs=True
     )
     try:
@@ -147,10 +147,10 @@ def walk(
         embeds = entering(model, inputs) if embeds is None else embeds
         states = embeds[row, tokens]
         line = Line(model, states, tokens, where, prompt, unseen=unseen or {})
-        for _ in model.model.language_model.layers:
+        for _ in model.get_decoder().layers:
             cut(line)
             line.step()
-        logits: Tensor = model.lm_head(model.model.language_model.norm(line.states))
+        logits: Tensor = model.lm_head(model.get_decoder().norm(line.states))
     return line, logits
 
 

@@ -92,7 +92,7 @@ def made(
             embeds = written(embeds, entry, spots, tower)
         return args, {**kwargs, "inputs_embeds": embeds}
 
-    lm = model.model.language_model
+    lm = model.get_decoder()
     handle = lm.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield

@@ -92,7 +92,7 @@ def masked_logits(model: Any, inputs: dict[str, Tensor], visible: Any) -> Tensor
 
         return hook
 
-    for number, layer in enumerate(model.model.language_model.layers):
+    for number, layer in enumerate(model.get_decoder().layers):
         if not hasattr(layer, "self_attn"):  # nothing may be dropped here
             continue
         hook = use(visible[number], visible.unseen[number] if own else None)

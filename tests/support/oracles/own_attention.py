@@ -40,7 +40,7 @@ class Attended:
 def attention(model: Any, change: Callable[[Attended], Tensor]) -> Iterator[None]:
     """``model`` (a LLaVA running eager attention) with ``change`` called for every attention of its
     decoder; it returns the output ``[B, H, Q, d]`` with which the model goes on."""
-    language_model = model.model.language_model
+    language_model = model.get_decoder()
     assert model.config.get_text_config()._attn_implementation == "eager"
     number = {
         id(inner): layer
