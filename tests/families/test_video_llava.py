@@ -5,17 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import prunus
 from prunus import CLSE, EvoPrune, Fixed, Method, Uniform
+from prunus.cli.seen import pictures_as_seen
 from prunus.errors import PrunusError
 from prunus.families import family_of
 from prunus.pruners.tome import ToMe
 from prunus.pruners.visionzip import VisionZip
 from tests.conftest import Case
-from tests.support.families import encoded, marked
+from tests.support.families import WIDE, encoded, marked, picture
 from tests.support.family_checks import (
     Square,
     assert_check_passes,
@@ -25,7 +28,7 @@ from tests.support.family_checks import (
     marked_inputs,
 )
 from tests.support.family_invariants import INVARIANTS, METHODS, case_of, hold, load
-from tests.support.kinds.video_llava import CELLS, FRAMES, PATCH, VIDEO_LLAVA
+from tests.support.kinds.video_llava import CELLS, FRAMES, PATCH, SIDE, VIDEO_LLAVA
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +130,19 @@ def _bright(pixels: torch.Tensor) -> torch.Tensor:
     """Bool ``[N]``, which patches of ``[3, 32, 32]`` have a bright pixel."""
     patches = pixels[0].unfold(0, PATCH, PATCH).unfold(1, PATCH, PATCH).reshape(CELLS, -1)
     return (patches > (pixels[0].min() + pixels[0].max()) / 2).any(1)
+
+
+def test_pictures_are_shown_as_the_processor_cropped_them(loaded: tuple[Any, Any]) -> None:
+    model, processor = loaded
+    original = picture(*WIDE)
+    inputs = encoded(VIDEO_LLAVA, processor, "a V, I?")
+    (grid,) = family_of(model).grids_of(inputs)["image"]
+    ((seen,),) = pictures_as_seen(processor, inputs, [[original]], [grid])
+    width, height = (SIDE * size // min(original.size) for size in original.size)
+    left, top = (width - SIDE) // 2, (height - SIDE) // 2
+    whole = original.resize((width, height), Image.Resampling.BICUBIC)
+    cropped = np.asarray(whole.crop((left, top, left + SIDE, top + SIDE)))
+    assert np.abs(seen - cropped / 255).mean() < 0.02
 
 
 @pytest.mark.parametrize("method", [CLSE(keep=5), EvoPrune(keep=0.5)], ids=["clse", "evoprune"])

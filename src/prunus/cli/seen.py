@@ -35,7 +35,7 @@ def pictures_as_seen(
     """
     from prunus.viz.seen import joined_tiles, resized_image, seen_images
 
-    pixels = inputs.get("pixel_values")
+    pixels = inputs.get("pixel_values", inputs.get("pixel_values_images"))  # an older name
     if pixels is not None and pixels.ndim == 5 and _fit(pixels.flatten(0, 1), grids):
         pixels = pixels.flatten(0, 1)
     if pixels is not None and pixels.ndim == 4:
