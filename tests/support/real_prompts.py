@@ -21,7 +21,7 @@ _BY_INPUT = {
     "video": ("pixel_values_videos", "video_grid_thw"),
 }
 #: Beside these, one entry for each input.
-_EACH = {"image": ("pixel_values_images", "image_sizes"), "video": ()}
+_EACH = {"image": ("pixel_values_images", "image_sizes", "batch_num_images"), "video": ()}
 
 
 @dataclass

@@ -41,7 +41,7 @@ class LlavaNext(Family):
         vision, strategy = self.config.vision_config, self.config.vision_feature_select_strategy
         if _TOWERS.get(vision.model_type) != strategy:
             raise PrunusError(
-                f"LLaVA-NeXT with a {vision.model_type!r} vision tower and "
+                f"{self.name} with a {vision.model_type!r} vision tower and "
                 f"vision_feature_select_strategy={strategy!r} is not supported: features of a tile "
                 "must be one for each of its patches, which is so for "
                 + " and ".join(f"{tower} with {own!r}" for tower, own in _TOWERS.items())
@@ -89,8 +89,8 @@ class LlavaNext(Family):
     def tower_grids(self, grid: AnyGrid) -> Sequence[Grid]:
         overview, _ = grid.parts
         assert overview.area is not None
-        _, _, width, height = overview.area
-        down, across = self._shape(int(height), int(width))
+        _, _, width, height = (round(edge / self._covered) for edge in overview.area)
+        down, across = self._shape(height, width)
         return [overview] * (1 + down * across)
 
     @property
@@ -98,6 +98,12 @@ class LlavaNext(Family):
         """Patches along a side of a tile."""
         vision = self.config.vision_config
         return int(vision.image_size // vision.patch_size)
+
+    @property
+    def _covered(self) -> float:
+        """The share of a tile's side that its patches cover: below 1 where they leave a rest."""
+        vision = self.config.vision_config
+        return float(self._side * vision.patch_size / vision.image_size)
 
     def _shape(self, height: int, width: int) -> tuple[int, int]:
         """Tiles down and across that the model cuts an image of this size into."""
@@ -109,28 +115,41 @@ class LlavaNext(Family):
 
     def _tiles(self, height: int, width: int) -> Tiles:
         """The parts of an image of this size (pixels)."""
-        side, patch = self._side, self.config.vision_config.patch_size
+        vision, side = self.config.vision_config, self._side
         down, across = self._shape(height, width)
         # The model itself says which cells of the padded canvas are left.
         numbers = torch.arange(down * side * across * side).view(1, down * side, across * side)
         left = unpad_image(numbers, (height, width))[0]
         top, start = divmod(int(left[0, 0]), across * side)
-        # The processor scales the picture into the canvas and pads it evenly on two sides.
-        canvas = (down * side * patch, across * side * patch)
+        # The processor scales the picture into the canvas and pads it evenly on two sides. A tile
+        # is taken to be covered by its cells: where patches leave a rest, they reach over it.
+        canvas = (down * vision.image_size, across * vision.image_size)
+        pitch = vision.image_size / side
         scale = min(canvas[0] / height, canvas[1] / width)
         edge = [
             (full - size * scale) / 2 for full, size in zip(canvas, (height, width), strict=True)
         ]
         area = (
-            (start * patch - edge[1]) / scale,
-            (top * patch - edge[0]) / scale,
-            left.shape[1] * patch / scale,
-            left.shape[0] * patch / scale,
+            (start * pitch - edge[1]) / scale,
+            (top * pitch - edge[0]) / scale,
+            left.shape[1] * pitch / scale,
+            left.shape[0] * pitch / scale,
         )
-        overview = Grid(1, side, side, (patch, patch), (0.0, 0.0, float(width), float(height)))
-        rows, cols = left.shape
-        seams = _seams(side, top, rows), _seams(side, start, cols)
-        return Tiles((overview, Grid(1, rows, cols, (patch, patch), area, seams)))
+        patch = (vision.patch_size, vision.patch_size)
+        whole = (0.0, 0.0, width * self._covered, height * self._covered)
+        overview = Grid(1, side, side, patch, whole)
+        rows, cols = self._joined(height, width, *left.shape)
+        if (rows, cols) == left.shape:
+            seams = _seams(side, top, rows), _seams(side, start, cols)
+            return Tiles((overview, Grid(1, rows, cols, patch, area, seams)))
+        # Resized, a cell may lie across two tiles.
+        cell = (round(patch[0] * left.shape[0] / rows), round(patch[1] * left.shape[1] / cols))
+        return Tiles((overview, Grid(1, rows, cols, cell, area)))
+
+    def _joined(self, height: int, width: int, rows: int, cols: int) -> tuple[int, int]:
+        """Rows and columns that the model makes of those that it cut out of all tiles of an image
+        of this size (pixels): they stay."""
+        return rows, cols
 
 
 def _seams(side: int, first: int, length: int) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
+from prunus.families.frames import frames_of
 from prunus.families.shapes import ProjectorShape, TowerShape
 from prunus.families.towers.base import Tower, read_block
 from prunus.families.towers.shapes import mlp_macs, vit_shape
@@ -95,25 +96,22 @@ class VideoLlava(Family):
             found["image"] = [*self._images(images)]
         videos = call.get("pixel_values_videos")
         if videos is not None:
-            if videos.ndim != 5:
-                raise PrunusError(
-                    f"pixel_values_videos has shape {tuple(videos.shape)}: give [videos, frames, "
-                    "3, height, width], as the processor does"
-                )
-            frames = self._images(videos[0])
-            one = Clip(len(frames), frames[0].rows, frames[0].cols, frames[0].cell)
-            found["video"] = [one] * len(videos)
+            count, frames, height, width = frames_of(videos)
+            found["video"] = [Clip(frames, *self._size(height, width))] * count
         return found
 
     def _images(self, pixels: Tensor) -> list[Grid]:
         images, _, height, width = pixels.shape
+        return [Grid(1, *self._size(height, width))] * images
+
+    def _size(self, height: int, width: int) -> tuple[int, int, tuple[int, int]]:
+        """Rows, columns and cell of an image or frame of this size."""
         patch = self.config.vision_config.patch_size
-        return [Grid(1, height // patch, width // patch, (patch, patch))] * images
+        return height // patch, width // patch, (patch, patch)
 
     def default_grid(self) -> Grid | None:
-        vision = self.config.vision_config
-        side = vision.image_size // vision.patch_size
-        return Grid(1, side, side, (vision.patch_size, vision.patch_size))
+        side = self.config.vision_config.image_size
+        return Grid(1, *self._size(side, side))
 
     def cells(self, grid: AnyGrid) -> Tensor:
         lead = 1 if isinstance(grid, Clip) else self._lead
