@@ -18,9 +18,9 @@ from prunus.families.llava import Llava
 FAMILY = """
 from prunus.families.llava import Llava
 
-class Vip(Llava):
-    name = "vip-llava"
-    model_types = ("vipllava",)
+class Other(Llava):
+    name = "other-llava"
+    model_types = ("otherllava",)
     summary = "from outside"
     no_merging = "nobody tried"
 """
@@ -32,7 +32,9 @@ def models(folder: Path, value: str, source: str) -> subprocess.CompletedProcess
     facts = folder / "outside_families-1.0.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-families\nVersion: 1.0\n")
-    (facts / "entry_points.txt").write_text(f"[prunus.families]\nvip = outside_families:{value}\n")
+    (facts / "entry_points.txt").write_text(
+        f"[prunus.families]\nother = outside_families:{value}\n"
+    )
     path = os.pathsep.join([str(folder), *sys.path])
     return subprocess.run(
         [sys.executable, "-m", "prunus", "models", "--json"],
@@ -44,23 +46,29 @@ def models(folder: Path, value: str, source: str) -> subprocess.CompletedProcess
 
 
 def test_a_family_of_an_installed_package_is_found(tmp_path: Path) -> None:
-    done = models(tmp_path, "Vip", FAMILY)
+    done = models(tmp_path, "Other", FAMILY)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert facts["families"]["vip-llava"] == {
-        "model_types": ["vipllava"],
+    assert facts["families"]["other-llava"] == {
+        "model_types": ["otherllava"],
         "summary": "from outside",
     }
-    assert facts["support"]["clse"]["vip-llava"] and not facts["support"]["evoprune"]["vip-llava"]
+    assert (
+        facts["support"]["clse"]["other-llava"] and not facts["support"]["evoprune"]["other-llava"]
+    )
 
 
 @pytest.mark.parametrize(
     ("value", "source", "message"),
     [
-        ("Vip", "import nowhere_to_be_found", "'vip'.*cannot be loaded: No module named"),
-        ("Vip", "Vip = 3", "'vip' of prunus.families .*is no subclass"),
-        ("Vip", FAMILY.replace('"vipllava"', '"llava"'), "is for 'llava'.*describes already"),
-        ("Vip", FAMILY.replace("vip-llava", "llava"), "has the name of 'llava'.*describes already"),
+        ("Other", "import nowhere_to_be_found", "'other'.*cannot be loaded: No module named"),
+        ("Other", "Other = 3", "'other' of prunus.families .*is no subclass"),
+        ("Other", FAMILY.replace('"otherllava"', '"llava"'), "is for 'llava'.*describes already"),
+        (
+            "Other",
+            FAMILY.replace("other-llava", "llava"),
+            "has the name of 'llava'.*describes already",
+        ),
     ],
 )
 def test_what_is_no_family_is_refused(
