@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import prunus
-from prunus import CLSE, EvoPrune, Uniform
+from prunus import CLSE, Uniform
 from prunus.errors import PrunusError
 from prunus.families import family_of
 from tests.conftest import Case
@@ -226,8 +226,6 @@ def test_features_from_outside(loaded: tuple[Any, Any]) -> None:
 
 def test_what_is_refused(loaded: tuple[Any, Any]) -> None:
     model, processor = loaded
-    with pytest.raises(PrunusError, match="vision tower.*llava-onevision.*cuts and resizes"):
-        prunus.prune(model, EvoPrune(keep=5)).attach()
     inputs = encoded(LLAVA_ONEVISION, processor, "what I is this?")
     videos = encoded(LLAVA_ONEVISION, processor, "what V is this?")
     with prunus.prune(model, Uniform(keep=5)):

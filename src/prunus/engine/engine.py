@@ -262,7 +262,7 @@ class Engine:
         states = self._vision.hand_over(running, call["inputs_embeds"])
         for step in self.plan.features:
             states = running.cut(step.method, step.stage, step.cut, states)
-        if running.layout.whole:  # a method in the tower that merged nothing
+        if running.layout.whole and not running.remade:  # the tower's method merged nothing
             return call
         if running.remade:  # before anything is moved: layers read the whole prompt's embeddings
             call = {**call, "inputs_embeds": running.layout.put(states, call["inputs_embeds"])}

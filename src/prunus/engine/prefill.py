@@ -16,13 +16,20 @@ from prunus.engine.kept import Looks
 from prunus.engine.layout import Layout
 from prunus.engine.merge import Made
 from prunus.engine.plan import Plan
-from prunus.engine.prompt import Prompt
+from prunus.engine.prompt import Image, Prompt
 from prunus.engine.renewal import new_states
 from prunus.engine.side import SideInputs
 from prunus.engine.tower.groups import Reduced
+from prunus.engine.tower.seats import Unpooled, seated
 from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.method import Cut, Edit, EditsAttention, Method, tower_part
+
+_ELSEWHERE = (
+    "the image features of this prompt are not those of the vision tower's last call inside "
+    "prunus.prune, so it is unknown where their tokens lie: compute them right before the call, or "
+    "pass pixel values"
+)
 
 
 class Prefill:
@@ -222,12 +229,14 @@ class Prefill:
         chosen = []
         for image, one in zip(self.images, own, strict=True):
             device = image.positions.device
+            if one.unpooled is not None:
+                _seat(image, one, one.unpooled, states)
             chosen.append(one.kept.to(device))
             image.merged_into = into = one.merged_into.to(device)
             stands = torch.zeros(image.grid.size, device=device)
             stands = stands.index_add(0, into.clamp(min=0), (into >= 0).to(stands))
             image.sizes = stands[chosen[-1]]
-            if len(one.kept) < image.grid.size:
+            if len(one.kept) < image.grid.size and one.unpooled is None:
                 _check_places(states[image.row, image.positions], one)
         scores = None
         if any(one.scores is not None for one in own):
@@ -237,7 +246,14 @@ class Prefill:
         self.chosen.append(Chosen(Cut(None), method.name, chosen, scores, own, proportional))
         if all(len(one.kept) == len(one.merged_into) for one in own):
             return states  # nothing was merged
-        return self._drop(chosen, Cut(None), states)
+        states = self._drop(chosen, Cut(None), states)
+        for image, one in zip(self.images, own, strict=True):
+            if one.unpooled is not None:
+                at = self.layout.slot[image.row, image.positions[image.present]].to(states.device)
+                row = torch.full_like(at, image.row)
+                states = states.index_put((row, at), one.unpooled.features.to(states))
+                self.remade = True
+        return states
 
     def _drop(self, chosen: list[Tensor], cut: Cut, states: Tensor) -> Tensor:
         """Go on with the ``chosen`` original tokens of each image only."""
@@ -335,6 +351,20 @@ def _sizes(before: Tensor, made: Made) -> Tensor:
     return sizes.index_add(0, made.into.clamp(min=0), before * (made.into >= 0))
 
 
+def _seat(image: Image, reduced: Reduced, around: Unpooled, states: Tensor) -> None:
+    """Give what goes around the pooling of ``image`` its places in the prompt.
+
+    Raises:
+        PrunusError: these do not hold what this call of the tower gave to be pooled.
+    """
+    pooled = states[image.row, image.positions]
+    if not bool(((pooled.float() - around.sign).abs() < 0.25).all()):
+        raise PrunusError(_ELSEWHERE)
+    grid, kept = around.grid, reduced.kept.to(image.positions.device)
+    image.positions = seated(image.positions, kept, grid.frames, grid.size // grid.frames)
+    image.grid = grid
+
+
 def _check_places(states: Tensor, reduced: Reduced) -> None:
     """Raise PrunusError unless exactly the survivors' places hold features: the tower may have run
     on other images since these were made."""
@@ -342,8 +372,4 @@ def _check_places(states: Tensor, reduced: Reduced) -> None:
     expected = torch.zeros_like(filled)
     expected[reduced.kept.to(filled.device)] = True
     if not torch.equal(filled, expected):
-        raise PrunusError(
-            "the image features of this prompt are not those of the vision tower's last call "
-            "inside prunus.prune, so it is unknown where their tokens lie: compute them right "
-            "before the call, or pass pixel values"
-        )
+        raise PrunusError(_ELSEWHERE)

@@ -91,8 +91,9 @@ def merged_tower(
     tokens = {number - has_cls: states[0, number] for number in range(states.shape[1])}
     sizes = dict.fromkeys(tokens, 1)
     history = []
-    assert config.vision_feature_layer == -2  # the last block is not read
-    for number, block in enumerate(tower.encoder.layers[:-1]):
+    assert config.vision_feature_layer in (-1, -2)  # of the latter the last block is not read
+    read = len(tower.encoder.layers) + 1 + config.vision_feature_layer
+    for number, block in enumerate(tower.encoder.layers[:read]):
         order = list(tokens)
         here = torch.stack([tokens[index] for index in order])
         logs = torch.tensor([float(sizes[index]) for index in order]).log() * proportional

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunus.engine.tower.seats import Unpooled
 from prunus.errors import PrunusError
 from prunus.families.towers.base import Frames
 from prunus.method import Selection
@@ -22,6 +23,7 @@ class Reduced:
         scores: float32 ``[N]`` or None.
         steps: for each merging block its number, sources and destinations.
         by_size: merged tokens are means of original ones, not of those that met.
+        unpooled: where they go around the model's pooling.
     """
 
     kept: Tensor
@@ -29,6 +31,12 @@ class Reduced:
     scores: Tensor | None
     steps: list[tuple[int, Tensor, Tensor]]
     by_size: bool
+    unpooled: Unpooled | None = None
+
+    def untouched(self, size: int) -> Reduced:
+        """This, of an image of ``size`` tokens of which nothing was merged."""
+        every = torch.arange(size, device=self.kept.device)
+        return Reduced(every, every, None, [], self.by_size)
 
     @staticmethod
     def joined(frames: Sequence[Reduced]) -> Reduced:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -10,10 +12,11 @@ from torch import Tensor
 
 from prunus.engine.tower.groups import Group, Reduced
 from prunus.engine.tower.rows import Merge, merge_rows, rows_of, token_rows
+from prunus.engine.tower.seats import Unpooled
 from prunus.engine.tower.seen import Key, Name, Rows, TowerSeen
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families.towers.base import Arrangement, Frames, Tower
-from prunus.grid import Grid
+from prunus.grid import AnyGrid, Grid
 from prunus.method import Method, tower_part
 from prunus.method.capabilities import RepeatsMerges
 from prunus.method.view import View
@@ -21,6 +24,8 @@ from prunus.method.words import Words
 
 Counts = Callable[[Grid], int | None]
 """Tokens that are to be left of each frame of an input; None: the method does not say."""
+
+_SIGNS = itertools.count()  # tells apart what different calls gave to be pooled
 
 
 class TowerPass:
@@ -32,6 +37,7 @@ class TowerPass:
         counts: the method's budget.
         looks: names of what is kept of blocks, by block.
         call: the tower's own arguments; grids: of its images; kind: what the call is for.
+        asked: grids of these in the prompt; of what the model pools, smaller ones.
     """
 
     def __init__(
@@ -43,7 +49,12 @@ class TowerPass:
         call: dict[str, Any],
         grids: Sequence[Grid],
         kind: str | None,
+        asked: Sequence[AnyGrid] | None = None,
     ) -> None:
+        self.asked = list(grids if asked is None else asked)
+        self.pooled = [one != own for one, own in zip(self.asked, grids, strict=True)]
+        self._left: Tensor | None = None  # behind the projector, where the model pools
+        self._sign = 0.0
         self.tower, self.method, self.grids, self.kind = tower, method, list(grids), kind
         self._given, self._looks, self._part = call, looks, tower_part(method)
         device = next(value.device for value in call.values() if isinstance(value, Tensor))
@@ -229,10 +240,15 @@ class TowerPass:
         return self._spread(arrangement, states) if self.tower.whole else states
 
     def projected(self, states: Tensor) -> Tensor:
-        """The projector's output at full length: survivors at their own places, zeros elsewhere."""
+        """The projector's output at full length: survivors at their own places, zeros elsewhere; of
+        what the model pools, one number everywhere, by which it is known again."""
         frames = [group.frames for group in self.groups]
         arrangement = self.tower.projected(frames, self._given)
         self._fill(arrangement)
+        if any(self.pooled):
+            self._left, self._sign = states, float(1 + next(_SIGNS) % 200)
+            each = arrangement.length // len(states)
+            return states.new_full((len(states), each, states.shape[-1]), self._sign)
         if not self.tower.whole:
             return self._spread(arrangement, states)
         rows = rows_of(arrangement, self.present).to(states.device)
@@ -261,9 +277,38 @@ class TowerPass:
             raise PrunusError(
                 f"{self.name}.merge named a source twice, or a destination that is a source"
             )
-        return self._by_image(
+        found = self._by_image(
             lambda group, number: group.reduced(number), lambda parts, _: Reduced.joined(parts)
         )
+        if not any(self.pooled):
+            return found
+        if self._left is None:  # nothing was merged: the model pooled all
+            return [own.untouched(asked.size) for own, asked in zip(found, self.asked, strict=True)]
+        features = self._left.split([grid.frames for grid in self.grids])
+        return [
+            replace(own, unpooled=Unpooled(grid, one.flatten(0, 1), self._sign))
+            for own, grid, one in zip(found, self.grids, features, strict=True)
+        ]
+
+    def check_pooling(self) -> None:
+        """Raise PrunusError where the model pools the tower's tokens, and these are looked at, or
+        more is left of a frame than its prompt has places for."""
+        if not any(self.pooled):
+            return
+        if self._looks:
+            raise PrunusError(
+                "a method looks at the vision tower's tokens, which the model pools behind it: "
+                "those that it chooses among are others. Choose one that looks at no tower"
+            )
+        places = min(one.size // one.frames for one in self.asked)
+        for group in self.groups:
+            left = group.frames.grid.size - sum(group.removals)
+            if self.merges and left > places:
+                raise PrunusError(
+                    f"{self.name} is to leave {left} of {group.frames.grid.size} tokens of each "
+                    "frame, which go around the model's pooling into the places of its tokens, but "
+                    f"there are {places} for a frame: keep {places} at most"
+                )
 
     def tell(self, seen: TowerSeen, kind: str) -> None:
         """Add to ``seen`` what was kept, as of images of ``kind``."""

@@ -164,15 +164,19 @@ class TowerStage:
         # One tower may serve all kinds, one after the other, and its call does not say which; nor
         # does it say which of its images are frames of one video.
         found: str | None = None
+        asked: list[AnyGrid] | None = None
         while self._here.expected and found is None:
             name, wanted = self._here.expected.pop(0)
             passes = [own for grid in wanted for own in self._family.tower_grids(grid)]
             if kind in (None, name) and [*map(_size, passes)] == [*map(_size, grids)]:
                 found, grids = name, self._family.seen_whole(name, wanted)
+                asked = wanted
         plan = self._plan
-        self._here.running = TowerPass(
-            tower, plan.in_tower, self._count, plan.tower_looks, call, grids, found
+        run = TowerPass(
+            tower, plan.in_tower, self._count, plan.tower_looks, call, grids, found, asked
         )
+        run.check_pooling()
+        self._here.running = run
 
     def hand_over(self, running: Prefill, states: Tensor, seen: TowerSeen) -> Tensor:
         """What the tower left goes over to the prompt ``running``: ``states`` (the language model's
@@ -186,7 +190,7 @@ class TowerStage:
         for kind in dict.fromkeys(image.kind for image in running.images):
             grids = {image.order: image.grid for image in running.images if image.kind == kind}
             run = done.get(kind) or done.get(None)
-            if run is None or run.grids != [grids[order] for order in sorted(grids)]:
+            if run is None or run.asked != [grids[order] for order in sorted(grids)]:
                 acts = "acts inside" if self.merges else "looks at"
                 raise PrunusError(
                     f"{self._plan.name} {acts} the vision tower, which did not run for this "

@@ -1,0 +1,55 @@
+"""Tokens that go around the pooling of a family: what the tower left of each frame has the places
+of the pooled tokens, of which a prompt has fewer than the tower has tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunus.grid import Grid
+
+
+@dataclass
+class Unpooled:
+    """What goes around the pooling of one video.
+
+    Attributes:
+        grid: of the tower's tokens.
+        features: ``[k, D]``, the survivors' as embeddings of the language model.
+        sign: what the model was given to pool instead, in all channels.
+    """
+
+    grid: Grid
+    features: Tensor
+    sign: float
+
+
+def seated(places: Tensor, kept: Tensor, frames: int, size: int) -> Tensor:
+    """Int64 ``[frames * size]``: where each token of the tower is in the prompt.
+
+    The ``m`` survivors of a frame that has ``p`` places are spread over these evenly, in order:
+    the j-th at ``(j + 1/2) p / m``, rounded down. The places that are left are those of tokens that
+    are gone.
+
+    Args:
+        places: int64 ``[frames * p]``, ascending; kept: int64 ``[k]``, ascending tokens.
+    """
+    found = []
+    for frame, own in enumerate(places.view(frames, -1)):
+        here = kept[kept // size == frame] % size
+        seats = ((2 * torch.arange(len(here), device=own.device) + 1) * len(own)) // (
+            2 * max(len(here), 1)
+        )
+        free = torch.ones(len(own), dtype=torch.bool, device=own.device)
+        free[seats] = False
+        rest = own[free] if bool(free.any()) else own[-1:]
+        stays = torch.zeros(size, dtype=torch.bool, device=own.device)
+        stays[here] = True
+        gone = size - len(here)
+        at = torch.empty(size, dtype=torch.long, device=own.device)
+        at[stays] = own[seats]
+        at[~stays] = rest[torch.arange(gone, device=own.device) * len(rest) // max(gone, 1)]
+        found.append(at)
+    return torch.cat(found)
