@@ -7,6 +7,7 @@ unmodified model at the places that the rule names, and hides the other places b
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from prunus.errors import PrunusError
 from prunus.grid import Grid
 from prunus.pruners.tome import ToMe
 from prunus.pruners.visionzip import VisionZip
+from tests.support.command_line import Cli
 from tests.support.families import encoded, picture
 from tests.support.family_checks import assert_costs
 from tests.support.family_invariants import load
@@ -258,3 +260,19 @@ def test_features_of_another_call_are_told_apart(
         plain(model, inputs)
         with pytest.raises(PrunusError, match="not those of the vision tower's last call"):
             plain(model, inputs)
+
+
+def test_kept_tokens_of_a_video_are_drawn_on_the_grid_of_the_tower(
+    tmp_path: Path, cli: Cli
+) -> None:
+    LLAVA_ONEVISION.save(tmp_path / "model")
+    options: list[Any] = ["--source-fps", 2]
+    for number in range(2):
+        picture(60, 40, number).save(tmp_path / f"{number}.png")
+        options += ["--video", tmp_path / f"{number}.png"]
+    overlay = tmp_path / "kept.png"
+    options += ["--method", "evoprune", "--param", "schedule=mean", "--param", "start=0"]
+    options += ["--model", tmp_path / "model", "--prompt", "what?", "--keep", 6]
+    result = cli("run", *options, "--max-new-tokens", 2, "--save-overlay", overlay, "--json")
+    assert result.code == 0 and overlay.stat().st_size > 1000
+    assert result.json["per_layer"][0] == result.json["tokens"]["kept"] == 12

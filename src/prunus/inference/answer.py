@@ -82,7 +82,9 @@ def answer(
             report, trace = run.report(), list(run.trace)
     text = decode(processor, output, inputs["input_ids"].shape[1])[0]
     new = output.shape[1] - inputs["input_ids"].shape[1]
-    return Answer(text, new, report, trace, grids_of(model, inputs)[0], seconds)
+    # A method in the tower may have gone around the pooling of a video, whose grid is another then.
+    grids = trace[0].grid[0] if trace else grids_of(model, inputs)[0]
+    return Answer(text, new, report, trace, grids, seconds)
 
 
 def decode(processor: Any, output: Tensor, prompt: int) -> list[str]:
