@@ -191,6 +191,11 @@ DECODERS = [
         {**_LLAMA4, "attn_temperature_tuning": False},
     ),
     Decoder(
+        "gemma4_text",
+        "window; wider heads in full layers",
+        {"layer_types": SLIDING, "global_head_dim": 16, "hidden_size_per_layer_input": 0},
+    ),
+    Decoder(
         "gemma4_unified_text",
         "window; wider heads in full layers, keys that are values",
         {**_GEMMA4, "attention_k_eq_v": True},

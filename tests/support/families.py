@@ -317,4 +317,6 @@ def encoded(kind: Kind, processor: Any, *rows: str) -> dict[str, Tensor]:
                 {"fps": 2, "total_num_frames": len(v), "frames_indices": list(range(len(v)))}
                 for v in videos
             ]
-    return dict(processor(**given))
+    made = dict(processor(**given))
+    # Some give bfloat16, whatever the model is.
+    return {name: x.float() if x.is_floating_point() else x for name, x in made.items()}

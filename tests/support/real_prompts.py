@@ -70,6 +70,7 @@ class RealPrompts:
                 continue
             if grid not in inputs:  # one entry of these for each image
                 names = [name for name in (pixels, *_EACH[kind]) if name in inputs]
+                names += [name for name in inputs if name == f"{kind}_position_ids"]
                 alone |= {name: inputs[name][own] for name in names}
                 continue
             ends = [0, *inputs[grid].prod(1).cumsum(0).tolist()]

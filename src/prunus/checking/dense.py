@@ -13,7 +13,7 @@ from torch import Tensor
 from prunus.checking.hidden import Hidden, NoOracle
 from prunus.checking.oracle import masked
 from prunus.checking.probe import Inputs, Probe
-from prunus.families import Family, unwrap
+from prunus.families import Family, family_of
 
 #: Largest error as a share of the largest logit. Double and single precision: what rounding leaves
 #: of an exact method. Others: so many units of their rounding, or twice the model's own spread if
@@ -78,7 +78,7 @@ def run(model: Any, inputs: Inputs, **options: Any) -> Any:
     counted as ``generate`` does, where the model does not find positions itself (M-RoPE)."""
     mask = inputs["attention_mask"]
     told = "position_ids" in inputs or bool(mask.all())
-    if not told and not hasattr(unwrap(model).model, "get_rope_index"):
+    if not told and not hasattr(family_of(model).core, "get_rope_index"):
         options["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
     with torch.no_grad():
         return model(**inputs, **options)

@@ -9,6 +9,7 @@ taken. Nothing here uses the engine.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ class EditedAttention:
             NoOracle: its values cannot be reached.
         """
         attention = getattr(layer, "self_attn", None)
-        if attention is None or not hasattr(attention, "v_proj"):
+        if getattr(attention, "v_proj", None) is None:
             raise NoOracle("attention without v_proj: edits of it cannot be repeated")
         return attention
 
@@ -43,7 +44,11 @@ class EditedAttention:
         if self._done:
             return None
         self._done = True
-        kwargs = {key: None if key in _CACHES else value for key, value in kwargs.items()}
+        kwargs = {
+            # What layers leave for later ones is not to be changed by running one again.
+            key: None if key in _CACHES else copy(value) if isinstance(value, dict) else value
+            for key, value in kwargs.items()
+        }
         mask = kwargs.get("attention_mask")
         if not isinstance(mask, Tensor) or mask.ndim != 4:
             raise NoOracle("this backend has no mask per query: edits cannot be repeated")

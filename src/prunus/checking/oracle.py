@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from prunus.checking.edited import EditedAttention
 from prunus.checking.features import Features, with_states
@@ -37,7 +38,9 @@ def masked(family: Family, hidden: Hidden, features: Features | None = None) -> 
         )
     if hidden.beyond:
         raise NoOracle(f"it {hidden.beyond} inside the language model, which masks cannot show")
-    handles = []
+    handles = [_whole(family, hidden, features)]
+    if family.along:
+        features = None  # they are in what goes along as well
     try:
         for number, layer in enumerate(family.layers):
             own = features if number == 0 else None
@@ -56,6 +59,25 @@ def masked(family: Family, hidden: Hidden, features: Features | None = None) -> 
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _whole(family: Family, hidden: Hidden, features: Features | None) -> RemovableHandle:
+    """Pre-hook of the language model, which is to run all layers on all tokens; merged ``features``
+    are put into its embeddings where it makes more of these than states."""
+    left = features if family.along else None
+
+    def before(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        nonlocal left
+        kwargs = family.whole_call(kwargs)
+        if left is not None:
+            embeds = left.put_into(kwargs["inputs_embeds"], hidden)
+            kwargs, left = {**kwargs, "inputs_embeds": embeds}, None
+        return args, kwargs
+
+    model: nn.Module = family.language_model
+    return model.register_forward_pre_hook(before, with_kwargs=True)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def _of(named: Named, family: Family, least: int) -> list[Trial]:
     given = named.takes("keep") and getattr(named.kind, "keep", None) is not None
     default: list[dict[str, Any]] = [{"keep": _KEEP} if given else {}]
     # A name with settings is one trial.
-    known = {} if named.params else _settings(depth, least, family.recurrent)
+    known = {} if named.params else _settings(depth, least, family)
     found = []
     for more in known.get(name, default):
         params = {**more, **named.params}
@@ -68,13 +68,13 @@ def _of(named: Named, family: Family, least: int) -> list[Trial]:
     return found
 
 
-def _settings(
-    depth: int, least: int, recurrent: frozenset[int]
-) -> Mapping[str, Sequence[dict[str, Any]]]:
-    """Parameters of the trials of the methods that are known here; ``recurrent`` are layers without
-    attention."""
-    if recurrent:
-        return _few(depth, least, recurrent)
+def _settings(depth: int, least: int, family: Family) -> Mapping[str, Sequence[dict[str, Any]]]:
+    """Parameters of the trials of the methods that are known here."""
+    if recurrent := family.recurrent:
+        return _few(least, [n for n in range(depth) if n not in recurrent], depth - 1, depth // 2)
+    if readers := family.readers:
+        last = min(readers.values())
+        return _few(least, [*range(last)], last, min(depth // 2, last))
     middle = depth // 2
     some = list(range(0, least, 3))
     return {
@@ -92,20 +92,20 @@ def _settings(
 
 
 def _few(
-    depth: int, least: int, recurrent: frozenset[int]
+    least: int, attended: Sequence[int], last: int, middle: int
 ) -> Mapping[str, Sequence[dict[str, Any]]]:
-    """The same where few layers have attention: looks and edits there only, and caches that are
+    """The same where few layers have attention and a cache of their own: looks and edits in those
+    ``attended`` only, cuts up to the ``last`` one (and one in the ``middle``), and caches that are
     left alone."""
-    attended = [layer for layer in range(depth) if layer not in recurrent]
-    behind = [layer + 1 for layer in attended if layer + 1 < depth]
+    behind = [layer + 1 for layer in attended if layer + 1 <= last]
     found: dict[str, Sequence[dict[str, Any]]] = {
         "evoprune": [{"keep": 0.5}],
-        "fixed": [{"indices": list(range(0, least, 3)), "layer": depth // 2}],
+        "fixed": [{"indices": list(range(0, least, 3)), "layer": middle}],
         "random": [{"keep": _KEEP}, {"keep": _KEEP, "layer": None}],
         "stepwise": [{}],
     }
     if attended:
-        some = (attended[0], attended[-1])
+        some = tuple(dict.fromkeys((attended[0], attended[-1])))
         found["knockout"] = [
             {"layers": some},
             {"layers": some[-1:], "mask": "both", "renormalise": True, "forget": True},

@@ -21,4 +21,7 @@ def kv_bytes(shape: DecoderShape | CacheShape, lengths: Sequence[int], element_s
     """
     if len(lengths) != shape.layers:
         raise PrunusError(f"{len(lengths)} lengths given for {shape.layers} decoder layers")
+    if isinstance(shape, CacheShape) and shape.widths:
+        held = sum(n * width for n, width in zip(lengths, shape.widths, strict=True))
+        return 2 * held * element_size
     return 2 * sum(lengths) * shape.kv_heads * shape.head_dim * element_size

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import cache_utils
 from transformers.cache_utils import (
     Cache,
     DynamicCache,
@@ -18,6 +19,8 @@ from transformers.cache_utils import (
 
 from prunus.errors import PrunusError, PrunusStateError
 
+#: What stands in a cache for a layer that reads the keys of another (older transformers: nothing).
+_NO_LAYER = getattr(cache_utils, "DummyLayer", DynamicLayer)
 _OUTSIDE = (
     "this KV cache was pruned by prunus and can only be continued while pruning is active: do it "
     "inside `with prunus.prune(...)`, or use attach()"
@@ -303,6 +306,7 @@ _KNOWN = (
     PrunedLayer,
     PrunedState,
     PrunedWindowLayer,
+    _NO_LAYER,
 )
 
 

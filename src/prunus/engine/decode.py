@@ -44,6 +44,10 @@ class Resume:
         # Memory of what was gathered; what it was gathered from is kept beside it, so that its id
         # stays taken.
         self._made: dict[tuple[int, ...], tuple[Any, ...]] = {}
+        self._readers = family.readers
+        # By layer whose keys later ones read, which run when it has stored what is new.
+        self._plain: dict[int, bool] = {}
+        self._masks: dict[int, Any] = {}
 
     def _check(self, mask: Tensor) -> None:
         """Raise PrunusError for a mask that the caller gave for another length than the prompt's,
@@ -77,6 +81,12 @@ class Resume:
     def is_plain(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether the arguments of decoder layer ``number`` are right as they are. Lengths that
         caches of ours report are logical, so that the model's masks are right for the others."""
+        if number in self._readers:
+            return self._plain[self._readers[number]]
+        plain = self._plain[number] = self._is_plain(number, args, kwargs)
+        return plain
+
+    def _is_plain(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         layer = self.cache.layers[number]
         if not holds_less(layer):
             return True
@@ -96,13 +106,19 @@ class Resume:
     def layer(self, number: int, kwargs: dict[str, Any], causal: bool, states: Tensor) -> Any:
         """``kwargs`` of decoder layer ``number``, which are not plain, with the mask for what its
         cache really holds."""
-        layer: PrunedLayer = self.cache.layers[number]
-        mask = kwargs.get("attention_mask")
-        key = (id(mask), id(layer.prompt.place), layer.physical)
-        if key not in self._made:
-            made = self._mask(mask, layer, causal, states)
-            self._made[key] = (mask, layer.prompt, made)
-        changed = {**kwargs, "attention_mask": self._made[key][-1]}
+        reads = self._readers.get(number)
+        layer: PrunedLayer = self.cache.layers[number if reads is None else reads]
+        if reads is None:
+            mask = kwargs.get("attention_mask")
+            key = (id(mask), id(layer.prompt.place), layer.physical)
+            if key not in self._made:
+                made = self._mask(mask, layer, causal, states)
+                self._made[key] = (mask, layer.prompt, made)
+            self._masks[number] = self._made[key][-1]
+        changed = {
+            **kwargs,
+            "attention_mask": self._masks[number if reads is None else reads],
+        }
         if layer.prompt.closed is not None:
             ids = kwargs.get("position_ids")
             changed["position_embeddings"] = self._turned(layer.prompt.closed, ids, states)

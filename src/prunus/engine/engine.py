@@ -28,6 +28,7 @@ from prunus.engine.refuse import (
     check_candidates,
     check_end,
     check_layers,
+    check_length,
     check_packing,
     check_replay,
     check_windows,
@@ -136,7 +137,9 @@ class Engine:
             self._refuse_late()
         self.calls += 1
         bound = by_name(module, args, kwargs)
-        self._here.outer = Outer(bound.get("labels"), bound.get("logits_to_keep", 0))
+        labels, kept = bound.get("labels"), bound.get("logits_to_keep", 0)
+        core = self._here.outer.core if module is self.family.core else {}
+        self._here.outer = Outer(labels, kept, core)
 
     def _off_top(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self._here.outer = Outer()  # also of a call that raised before its labels were needed
@@ -173,10 +176,11 @@ class Engine:
         here = self._here
         outer, here.outer, here.running, here.in_model = here.outer, Outer(), None, True
         self._vision.passed()
-        call = by_name(module, args, kwargs)
+        given = by_name(module, args, kwargs)
         if outer.core.get("input_ids") is None and outer.core.get("inputs_embeds") is None:
             self._vision.check_unused()
             return None  # the language model by itself, not through the multimodal core
+        call = self.family.whole_call(given)
         cache, backend = cache_of(call), self._backend
         check_cache(cache)
         check_call(self._text_config, call, backend)
@@ -204,7 +208,7 @@ class Engine:
         running.side, rest = SideInputs.taken(self.family, call)
         if self.plan.features or self._vision.works:
             return (), self._choose_before(running, rest)
-        return None if rest is call else ((), rest)
+        return None if rest is given else ((), rest)
 
     def _start(self, outer: Outer, call: Mapping[str, Any]) -> Prefill:
         """The prompt of a call that has no cache yet."""
@@ -236,6 +240,7 @@ class Engine:
             check_seen(prompt.images, last)
         running = Prefill(family, valid, prompt, last, plan, labels is not None)
         if prompt.images:
+            check_length(family, plan, embeds.shape[1])
             check_replay(family, bool(plan.edits))
             running.looks.sight = Sight(core.get("input_ids"), valid, self._marks)
             ids = call.get("position_ids")

@@ -88,7 +88,7 @@ class Layers:
         number: int,
     ) -> dict[str, Any]:
         """The arguments of layer ``number``, made for the whole prompt, for the present layout."""
-        check_layer_call(named, name, running.entry.size)
+        check_layer_call(named, name, running.entry.size, self.family.along)
         tables, ids = named.get("position_embeddings"), named.get("position_ids")
         if running.layout.closed and not running.turned:
             check_rotary(self.family, states, ids, tables, running.entry.present)
@@ -100,6 +100,9 @@ class Layers:
             "attention_mask": running.padding(mask) if bare else running.mask(mask, causal, states),
             "position_embeddings": running.rope(tables),
         }
+        for one in self.family.along:
+            if named.get(one) is not None:
+                changed[one] = running.along(named[one])
         if ids is not None:  # FlashAttention would read ids with gaps as packed sequences
             changed["position_ids"] = None if running.backend in FLASH else running.positions(ids)
         return changed

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prunus.engine.readers import check_readers
 from prunus.engine.recurrent import check_recurrent
 from prunus.errors import PrunusError, PrunusTypeError, shown
 from prunus.families import Family
@@ -71,6 +72,11 @@ class Plan:
         return bool(self.features or self.decoder or self.forgets or self.in_tower is not None)
 
     @property
+    def cuts(self) -> bool:
+        """Whether layers may run on less than the whole prompt."""
+        return bool(self.features or self.decoder or self.in_tower is not None)
+
+    @property
     def compacts(self) -> bool:
         """Whether positions are closed up inside the decoder."""
         return any(step.cut.compact for steps in self.decoder.values() for step in steps)
@@ -88,7 +94,8 @@ def make_plan(
     Raises:
         PrunusError: a layer the model does not have, stages out of order, a method that needs the
             whole grid behind one that removes tokens, an unknown position policy, a budget without
-            a count, something that a layer with linear attention cannot give.
+            a count, something that a layer with linear attention, or without keys of its own,
+            cannot give.
     """
     if not methods:
         raise PrunusError("no method given: name one, for example prunus.prune(model, 'clse')")
@@ -143,6 +150,10 @@ def make_plan(
     recurrent = family.recurrent
     if recurrent:
         check_recurrent(recurrent, depth, methods, [(step.method, step.cut) for step in ordered])
+    if readers := family.readers:
+        check_readers(readers, depth, methods, [(step.method, step.cut) for step in ordered])
+    if family.along:
+        _check_along(family, decoder)
     peeked = {one.layer for step, one in attended if one.layer == step.cut.layer}
     return Plan(
         methods=tuple(methods),
@@ -164,6 +175,20 @@ def make_plan(
         words=any(one.words for one in signals),
         asks=any(one.asks for one in signals),
     )
+
+
+def _check_along(family: Family, decoder: Mapping[int, Sequence[Step]]) -> None:
+    """Raise PrunusError for new tokens where each has inputs of its own in every layer."""
+    for layer, steps in decoder.items():
+        for step in steps:
+            if step.method.kind == "merge":
+                raise PrunusError(
+                    f"{step.method.name} makes new tokens at decoder layer {layer}, but this "
+                    f"language model gives every token something of its own in each layer "
+                    f"({', '.join(family.along)}), which a token made of several does not have: "
+                    "choose a method that keeps tokens as they are, or makes new ones before the "
+                    "language model"
+                )
 
 
 def _layers(layers: Iterable[int | None]) -> frozenset[int]:

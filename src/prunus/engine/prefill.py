@@ -119,6 +119,11 @@ class Prefill:
         """Position ids ``[..., B|1, L]`` of the whole prompt, for the present tokens."""
         return self._gathered.positions(ids, self.layout, self.compact)
 
+    def along(self, given: Tensor) -> Tensor:
+        """Inputs ``[B, L, d]`` of one layer, a row for each token of the whole prompt, for the
+        present tokens."""
+        return self.entry.take(given, self.layout)
+
     def start(self, layer: int, states: Tensor) -> None:
         """Note that ``layer`` now runs on the present layout."""
         self.looks.note(layer, states, self.layout)
@@ -181,6 +186,11 @@ class Prefill:
         """The prompt and its ``states`` after a selection."""
         cut = chosen.cut
         new = new_states(self.family, self.looks, self.layout, chosen, states)
+        if new and cut.layer is not None and self.family.along:
+            raise PrunusError(
+                f"{chosen.method} makes new tokens inside a language model that gives every token "
+                f"something of its own in each layer ({', '.join(self.family.along)}): not possible"
+            )
         for one in new:
             was = one.image.positions[one.image.present]
             self.side = self.side.mixed(one.image.row, was, one.places, one.made, one.rows)

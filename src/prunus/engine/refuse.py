@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -51,6 +51,19 @@ def check_layers(family: Family, plan: Plan, backend: str) -> None:
                 )
 
 
+def check_length(family: Family, plan: Plan, length: int) -> None:
+    """Raise PrunusError for a prompt of ``length`` tokens that is too long for layers which count
+    the tokens that are there."""
+    longest = family.longest
+    if longest is not None and length > longest and plan.cuts:
+        raise PrunusError(
+            f"a prompt of {length} tokens is too long to prune this language model: from position "
+            f"{longest} on, layers without rotary embedding scale their queries by a temperature "
+            "that they count from the tokens that are there (attn_temperature_tuning), not from "
+            f"positions. Give at most {longest} tokens"
+        )
+
+
 def check_windows(family: Family, plan: Plan) -> None:
     """Raise PrunusError if positions are to be closed up before a layer with a sliding window (or
     chunks), which is counted in positions of the prompt."""
@@ -72,15 +85,18 @@ def _windowed(family: Family, number: int, layer: Any) -> bool:
     return getattr(layer, "is_sliding", False) or any(own)
 
 
-def check_layer_call(call: Mapping[str, Any], states: str, length: int) -> None:
-    """Raise PrunusError if a decoder layer is given something by token that is not gathered."""
+def check_layer_call(
+    call: Mapping[str, Any], states: str, length: int, along: Collection[str] = ()
+) -> None:
+    """Raise PrunusError if a decoder layer is given something by token that is not gathered, as
+    ``states`` and what is ``along`` are."""
     for name, value in call.items():
         if name.startswith(_PACKED) and value is not None:
             raise PrunusError(
                 f"the decoder layers are given {name!r}, lengths of several prompts in one row, "
                 "which do not hold behind a cut: leave it out, or give one prompt per row"
             )
-        known = name == states or name in _GATHERED or name in _IGNORED
+        known = name == states or name in {*_GATHERED, *_IGNORED, *along}
         if not known and isinstance(value, Tensor) and length in value.shape[:3]:
             raise PrunusError(
                 f"the decoder layers are given {name!r} of shape {tuple(value.shape)}, one entry "

@@ -12,7 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from prunus.errors import PrunusError
-from prunus.families.decoders import check_decoder, recurrent_layers
+from prunus.families.decoders import (
+    check_decoder,
+    longest_prompt,
+    reading_layers,
+    recurrent_layers,
+)
 from prunus.families.shapes import ProjectorShape, TowerShape
 from prunus.families.towers.base import Tower
 from prunus.grid import AnyGrid, Grid
@@ -147,6 +152,18 @@ class Family(ABC):
         """Decoder layers that have a state, into which they read one token after the other, instead
         of keys and values (linear attention)."""
         return recurrent_layers(self.text_config, len(self.layers))
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens of a prompt, padding included, behind which decoder layers would do something else
+        on fewer tokens; None: there is no such number."""
+        return longest_prompt(self.text_config)
+
+    @property
+    def readers(self) -> dict[int, int]:
+        """Decoder layers that have no keys and values of their own, and for each the earlier layer
+        whose keys it reads."""
+        return reading_layers(self.text_config, len(self.layers))
 
     def attention(self, number: int) -> list[Any]:
         """The modules in decoder layer ``number`` that look up an attention function by their
@@ -347,6 +364,21 @@ class Family(ABC):
             tokens that are still there. The default is that there is nothing.
         """
         return call, []
+
+    @property
+    def along(self) -> tuple[str, ...]:
+        """Names of arguments of the decoder layers that have a row ``[B, L, d]`` for each token of
+        the prompt, beside its hidden state; they go with the tokens. None by default."""
+        return ()
+
+    def whole_call(self, call: dict[str, Any]) -> dict[str, Any]:
+        """The arguments ``call`` of the language model so that it runs every layer on all tokens
+        that it is given, where it would leave some out by their places.
+
+        Raises:
+            PrunusError: it is to return what would not fit a shorter prompt.
+        """
+        return call
 
     def holds(self, token: int, input_ids: Tensor | None, embeds: Tensor | None) -> Tensor:
         """Bool ``[B, L]``: where ``token`` stands in ``input_ids [B, L]``, or its embedding in

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prunus.errors import PrunusError
+from prunus.families.decoders import reading_layers
 from prunus.families.shapes import CacheShape, DecoderShape
 
 #: Decoders whose feed-forward block has two matrices; every other one known to transformers'
@@ -31,23 +32,41 @@ def read_cache(config: Any) -> CacheShape:
             f"cannot count the cost of a {text.model_type!r} decoder: some of its layers have a "
             "state of fixed size instead of keys and values (linear attention)"
         )
-    heads = text.num_attention_heads
-    return CacheShape(
-        layers=text.num_hidden_layers,
-        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
-        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
-    )
+    layers, heads = text.num_hidden_layers, text.num_attention_heads
+    sizes = [
+        (
+            getattr(one, "num_key_value_heads", None) or heads,
+            getattr(one, "head_dim", None) or text.hidden_size // heads,
+        )
+        for one in _by_layer(text, layers)
+    ]
+    reading = reading_layers(text, layers)
+    if len(set(sizes)) == 1 and not reading:
+        return CacheShape(layers, *sizes[0])
+    widths = [0 if n in reading else kv * dim for n, (kv, dim) in enumerate(sizes)]
+    return CacheShape(layers, *sizes[0], widths=tuple(widths))
+
+
+def _by_layer(text: Any, layers: int) -> list[Any]:
+    """The configuration of each layer; newer transformers have them apart where they differ."""
+    own = getattr(text, "per_layer_config", None)
+    return [text] if own is None else [own[layer] for layer in range(layers)]
 
 
 def read_decoder(config: Any) -> DecoderShape:
     """Sizes of the language model of ``config`` (of a whole model, or a text configuration).
 
     Raises:
-        PrunusError: as :func:`read_cache`, or a mixture of experts that does not say how many of
-            them a token is sent to.
+        PrunusError: as :func:`read_cache`, a mixture of experts that does not say how many of them
+            a token is sent to, or layers whose attention is not the same in all.
     """
     text = _text(config, "intermediate_size")
     cache = read_cache(text)
+    if cache.widths:
+        raise PrunusError(
+            f"cannot count the cost of a {text.model_type!r} decoder: its layers have heads of "
+            "different sizes, or some read the keys of others"
+        )
     ffn, routers = _experts(text, cache.layers)
     return DecoderShape(
         layers=cache.layers,
@@ -65,6 +84,13 @@ def _experts(text: Any, layers: int) -> tuple[int | tuple[int, ...], tuple[int, 
     """Inner channels of the feed-forward blocks, and experts that a token is compared with."""
     names = ("num_experts", "num_local_experts", "n_routed_experts")
     experts = next((n for name in names if (n := getattr(text, name, None))), 0)
+    if getattr(text, "intermediate_size_mlp", None):  # Llama 4 sends every token to all experts
+        sparse = [layer in text.moe_layers for layer in range(layers)]
+        inner = (experts + 1) * text.intermediate_size
+        return (
+            tuple(inner if one else text.intermediate_size_mlp for one in sparse),
+            tuple(experts if one else 0 for one in sparse),
+        )
     if not experts:
         return text.intermediate_size, ()
     each, sent = (

@@ -22,6 +22,9 @@ RECURRENT_TYPES = {"linear_attention"}
 #: ``model_type`` of the decoders with such layers in which that is proved.
 RECURRENT = frozenset({"qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"})
 
+#: ``model_type`` of the decoders in which it is proved that later layers read keys of earlier ones.
+SHARING = frozenset({"gemma4_text"})
+
 #: ``model_type`` of the decoders in tests/support/decoder_list.py (table in docs/engine.md).
 PROVED = frozenset(
     {
@@ -44,6 +47,7 @@ PROVED = frozenset(
         "gemma",
         "gemma2",
         "gemma3_text",
+        "gemma4_text",
         "gemma4_unified_text",
         "glm",
         "glm4",
@@ -126,6 +130,28 @@ def recurrent_layers(config: Any, depth: int) -> frozenset[int]:
     return frozenset(number for number, kind in enumerate(kinds) if kind in RECURRENT_TYPES)
 
 
+def longest_prompt(config: Any) -> int | None:
+    """How many tokens a prompt may have so that its layers do the same with fewer of them; None:
+    any number. Layers without rotary embedding may scale their queries by a temperature, which is 1
+    up to a position that they count from the tokens that are there, not from position ids."""
+    tuned = getattr(config, "attn_temperature_tuning", False)
+    if not tuned or all(getattr(config, "no_rope_layers", None) or (1,)):
+        return None
+    return int(config.floor_scale) - 1
+
+
+def reading_layers(config: Any, depth: int) -> dict[int, int]:
+    """Those of the first ``depth`` decoder layers that have no keys of their own, and for each the
+    layer whose keys and values it reads: the last one of its type that has some."""
+    count = getattr(config, "num_kv_shared_layers", None) or 0
+    if not count:
+        return {}
+    kinds = list(config.layer_types)
+    own = kinds[: len(kinds) - count]
+    last = {kind: layer for layer, kind in enumerate(own)}
+    return {layer: last[kinds[layer]] for layer in range(len(own), min(depth, len(kinds)))}
+
+
 def _impossible(config: Any, layers: Any) -> str | None:
     """Why tokens cannot be dropped, by what the configuration says of the layers."""
     known = LAYER_TYPES | RECURRENT_TYPES if config.model_type in RECURRENT else LAYER_TYPES
@@ -133,17 +159,10 @@ def _impossible(config: Any, layers: Any) -> str | None:
     if kinds:
         names = ", ".join(sorted(map(str, kinds)))
         return f"it has layers of type {names} (made of {_parts(layers)})"
-    if getattr(config, "num_kv_shared_layers", 0):
+    if getattr(config, "num_kv_shared_layers", 0) and config.model_type not in SHARING:
         return "later layers share keys and values of earlier ones"
     if getattr(config, "index_topk", None) is not None:
         return "an index over all tokens chooses the keys of each"
-    if getattr(config, "attn_temperature_tuning", False) and not all(
-        getattr(config, "no_rope_layers", None) or (1,)
-    ):
-        return (
-            "layers without rotary embedding scale their queries by a temperature that they count "
-            "from the tokens that are there (attn_temperature_tuning), not from positions"
-        )
     return None
 
 

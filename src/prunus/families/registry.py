@@ -78,7 +78,8 @@ def family_of(model: nn.Module) -> Family:
             f"unsupported model family {model_type or type(top).__name__!r}: prunus supports "
             + ", ".join(f"{name} ({cls.summary})" for name, cls in known.items())
         )
-    if not isinstance(getattr(top, "model", None), nn.Module):
+    whole = isinstance(getattr(top, "model", None), nn.Module) or hasattr(top, "generate")
+    if not whole:
         raise PrunusError(
             f"{type(top).__name__} is a part of a model: give the whole, whose forward takes pixel "
             "values and whose generate() is called (it may be used by its parts inside the block)"

@@ -36,11 +36,13 @@ class DecoderShape:
 @dataclass(frozen=True)
 class CacheShape:
     """What a token takes in the key/value cache of each of ``layers`` layers: ``kv_heads`` keys and
-    as many values of ``head_dim`` channels."""
+    as many values of ``head_dim`` channels. Where layers differ, ``widths`` are the channels of all
+    keys of a token in each: 0 where a layer reads the keys of another."""
 
     layers: int
     kv_heads: int
     head_dim: int
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

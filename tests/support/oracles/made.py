@@ -76,7 +76,7 @@ def made(
     """``model`` with the new tokens of ``trace`` written into its full-length embeddings."""
     making = [entry for entry in trace if entry.mix is not None and entry.layer is None]
     tower = None
-    has_projector = hasattr(model.model, "multi_modal_projector")
+    has_projector = hasattr(getattr(model, "model", None), "multi_modal_projector")
     if has_projector and any(entry.space == "tower" for entry in making):
         with torch.no_grad():
             if hasattr(model.model, "video_tower"):

@@ -15,7 +15,7 @@ from prunus import TraceEntry
 
 #: Models whose masks are more than causal (windows, images that see themselves in both directions):
 #: what a trace hides is taken out of the masks that the unmodified model makes.
-OWN_MASKS = {"gemma3"}
+OWN_MASKS = {"gemma3", "gemma4", "llama4"}
 
 
 class Visible(list[Tensor]):
