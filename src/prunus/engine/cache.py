@@ -338,12 +338,17 @@ def pruned_layer(layer: Any, keys: Tensor, values: Tensor, prompt: Resident) -> 
     return PrunedLayer(keys, values, prompt)
 
 
-def windows_of(cache: Cache) -> list[int | None]:
-    """Of each layer of ``cache``, its sliding window in tokens; None where it has none."""
-    return [
-        int(layer.sliding_window) if getattr(layer, "is_sliding", False) else None
-        for layer in cache.layers
-    ]
+def windows_of(cache: Cache, depth: int) -> list[int | None]:
+    """Of each of ``depth`` layers of ``cache``, its sliding window in tokens; None where it has
+    none. A layer that reads the keys of another holds as little as one with a window of 1."""
+    found: list[int | None] = []
+    for layer in cache.layers[:depth]:
+        if type(layer) is _NO_LAYER is not DynamicLayer:
+            found.append(1)
+        else:
+            sliding = getattr(layer, "is_sliding", False)
+            found.append(int(layer.sliding_window) if sliding else None)
+    return found + [1] * (depth - len(found))
 
 
 def length_of(cache: Cache | None) -> int:

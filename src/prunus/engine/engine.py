@@ -312,7 +312,7 @@ class Engine:
             return None
         running.check_finished()
         if running.cache is not None:
-            running.windows = windows_of(running.cache)
+            running.windows = windows_of(running.cache, running.depth)
             resident_cache(running, running.cache)
         running.release()
         _announce_idle(running, self.plan)

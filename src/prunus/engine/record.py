@@ -100,7 +100,8 @@ class _Cached:
 
 def _cached(prefill: Prefill) -> list[_Cached]:
     """For each layer, as far as its window reaches."""
-    windows = prefill.windows or windows_of(DynamicCache(config=prefill.family.text_config))
+    config = prefill.family.text_config
+    windows = prefill.windows or windows_of(DynamicCache(config=config), prefill.depth)
     before = prefill.entry.present
     seen = torch.zeros_like(before)
     for image in prefill.images:

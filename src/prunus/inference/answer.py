@@ -105,7 +105,7 @@ def dense_report(model: Any, inputs: Mapping[str, Tensor]) -> Report:
     ids = inputs["input_ids"]
     spots, length = find_spots(family, inputs), ids.shape[1]
     visual = [sum(spot.grid.size for spot in own) for own in spots]
-    windows = windows_of(DynamicCache(config=family.text_config))
+    windows = windows_of(DynamicCache(config=family.text_config), len(family.layers))
     starts = [0 if window is None else max(0, length - window + 1) for window in windows]
     cached: list[Sequence[int]] = [[length - start] * len(visual) for start in starts]
     record = Record(

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from prunus import TraceEntry
+from tests.support.oracles.decoder import decoder_of
 
 
 def attend(
@@ -66,7 +67,7 @@ def edited(
 ) -> Iterator[None]:
     """``model`` with the edits of ``trace`` in its attention; ``spots[row][image]``: positions."""
     edits = {layer: edit for entry in trace for layer, edit in entry.edits.items()}
-    layers = model.get_decoder().layers
+    layers = decoder_of(model).layers
     before = {layer: layers[layer].self_attn.config for layer in edits}
 
     def function(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, **kwargs: Any) -> Any:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from prunus import TraceEntry
+from tests.support.oracles.decoder import decoder_of
 from tests.support.oracles.masked import Visible, positions
 
 
@@ -94,7 +95,7 @@ class Line:
 
 def has_states(model: Any) -> bool:
     """Whether some decoder layer has a state instead of attention."""
-    return not all(hasattr(layer, "self_attn") for layer in model.get_decoder().layers)
+    return not all(hasattr(layer, "self_attn") for layer in decoder_of(model).layers)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from prunus import TraceEntry
+from tests.support.oracles.decoder import decoder_of
 from tests.support.oracles.merged import given, merged_tower
 
 Spots = list[list[list[int]]]
@@ -92,7 +93,7 @@ def made(
             embeds = written(embeds, entry, spots, tower)
         return args, {**kwargs, "inputs_embeds": embeds}
 
-    lm = model.get_decoder()
+    lm = decoder_of(model)
     handle = lm.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         yield

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from prunus import TraceEntry
+from tests.support.oracles.decoder import decoder_of
 
 #: Models whose masks are more than causal (windows, images that see themselves in both directions):
 #: what a trace hides is taken out of the masks that the unmodified model makes.
@@ -92,7 +93,7 @@ def masked_logits(model: Any, inputs: dict[str, Tensor], visible: Any) -> Tensor
 
         return hook
 
-    for number, layer in enumerate(model.get_decoder().layers):
+    for number, layer in enumerate(decoder_of(model).layers):
         if not hasattr(layer, "self_attn"):  # nothing may be dropped here
             continue
         hook = use(visible[number], visible.unseen[number] if own else None)
@@ -112,8 +113,9 @@ def positions(model: Any, inputs: dict[str, Tensor]) -> Tensor:
     ``[3, B, L]`` where the unmodified model gives visual tokens three each."""
     mask = inputs["attention_mask"]
     grids = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
-    if hasattr(model.model, "get_rope_index") and any(name in inputs for name in grids):
-        index = model.model.get_rope_index(
+    core = getattr(model, "model", model)
+    if hasattr(core, "get_rope_index") and any(name in inputs for name in grids):
+        index = core.get_rope_index(
             inputs["input_ids"],
             inputs["mm_token_type_ids"],
             attention_mask=mask,
