@@ -86,7 +86,8 @@ class Tiles:
     :class:`Grid` or this; what needs rows and columns goes through :attr:`parts`.
 
     Where it is not known how tiles are arranged, each is a part of its own, and the first ``loose``
-    parts are the tiles of the picture at one resolution.
+    parts are the tiles of the picture at one resolution. ``padded`` says that parts without an area
+    reach over the picture's edge, and nobody knows how far.
 
     Raises:
         PrunusError: no part, parts with different numbers of frames, or more loose ones than parts.
@@ -94,6 +95,7 @@ class Tiles:
 
     parts: tuple[Grid, ...]
     loose: int = 0
+    padded: bool = False
 
     def __post_init__(self) -> None:
         if not self.parts or len({part.frames for part in self.parts}) > 1:

@@ -38,6 +38,12 @@ def test_objects_cover_cells_of_each_part() -> None:
     assert CANVAS == 192
 
 
+@pytest.mark.parametrize("tiles", [Tiles((WHOLE, WHOLE), loose=1), Tiles((WHOLE,), padded=True)])
+def test_objects_are_not_looked_for_in_tiles_that_lie_nobody_knows_where(tiles: Tiles) -> None:
+    with pytest.raises(PrunusError, match="not known where the tiles.*image_sizes.*smaller"):
+        coverage(make_scene(3), tiles)
+
+
 def test_the_best_tokens_of_one_grid_are_what_they_were() -> None:
     scene = make_scene(5)
     for keep in (1, 7, 30):

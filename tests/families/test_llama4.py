@@ -77,7 +77,7 @@ def test_tiles_are_arranged_as_the_processor_does(
     if rows * cols == 1:
         assert grid == Grid(1, 3, 3, (16, 16))
         return
-    assert isinstance(grid, Tiles)
+    assert isinstance(grid, Tiles) and grid.padded
     tiles, overview = grid.parts
     assert (tiles.rows, tiles.cols) == (3 * rows, 3 * cols) and overview.size == TOKENS
 

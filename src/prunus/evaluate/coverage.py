@@ -31,10 +31,10 @@ def coverage(scene: Scene | VideoScene, grid: AnyGrid) -> NDArray[np.float32]:
     if isinstance(scene, Scene):
         if grid.frames != 1:
             raise PrunusError(f"an image has no {grid.frames} frames: its objects lie in one grid")
-        if isinstance(grid, Tiles) and grid.loose:
+        if isinstance(grid, Tiles) and (grid.loose or grid.padded):
             raise PrunusError(
                 "it is not known where the tiles of this image lie, nor its objects in them: say "
-                "how large the picture is (image_sizes)"
+                "how large the picture is (image_sizes) if the model takes that, or draw it smaller"
             )
         return np.concatenate([_of_part(scene, part, grid.parts[0]) for part in grid.parts], 1)
     else:

@@ -22,7 +22,7 @@ class Llama4(Family):
     tiles ends is told by the one in front of the overview.
 
     Large pictures are padded at their right and lower edge by the processor, which does not say how
-    far: cells lie in the picture as it is then.
+    far: cells lie in the picture as it is then, and nobody looks for objects of a scene in them.
 
     The model itself puts features into their places: there is no module around them and the
     language model. Its layers scale queries by their place in the sequence in very long prompts,
@@ -133,7 +133,7 @@ class Llama4(Family):
                 f"{len(behind)} tiles in {rows} rows are no rectangle: let the processor of this "
                 "model write the separators"
             )
-        return Tiles((mosaic(tile, rows, cols), tile))
+        return Tiles((mosaic(tile, rows, cols), tile), padded=True)
 
 
 def _runs(places: Tensor) -> list[tuple[int, int]]:
