@@ -26,7 +26,14 @@ from prunus.evaluate.evidence import NOTHING
 from prunus.families import family_of
 from prunus.io import checkpoint
 from prunus.io.claim import claim
-from prunus.io.files import append_line, replace_folder, replacing, replacing_all, write_text
+from prunus.io.files import (
+    append_line,
+    check_place,
+    replace_folder,
+    replacing,
+    replacing_all,
+    write_text,
+)
 from prunus.method.calibration import Calibration
 from prunus.recipes.export import export
 from prunus.recipes.report import write_report
@@ -235,6 +242,20 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(PrunusFileError, match=words):
             write_text(place, "new")
     assert content(tmp_path) == {"file": b"old"}
+
+
+def test_places_are_looked_at_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    for path in (tmp_path / "file", tmp_path / "new" / "one", Path("one"), Path("/dev/null")):
+        check_place(path)
+    for path, words in (
+        (tmp_path, "it is a folder"),
+        (tmp_path / "file" / "new" / "one", "is no folder"),
+        (tmp_path / ("long" * 100), "too long"),
+    ):
+        with pytest.raises(PrunusFileError, match=f"(?i)cannot write the plot .*{words}"):
+            check_place(path, "the plot")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_several_files_are_one(tmp_path: Path) -> None:

@@ -205,6 +205,7 @@ def test_bad_videos(
         assert result.err.startswith("error: ") and words in result.err
 
     refused("no such video", "x", "--video", tmp_path / "gone.mp4")
+    refused("no such video", "x", "--video", tmp_path / ("long" * 100))
     (tmp_path / "text.mp4").write_text("not a video")
     refused("cannot read the video", "x", "--video", tmp_path / "text.mp4")
     refused("not both", "x", "--video", clip, "--video", frames[0])
@@ -232,6 +233,26 @@ def test_bad_videos(
     refused("this model takes 768 at most", "x", "--video", long, "--frames", 769)
     llava = cli("run", "--prompt", "x", "--video", clip)
     assert llava.code == 2 and "takes images only" in llava.err
+
+
+def test_nothing_is_read_or_asked_where_pictures_cannot_be_written(
+    cli: Cli, clip: Path, frames: list[Path], picture: Path, tmp_path: Path
+) -> None:
+    common = ("run", "--model", tmp_path / "no model", "--prompt", "x")
+    (tmp_path / "link.png").symlink_to(picture)
+    before = picture.read_bytes()
+    for words, *arguments in (
+        ("would replace what is looked at", picture, "--save-overlay", picture),
+        ("would replace what is looked at", picture, "--save-overlay", tmp_path / "link.png"),
+        ("would replace what is looked at", "--video", frames[1], "--save-overlay", frames[1]),
+        ("among the frames", "--video", tmp_path, "--save-animation", tmp_path / "a.gif"),
+        ("is no folder", picture, "--save-overlay", picture / "a.png"),
+        ("it is a folder", "--video", clip, "--save-animation", tmp_path / "folder.gif"),
+    ):
+        (tmp_path / "folder.gif").mkdir(exist_ok=True)
+        result = cli(*common, *arguments)
+        assert result.code == 2 and words in result.err, result.err
+    assert picture.read_bytes() == before and not (tmp_path / "a.gif").exists()
 
 
 def test_times_of_frames_keep_their_precision(qwen_folder: Path, frames: list[Path]) -> None:

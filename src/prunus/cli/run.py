@@ -79,6 +79,7 @@ def run(
 ) -> None:
     """Ask a model about images and videos, with pruned visual tokens."""
     from prunus.cli.loading import load_model
+    from prunus.cli.targets import check_target
     from prunus.families import family_of
     from prunus.inference.answer import answer
     from prunus.inference.inputs import check_frames, placed, process
@@ -93,10 +94,17 @@ def run(
     sampling = Sampling(fps, frames, start, end, max_frames, source_fps)
     if not video:
         filmed.check_unused(sampling, save_animation)
-    if save_overlay is not None and save_overlay.suffix.lower() != ".png":
-        raise BadInput(f"--save-overlay {str(save_overlay)!r}: give a file name in .png")
+    if save_overlay is not None:
+        if save_overlay.suffix.lower() != ".png":
+            raise BadInput(f"--save-overlay {str(save_overlay)!r}: give a file name in .png")
+        check_target(
+            "--save-overlay", save_overlay, "the picture", [*(images or []), *(video or [])]
+        )
     if save_animation is not None:
         check_animation(save_animation)
+        check_target(
+            "--save-animation", save_animation, "the animation", [*(images or []), *(video or [])]
+        )
     pictures = open_images(images or [])
     planned = filmed.plan(video or [], sampling)
     chosen, meaning = build_methods(method, keep, param or []), meaning_of(budget)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ def open_videos(paths: Sequence[Path], sampling: Sampling) -> list[Excerpt]:
 
 
 def _is_still(path: Path) -> bool:
-    if path.is_dir() or str(path).startswith(BUILTIN):
+    if os.path.isdir(path) or str(path).startswith(BUILTIN):
         return False
     return path.suffix.lower() in PICTURES and not is_animated(path)
 
@@ -118,7 +119,7 @@ def _is_still(path: Path) -> bool:
 def _source(path: Path, rate: float | None) -> Source:
     if str(path).startswith(BUILTIN):
         return DrawnVideo(str(path))
-    if path.is_dir():
+    if os.path.isdir(path):
         return Pictures(pictures_in(path), rate, str(path))
     if path.suffix.lower() in PICTURES:
         return Animation(path)

@@ -36,6 +36,23 @@ def write_bytes(path: str | Path, content: bytes, what: str = "") -> None:
         partial.write_bytes(content)
 
 
+def check_place(path: str | Path, what: str = "") -> None:
+    """Find out, before work is begun, that ``path`` can be written; nothing is made.
+
+    Raises:
+        PrunusFileError: it is a folder, lies in what is none, or nothing may be written there.
+    """
+    with _explained([path], what):
+        target = _resolved(Path(path))
+        if target.is_dir():
+            raise IsADirectoryError("it is a folder: give the name of a file")
+        around = next(folder for folder in target.parents if os.path.lexists(folder))
+        if not around.is_dir():
+            raise NotADirectoryError(f"{str(around)!r} is no folder")
+        if not _special(target) and not os.access(around, os.W_OK | os.X_OK):
+            raise PermissionError(f"nothing may be written in {str(around)!r}")
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A place to write what is to become ``path``: it is moved there when the block ends, and

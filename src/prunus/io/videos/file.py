@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import os
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,9 +49,9 @@ class VideoFile:
 
     def __init__(self, path: Path, rate: float | None = None) -> None:
         self.name = str(path)
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise PrunusFileError(f"no such video file: {shown(self.name)}")
-        if not path.stat().st_size:
+        if not os.path.getsize(path):
             raise PrunusFileError(f"the video {shown(self.name)} is empty (0 bytes)")
         self._path = path
         found = self._scan()
