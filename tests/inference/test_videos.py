@@ -205,7 +205,7 @@ def test_animations(name: str, tmp_path: Path) -> None:
     )
     video = read(tmp_path / name, frames=12)
     assert numbers(video) == list(range(12))
-    assert (video.fps, video.length) == (5.0, pytest.approx(2.4))
+    assert (video.fps, video.length) == (5.0, 2.4)
     assert numbers(read(tmp_path / name, fps=2.5, start=0.4)) == [2, 4, 6, 8, 10]
     with pytest.raises(PrunusError, match="says itself"):
         read(tmp_path / name, source_fps=4.0)

@@ -47,7 +47,8 @@ class Animation:
         with readable(shown(self.name)), Image.open(path) as image:
             self._first = int(bool(image.info.get("default_image")))  # shown by those who play none
             count = int(getattr(image, "n_frames", 1)) - self._first
-            ends = np.cumsum([_seconds(image, self._first + number) for number in range(count)])
+            lasting = [_milliseconds(image, self._first + number) for number in range(count)]
+        ends = np.cumsum(lasting) / 1000
         self.times = np.concatenate([[0.0], ends[:-1]])
         self.length = float(ends[-1])
 
@@ -58,8 +59,8 @@ class Animation:
                 yield to_rgb(ImageOps.exif_transpose(image), image.format)
 
 
-def _seconds(image: Image.Image, number: int) -> float:
+def _milliseconds(image: Image.Image, number: int) -> float:
     image.seek(number)
     image.load()  # some formats say only then how long a frame lasts
     duration = float(image.info.get("duration") or 0.0)
-    return (duration if duration >= _LEAST else _USUAL) / 1000
+    return duration if duration >= _LEAST else _USUAL

@@ -64,8 +64,9 @@ class VideoFile:
             stamps = np.unique(np.asarray(found.stamps, dtype=np.int64))
             self._stamps = stamps[stamps >= self._keys[0]] if self._keys else stamps
             self.times = (self._stamps - self._stamps[0]) * found.unit
-            gap = np.median(np.diff(self.times)) if len(self.times) > 1 else 1.0
-            self.length = float(self.times[-1] + (found.last[1] * found.unit or gap))
+            gap = float(np.median(np.diff(self._stamps))) if len(self._stamps) > 1 else 0
+            last = found.last[1] or gap or 1 / found.unit
+            self.length = (int(self._stamps[-1] - self._stamps[0]) + last) * found.unit
         else:
             self.times = even_times(found.count, rate, shown(self.name))
             self.length = found.count / (rate or 1.0)
