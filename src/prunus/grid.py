@@ -39,6 +39,11 @@ class Grid:
         return self.frames * self.rows * self.cols
 
     @property
+    def shows(self) -> int:
+        """Frames of a video that it stands for, of a family that makes several inputs of one."""
+        return self.frames
+
+    @property
     def parts(self) -> tuple[Grid, ...]:
         """The rectangular grids that this is made of: itself."""
         return (self,)
@@ -112,6 +117,11 @@ class Tiles:
         thumbnail)."""
         tiles, rest = self.parts[: self.loose], self.parts[self.loose :]
         return (*((tiles,) if tiles else ()), *((part,) for part in rest))
+
+    @property
+    def shows(self) -> int:
+        """As :attr:`Grid.shows`."""
+        return self.parts[0].shows
 
     @property
     def frames(self) -> int:

@@ -25,6 +25,8 @@ from prunus.tasks.evalset.videos import load_video_evalset
 from tests.support.clips import write_video
 from tests.support.command_line import Cli
 from tests.support.families import QWEN2_VL, QWEN3_VL, Kind
+from tests.support.kinds.internvl import INTERNVL
+from tests.support.kinds.kimi_k25 import KIMI_K25
 from tests.support.qwen_processor import save_qwen
 
 RATE, SECONDS = 10, 6
@@ -112,6 +114,35 @@ def test_families_with_videos(kind: Kind, cli: Cli, tmp_path: Path, clip: Path) 
         assert animation.n_frames == 5
     dense, whole = cli(*asked, "--method", "none"), cli(*asked, "--keep", "1.0")
     assert dense.json["answer"] == whole.json["answer"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "slices"),
+    [(INTERNVL, [1, 1, 1, 1, 1]), (KIMI_K25, [4, 1])],
+    ids=["internvl", "kimi-k2.5"],
+)
+def test_families_that_make_several_inputs_of_a_video(
+    kind: Kind, slices: list[int], cli: Cli, tmp_path: Path, clip: Path, picture: Path
+) -> None:
+    """Frames, or clips of a few, each with its own budget; an image and another video beside."""
+    kind.save(tmp_path / "model")
+    facts = cli(
+        *("run", picture, "--model", tmp_path / "model", "--max-new-tokens", 1, "--json"),
+        *("--prompt", "<video> or <image> or <video> ?", "--method", "uniform", "--keep", 0.5),
+        *("--video", clip, "--video", "builtin:0", "--frames", 5),
+        *("--save-animation", tmp_path / "kept.gif", "--save-overlay", tmp_path / "kept.png"),
+    ).json
+    first, second = facts["videos"]
+    assert [len(part["times"]) for part in first["slices"]] == slices
+    assert [len(part["times"]) for part in second["slices"]] == slices
+    for video in (first, second):
+        assert [time for part in video["slices"] for time in part["times"]] == video["times"]
+        assert all(part["kept"] == part["of"] // 2 for part in video["slices"])
+    assert first["source"] == str(clip) and second["source"] == "builtin:0"
+    with Image.open(tmp_path / "kept.gif") as animation:
+        assert animation.n_frames == 10
+    with Image.open(tmp_path / "kept.png") as drawn:
+        assert drawn.height > drawn.width / 2  # the image's row, one for each video, layers below
 
 
 def test_a_built_in_video(cli: Cli, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_frames_in_parts_are_beside_each_other() -> None:
 
 
 def test_rows_of_a_sheet() -> None:
-    rows = sheet_rows(film([entry(KEPT)]), 2, "a note")
+    rows = sheet_rows([film([entry(KEPT)])], 2, "a note")
     assert [[panel.title for panel in row] for row in rows] == [
         ["0.0 s: 2 of 6", "0.5 s: 2 of 6"],
         ["1.0 s: 1 of 6"],
@@ -129,7 +129,7 @@ def test_rows_of_a_sheet() -> None:
     for number, panel in enumerate(rows[0]):
         check(panel.picture, number)
     large = Film(frames(1), [0.0], Grid(1, 30, 60, (28, 28)), 0, [])
-    [[panel]] = sheet_rows(large, 2)
+    [[panel]] = sheet_rows([large], 2)
     assert panel.picture.shape == (160, 320, 3)  # not larger than a sheet shows
 
 
@@ -162,7 +162,8 @@ def test_videos_follow_each_other_on_one_canvas(tmp_path: Path) -> None:
     wide, tall = Grid(1, 2, 4, (4, 4)), Grid(1, 4, 2, (4, 4))
     films = [
         Film(frames(1), [0.0], wide, 0, []),
-        Film(frames(2), [0.0, 0.01], tall, 1, []),
+        Film(frames(1), [0.0], tall, 1, [], video=2),
+        Film(frames(2)[1:], [0.01], tall, 2, [], video=2),  # an input for each of its frames
     ]
     with Image.open(write_animation(films, tmp_path / "kept.gif")) as animation:
         assert animation.n_frames == 3 and animation.size[0] == 320 and animation.size[1] > 320

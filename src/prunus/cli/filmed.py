@@ -14,6 +14,7 @@ from prunus.cli.errors import BadInput
 from prunus.cli.options import MOST
 
 if TYPE_CHECKING:
+    from prunus.grid import AnyGrid
     from prunus.inference.answer import Answer
     from prunus.inference.sampling import Sampling
     from prunus.inference.videos import Excerpt, Planned
@@ -91,18 +92,46 @@ def read(planned: Sequence[Planned]) -> list[Excerpt]:
         return [one.read(step) for one in planned]
 
 
-def films(videos: Sequence[Excerpt], order: Sequence[str], result: Answer) -> list[Film]:
-    """Each video with what was kept of it; ``order`` is that of images and videos in the prompt."""
+def owners(order: Sequence[str], counts: Sequence[int], grids: Sequence[AnyGrid]) -> list[int]:
+    """For each of the inputs with these ``grids`` the place in ``order``, which says what the
+    prompt has, an image or a video: families may make several inputs of one video. ``counts`` are
+    frames of the videos."""
+    if len(grids) == len(order):
+        return list(range(len(order)))
+    found: list[int] = []
+    left, frames = iter(grids), iter(counts)
+    for place, kind in enumerate(order):
+        missing = next(frames) if kind == "video" else 1
+        while missing > 0 and (grid := next(left, None)) is not None:
+            missing -= grid.shows
+            found.append(place)
+    if len(found) < len(grids):
+        raise RuntimeError(f"{len(grids)} visual inputs for {order} of {counts} frames")
+    return found
+
+
+def films(videos: Sequence[Excerpt], order: Sequence[str], result: Answer) -> list[list[Film]]:
+    """Each video with what was kept of it, in as many pieces as the model has inputs for it;
+    ``order`` is that of images and videos in the prompt."""
     from prunus.viz.film import Film
 
-    places = [place for place, kind in enumerate(order) if kind == "video"]
-    return [
-        Film(video.frames, video.times, result.grids[place], place, result.trace)
-        for video, place in zip(videos, places, strict=True)
-    ]
+    places = owners(order, [len(video.frames) for video in videos], result.grids)
+    wanted = [place for place, kind in enumerate(order) if kind == "video"]
+    found: list[list[Film]] = []
+    for number, (video, place) in enumerate(zip(videos, wanted, strict=True), 1):
+        own = [image for image, owner in enumerate(places) if owner == place]
+        pieces, at = [], 0
+        for image in own:
+            grid = result.grids[image]
+            end = len(video.frames) if len(own) == 1 else at + grid.shows
+            frames, times = video.frames[at:end], video.times[at:end]
+            pieces.append(Film(frames, times, grid, image, result.trace, video=number))
+            at = end
+        found.append(pieces)
+    return found
 
 
-def facts(video: Excerpt, film: Film) -> dict[str, Any]:
+def facts(video: Excerpt, pieces: Sequence[Film]) -> dict[str, Any]:
     """What ``--json`` says of a video."""
     return {
         "source": video.name,
@@ -111,7 +140,7 @@ def facts(video: Excerpt, film: Film) -> dict[str, Any]:
         "fps": video.fps,
         "numbers": list(video.numbers),
         "times": list(video.times),
-        "slices": film.facts(),
+        "slices": [facts for film in pieces for facts in film.facts()],
     }
 
 
@@ -127,17 +156,18 @@ def line(video: Excerpt) -> str:
     )
 
 
-def sheet(video: Excerpt, film: Film) -> list[list[Any]]:
+def sheet(video: Excerpt, pieces: Sequence[Film]) -> list[list[Any]]:
     """Rows of panels: every frame, and below what is to be known of all."""
     from prunus.viz.film import sheet_rows
 
-    note = f"{video.name}: {sum(film.kept)} of {film.grid.size} visual tokens left"
-    if film.together > 1:
-        note += f"; each covers {film.together} frames, which share their count"
-    if sum(film.at_the_end) < sum(film.kept):
+    kept = sum(sum(film.kept) for film in pieces)
+    note = f"{video.name}: {kept} of {sum(film.grid.size for film in pieces)} visual tokens left"
+    if pieces[0].together > 1:
+        note += f"; each covers {pieces[0].together} frames, which share their count"
+    if sum(sum(film.at_the_end) for film in pieces) < kept:
         note += "; in the end all of them leave"
-    if film.merges:
+    if any(film.merges for film in pieces):
         note += "; regions of merged ones in their mean colour"
     count = len(video.frames)
     columns = min(count, max(_COLUMNS, math.ceil(math.sqrt(count))))
-    return sheet_rows(film, columns, f"{note}.")
+    return sheet_rows(pieces, columns, f"{note}.")

@@ -127,9 +127,11 @@ def run(
     films = filmed.films(videos, order, result)
     if save_overlay is not None:
         sheets = [row for pair in zip(videos, films, strict=True) for row in filmed.sheet(*pair)]
-        _draw(save_overlay, processor, inputs, pictures, order, sheets, result)
+        counts = [len(video.frames) for video in videos]
+        kinds = [order[place] for place in filmed.owners(order, counts, result.grids)]
+        _draw(save_overlay, processor, inputs, pictures, kinds, sheets, result)
     if save_animation is not None:
-        write_animation(films, save_animation)
+        write_animation([film for pieces in films for film in pieces], save_animation)
     if as_json:
         facts = _as_dict(result, model, method, chosen, images or [], prompt, save_overlay)
         facts["videos"] = [filmed.facts(*pair) for pair in zip(videos, films, strict=True)]
@@ -155,7 +157,7 @@ def _draw(
     processor: Any,
     inputs: Any,
     pictures: Sequence[Image.Image],
-    order: Sequence[str],
+    kinds: Sequence[str],
     sheets: Sequence[Sequence[Panel]],
     result: Answer,
 ) -> None:
@@ -163,9 +165,9 @@ def _draw(
     from prunus.cli.seen import pictures_as_seen
     from prunus.viz import Strip, draw_panels, trace_panels
 
-    grids = [grid for kind, grid in zip(order, result.grids, strict=True) if kind == "image"]
+    grids = [grid for kind, grid in zip(kinds, result.grids, strict=True) if kind == "image"]
     seen = iter(pictures_as_seen(processor, inputs, [[one] for one in pictures], grids))
-    shown = [next(seen) if kind == "image" else [] for kind in order]
+    shown = [next(seen) if kind == "image" else [] for kind in kinds]
     panels = [*trace_panels(shown, result.trace), *sheets]
     strip = Strip.of(result.trace, result.report["tokens"]["per_layer"])
     size = 2.6 if pictures else filmed.SIDE

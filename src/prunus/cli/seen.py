@@ -23,7 +23,7 @@ def pictures_as_seen(
     of its parts if it is cut into tiles; of a video one for each slice.
 
     Where ``pixel_values`` are pictures, their normalisation is undone, so that cropping shows, and
-    tiles are put together; processors that flatten patches only resize, and each frame is resized
+    tiles are put together; processors that give patches only resize, and each frame is resized
     to its grid instead.
     Where several frames go into one slice of visual tokens, the first of them stands for it.
 
@@ -38,7 +38,7 @@ def pictures_as_seen(
     pixels = inputs.get("pixel_values", inputs.get("pixel_values_images"))  # an older name
     if pixels is not None and pixels.ndim == 5 and _fit(pixels.flatten(0, 1), grids):
         pixels = pixels.flatten(0, 1)
-    if pixels is not None and pixels.ndim == 4:
+    if pixels is not None and pixels.ndim == 4 and "image_grid_thw" not in inputs:
         seen_tiles = iter(seen_images(pixels, processor.image_processor))
         if not grids:
             return [[picture] for picture in seen_tiles]

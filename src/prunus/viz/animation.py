@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -40,7 +41,7 @@ def write_animation(films: Sequence[Film], path: str | Path) -> Path:
         format=path.suffix[1:],
         save_all=True,
         append_images=frames,
-        duration=[pace for film in films for pace in _paces(film)],
+        duration=_paces(films),
         loop=0,
     )
     write_bytes(path, drawn.getvalue(), "the animation")
@@ -74,8 +75,9 @@ def _size(width: int, height: int) -> tuple[int, int]:
 
 def _frames(films: Sequence[Film], shape: tuple[int, int]) -> Iterator[Image.Image]:
     width, height = shape
-    for number, film in enumerate(films, 1):
-        start = f"video {number}, " if len(films) > 1 else ""
+    several = len({film.video for film in films}) > 1
+    for film in films:
+        start = f"video {film.video}, " if several else ""
         for picture, title in zip(film.drawn(), film.titles(), strict=True):
             image = Image.fromarray(as_bytes(picture))
             size = _size(*image.size)
@@ -91,11 +93,14 @@ def _frames(films: Sequence[Film], shape: tuple[int, int]) -> Iterator[Image.Ima
             yield canvas
 
 
-def _paces(film: Film) -> list[int]:
+def _paces(films: Sequence[Film]) -> list[int]:
     """Milliseconds that each frame is shown."""
-    gaps = [later - one for one, later in zip(film.times, film.times[1:], strict=False)]
-    usual = 1000 * (gaps[0] if gaps else 1.0)
-    return [round(min(max(usual, _FASTEST), _SLOWEST))] * len(film.frames)
+    paces = []
+    for _, own in groupby(films, key=lambda film: film.video):
+        times = [time for film in own for time in film.times]
+        usual = 1000 * (times[1] - times[0] if len(times) > 1 else 1.0)
+        paces += [round(min(max(usual, _FASTEST), _SLOWEST))] * len(times)
+    return paces
 
 
 @cache

@@ -24,7 +24,7 @@ _COLOUR = 0.3  # of dropped patches: no other picture of the frame shows what wa
 
 @dataclass(frozen=True)
 class Film:
-    """One video of a prompt.
+    """A video of a prompt, or those of its frames that are an input of their own.
 
     Attributes:
         frames: as they were given to the processor.
@@ -33,6 +33,7 @@ class Film:
         image: its number among the images and videos of the prompt.
         trace: the entries of the prompt.
         sample: which sample of the batch.
+        video: the number of the video, from 1.
     """
 
     frames: Sequence[Image.Image]
@@ -41,6 +42,7 @@ class Film:
     image: int
     trace: Sequence[TraceEntry]
     sample: int = 0
+    video: int = 1
 
     @property
     def together(self) -> int:
@@ -111,11 +113,12 @@ class Film:
         ]
 
 
-def sheet_rows(film: Film, columns: int, note: str = "") -> list[list[Panel]]:
-    """A contact sheet: every frame of ``film`` in rows of ``columns``, with ``note`` below the
+def sheet_rows(films: Sequence[Film], columns: int, note: str = "") -> list[list[Panel]]:
+    """A contact sheet: every frame of ``films`` in rows of ``columns``, with ``note`` below the
     first of the last row."""
     panels = [
         Panel(_small(picture), title)
+        for film in films
         for picture, title in zip(film.drawn(), film.titles(), strict=True)
     ]
     rows = [panels[at : at + columns] for at in range(0, len(panels), columns)]

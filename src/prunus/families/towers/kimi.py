@@ -20,6 +20,10 @@ class Pooled(Grid):
 
     times: int = 1
 
+    @property
+    def shows(self) -> int:
+        return self.times
+
 
 class Kimi(Packed):
     """``[patches, D]``, all clips one behind the other, the patches of each frame row by row.
