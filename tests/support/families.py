@@ -104,6 +104,7 @@ class Kind:
         nested: whether the processor wants a list of images for each row.
         each: names of further arguments that have one entry for each input of a kind.
         timed: whether the processor must be told when the frames of a video were taken.
+        pictured: whether it takes no batch without an image; its tokenizer then makes these.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Kind:
     nested: bool = False
     each: tuple[str, ...] = ()
     timed: bool = False
+    pictured: bool = False
 
     def save(self, folder: Path) -> None:
         """Write model and processor."""
@@ -317,6 +319,8 @@ def encoded(kind: Kind, processor: Any, *rows: str) -> dict[str, Tensor]:
                 {"fps": 2, "total_num_frames": len(v), "frames_indices": list(range(len(v)))}
                 for v in videos
             ]
-    made = dict(processor(**given))
+    make = processor.tokenizer if kind.pictured and not images else processor
+    made = dict(make(**given))
+    made.pop("labels", None)  # which some make of a prompt, all of them -100
     # Some give bfloat16, whatever the model is.
     return {name: x.float() if x.is_floating_point() else x for name, x in made.items()}

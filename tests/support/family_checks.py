@@ -63,6 +63,7 @@ def assert_mark_in_boxes(boxes: np.ndarray[Any, Any], bright: np.ndarray[Any, An
 def assert_costs(model: Any, inputs: dict[str, Tensor], method: Method) -> dict[str, Any]:
     """The report of ``method`` equals what torch counts (language model and tower within 2 %) and
     what the cache holds; it is returned."""
+    backend = model.config._attn_implementation
     model.set_attn_implementation("eager")
     top = type(model).__name__
     counted, cache = [], DynamicCache(config=model.config.get_text_config())
@@ -73,7 +74,7 @@ def assert_costs(model: Any, inputs: dict[str, Tensor], method: Method) -> dict[
         with FlopCounterMode(display=False) as counter:
             model(**inputs, logits_to_keep=1, past_key_values=cache)
     counted.append(counter.get_flop_counts())
-    model.set_attn_implementation("sdpa")
+    model.set_attn_implementation(backend)
     report = run.report()
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert report["kv_bytes"]["pruned"] == held < report["kv_bytes"]["dense"]

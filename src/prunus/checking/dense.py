@@ -77,8 +77,8 @@ def run(model: Any, inputs: Inputs, **options: Any) -> Any:
     """The model's output for one call of ``forward``, without gradients. Tokens behind padding are
     counted as ``generate`` does, where the model does not find positions itself (M-RoPE)."""
     mask = inputs["attention_mask"]
-    told = "position_ids" in inputs or bool(mask.all())
-    if not told and not hasattr(family_of(model).core, "get_rope_index"):
+    # Rows alone as well: some models begin at 1, and some methods go by positions.
+    if "position_ids" not in inputs and not hasattr(family_of(model).core, "get_rope_index"):
         options["position_ids"] = (mask.long().cumsum(-1) - 1).clamp(min=0)
     with torch.no_grad():
         return model(**inputs, **options)

@@ -46,6 +46,7 @@ def process(
     with _processing():
         found = processor(text=prompt, return_tensors="pt", **given)
     inputs = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    inputs.pop("labels", None)  # some processors make them of a prompt: all are -100
     if family is not None and family.takes_sizes and (images or videos):
         inputs["image_sizes"] = _sizes(processor, prompt, images, videos)
     return inputs

@@ -16,7 +16,15 @@ from tests.support.oracles.decoder import decoder_of
 
 #: Models whose masks are more than causal (windows, images that see themselves in both directions):
 #: what a trace hides is taken out of the masks that the unmodified model makes.
-OWN_MASKS = {"gemma3", "gemma4", "llama4"}
+OWN_MASKS = {
+    "gemma3",
+    "gemma4",
+    "llama4",
+    "paligemma",
+    "aya_vision",
+    "cohere2_vision",
+    "molmo2",
+}
 
 
 class Visible(list[Tensor]):
@@ -133,7 +141,10 @@ def continued(inputs: dict[str, Tensor], sequences: Tensor) -> dict[str, Tensor]
     mask = inputs["attention_mask"].repeat_interleave(repeats, 0)
     full = {**inputs, "input_ids": sequences, "attention_mask": torch.cat([mask, ones], dim=1)}
     for name in ("mm_token_type_ids", "token_type_ids"):
-        if name in inputs:  # what is generated is text
+        if name in inputs:
             kinds = inputs[name].repeat_interleave(repeats, 0)
-            full[name] = torch.cat([kinds, 0 * ones.to(kinds.dtype)], dim=1)
+            # What is generated is text; where images have the type of text, types tell the prompt
+            # from the answer.
+            answer = int("pixel_values" in inputs and not bool(kinds.any()))
+            full[name] = torch.cat([kinds, answer * ones.to(kinds.dtype)], dim=1)
     return full
