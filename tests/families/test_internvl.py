@@ -83,11 +83,11 @@ def test_tiles_are_arranged_as_the_processor_does(
 @pytest.mark.parametrize("tiles", range(1, 13))
 def test_of_equally_near_arrangements_the_processors(tiles: int, size: tuple[int, int]) -> None:
     """Also where no other number of tiles would have been nearer (``min_patches``)."""
-    from prunus.families.internvl import _arranged
+    from prunus.families.tiles import canvas_by_aspect
 
     for width in range(1, 4 * size[0], 3):
         cols, rows = get_optimal_tiled_canvas((size[1], width), (16, 16), tiles, tiles)
-        assert _arranged(tiles, Grid(1, 2, 2, (8, 8)), size[1], width) == (rows, cols)
+        assert canvas_by_aspect(tiles, Grid(1, 2, 2, (8, 8)), size[1], width) == (rows, cols)
 
 
 @pytest.mark.parametrize("square", [(0, 0, 12), (30, 10, 15), (70, 25, 15)])

@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
 from prunus.families.shapes import ProjectorShape, TowerShape
-from prunus.families.tiles import mosaic, runs, tile_by_tile, tiles_of
+from prunus.families.tiles import (
+    canvas_by_aspect,
+    mosaic,
+    runs,
+    sizes_given,
+    tile_by_tile,
+    tiles_of,
+)
 from prunus.families.towers.shapes import vit_shape
 from prunus.grid import AnyGrid, Grid, Tiles
 
@@ -87,7 +93,7 @@ class InternVL(Family):
             return {}
         rows = runs(self.placeholders(ids, embeds)["image"])
         own = [end - start for row in rows for start, end in row]
-        sizes = _sizes(call.get("image_sizes"), len(own))
+        sizes = sizes_given(call.get("image_sizes"), len(own))
         found = [self._image(run, size) for run, size in zip(own, sizes, strict=True)]
         return {"image": found} if found else {}
 
@@ -119,29 +125,5 @@ class InternVL(Family):
             return replace(tile, area=area)
         if size is None or count == 2:  # no image has one tile and a thumbnail
             return Tiles((tile,) * count, loose=count - 1)
-        rows, cols = _arranged(count - 1, tile, *size)
+        rows, cols = canvas_by_aspect(count - 1, tile, *size)
         return Tiles((mosaic(tile, rows, cols, area), replace(tile, area=area)))
-
-
-def _arranged(tiles: int, tile: Grid, height: int, width: int) -> tuple[int, int]:
-    """Down and across, how the processor arranges as many ``tiles`` as it found best for a picture
-    of this size: nearest to its aspect ratio; of two that are equally near the wider one, if the
-    picture has more than half of their pixels."""
-    shapes = [(tiles // cols, cols) for cols in range(1, tiles + 1) if tiles % cols == 0]
-    off = [abs(width / height - cols / rows) for rows, cols in shapes]
-    nearest = [shape for shape, by in zip(shapes, off, strict=True) if by == min(off)]
-    pixels = tiles * tile.size * tile.cell[0] * tile.cell[1]
-    return nearest[-1 if height * width > pixels / 2 else 0]
-
-
-def _sizes(given: Any, images: int) -> list[tuple[int, int] | None]:
-    """``image_sizes`` of a call, one for each image."""
-    if given is None:
-        return [None] * images
-    table = torch.as_tensor(given)
-    if table.ndim != 2 or table.shape[1] != 2 or len(table) != images:
-        raise PrunusError(
-            f"image_sizes has shape {tuple(table.shape)}: give one row (height, width) for each of "
-            f"the {images} images (or frames), in the order of the prompt, or leave it out"
-        )
-    return [(int(height), int(width)) for height, width in table.tolist()]

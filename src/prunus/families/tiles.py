@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.grid import AnyGrid, Grid
 
 
@@ -52,3 +54,27 @@ def runs(places: Tensor) -> list[list[tuple[int, int]]]:
             place = end
         found.append(own)
     return found
+
+
+def canvas_by_aspect(tiles: int, tile: Grid, height: int, width: int) -> tuple[int, int]:
+    """Down and across, how the processor arranges as many ``tiles`` as it found best for a picture
+    of this size: nearest to its aspect ratio; of two that are equally near the wider one, if the
+    picture has more than half of their pixels."""
+    shapes = [(tiles // cols, cols) for cols in range(1, tiles + 1) if tiles % cols == 0]
+    off = [abs(width / height - cols / rows) for rows, cols in shapes]
+    nearest = [shape for shape, by in zip(shapes, off, strict=True) if by == min(off)]
+    pixels = tiles * tile.size * tile.cell[0] * tile.cell[1]
+    return nearest[-1 if height * width > pixels / 2 else 0]
+
+
+def sizes_given(given: Any, images: int) -> list[tuple[int, int] | None]:
+    """``image_sizes`` of a call, one for each image."""
+    if given is None:
+        return [None] * images
+    table = torch.as_tensor(given)
+    if table.ndim != 2 or table.shape[1] != 2 or len(table) != images:
+        raise PrunusError(
+            f"image_sizes has shape {tuple(table.shape)}: give one row (height, width) for each of "
+            f"the {images} images (or frames), in the order of the prompt, or leave it out"
+        )
+    return [(int(height), int(width)) for height, width in table.tolist()]
