@@ -173,6 +173,15 @@ DECODERS = [
     ),
     Decoder("mistral4", "low-rank keys and values, queries scaled by position", _MISTRAL4),
     Decoder("diffllama", "differential attention: two calls in each layer", calls=2),
+    Decoder(
+        "molmo2_text",
+        "norms on queries and keys, two rotary tables by layer",
+        {
+            "additional_vocab_size": 0,
+            "rope_scaling_layers": [0, 2],
+            "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0},
+        },
+    ),
     Decoder("bitnet", "a norm behind the attention"),
     Decoder("gptj", "partial, interleaved rotary embedding", {"rotary_dim": 4}, since="5.24"),
     Decoder("codegen", "partial, interleaved rotary embedding", {"rotary_dim": 4}, since="5.24"),

@@ -101,6 +101,8 @@ class Kind:
             each input; None: each run of placeholders is an input of its own.
         frames: of every video; None: videos have different numbers of them.
         tile: visual tokens of a row of ``pixel_values``, where an image may have several rows.
+        alone: of a batch, "image" or "video" and which of these, the inputs beside the token ids;
+            None: a grid or one entry says what is whose.
         nested: whether the processor wants a list of images for each row.
         each: names of further arguments that have one entry for each input of a kind.
         timed: whether the processor must be told when the frames of a video were taken.
@@ -114,6 +116,7 @@ class Kind:
     found: Callable[[Any, Sequence[int]], list[tuple[str, list[int]]]] | None = None
     frames: int | None = None
     tile: int | None = None
+    alone: Callable[[dict[str, Tensor], str, slice], dict[str, Tensor]] | None = None
     nested: bool = False
     each: tuple[str, ...] = ()
     timed: bool = False

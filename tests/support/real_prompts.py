@@ -68,6 +68,9 @@ class RealPrompts:
             own = slice(start, start + found[row].count(kind))
             if own.start == own.stop:
                 continue
+            if self.kind.alone is not None:
+                alone |= self.kind.alone(inputs, kind, own)
+                continue
             if grid not in inputs:  # one entry of these for each image
                 names = [name for name in (pixels, *_EACH[kind]) if name in inputs]
                 names += [name for name in inputs if name == f"{kind}_position_ids"]

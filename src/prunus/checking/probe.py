@@ -85,7 +85,8 @@ def from_rows(
         row.setdefault("attention_mask", torch.ones_like(ids))
         if not bool(row["attention_mask"].all()):
             raise PrunusError(f"prompt {number} has padding: give each prompt by itself, without")
-    batch = left_padded(given, _pad_token(family, None) if pad is None else pad)
+    in_batch = [family.behind(row, given[:number]) for number, row in enumerate(given)]
+    batch = left_padded(in_batch, _pad_token(family, None) if pad is None else pad)
     spots = [[spot.positions for spot in row] for row in find_spots(family, batch)]
     if not all(spots):
         raise PrunusError("a prompt has no image: give prompts with one image or more each")

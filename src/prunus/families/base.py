@@ -347,6 +347,14 @@ class Family(ABC):
             )
         return whole
 
+    def behind(
+        self, inputs: Mapping[str, Tensor], before: Sequence[Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """What the processor made of one prompt (``inputs``), to be put into a batch behind those
+        of other prompts (``before``): numbers that count through all pictures of a call go on. The
+        default is that there are none."""
+        return dict(inputs)
+
     # -- beside the hidden states --------------------------------------------------------------
 
     @property

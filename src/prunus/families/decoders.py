@@ -74,6 +74,7 @@ PROVED = frozenset(
         "mistral",
         "mistral4",
         "mixtral",
+        "molmo2_text",
         "nanochat",
         "nemotron",
         "olmo",

@@ -198,7 +198,9 @@ class Vision:
         model = self._model
         keys = [key for key in prepared[0].pixels if not encoded or key in _BESIDE]
         sized = IMAGE_SIZES in prepared[0].pixels
-        merged = {key: joined([one.pixels[key] for one in prepared], sized) for key in keys}
+        pixels = [one.pixels for one in prepared]
+        pixels = [self.family.behind(one, pixels[:number]) for number, one in enumerate(pixels)]
+        merged = {key: joined([one[key] for one in pixels], sized) for key in keys}
         inputs: dict[str, Any] = dict(placed(merged, model.device, model.dtype))
         if encoded:
             output = BaseModelOutputWithPooling(pooler_output=features)
