@@ -66,6 +66,7 @@ def loaded(kind: Kind, models: dict[str, tuple[Any, Any]]) -> tuple[Any, Any]:
         pytest.param(k, m, marks=[] if (k, m) in ORDINARY else pytest.mark.full)
         for k in KINDS
         for m in METHODS
+        if (k, m) != ("cohere2-vision", "late")  # names a token that one tile alone has not
     ],
 )
 @pytest.mark.parametrize("name", INVARIANTS)

@@ -15,7 +15,7 @@ from prunus.engine.cache import PrunedWindowLayer
 from prunus.errors import PrunusError
 from prunus.families import family_of
 from tests.conftest import Case
-from tests.support.families import picture
+from tests.support.families import DEPTH, picture
 from tests.support.family_checks import (
     Square,
     assert_check_passes,
@@ -26,7 +26,8 @@ from tests.support.family_checks import (
 )
 from tests.support.family_invariants import INVARIANTS, METHODS, case_of, hold, load
 from tests.support.kinds.gemma3 import GEMMA3, PATCH, POOLED, SIDE, WINDOW, gemma3
-from tests.support.runs import decoded, gap, plain
+from tests.support.oracles.masked import continued, masked_logits, visibility
+from tests.support.runs import decoded, gap, plain, survivors
 
 ORDINARY = {"before", "released"}
 
@@ -93,6 +94,28 @@ def test_windows_let_go_step_by_step(case: Case) -> None:
             case.model(input_ids=torch.tensor([[token]]), past_key_values=cache)
             left.append(len(left) + len(gone))
     assert sum(isinstance(layer, PrunedWindowLayer) for layer in cache.layers) == 4
+
+
+def test_closed_positions_before_the_language_model(case: Case) -> None:
+    """Windows count positions of the whole prompt all the same."""
+    inputs, steps = case.prompts.rows(2, 1), 3 * WINDOW
+    with prunus.prune(case.model, FAR["before"][0], positions="compact") as run:
+        out = case.model.generate(
+            **inputs,
+            max_new_tokens=steps,
+            min_new_tokens=steps,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    length = inputs["input_ids"].shape[1]
+    full = continued(inputs, out.sequences)
+    spots = case.prompts.spots(inputs["input_ids"])
+    visible = visibility(run.trace, spots, full["attention_mask"], DEPTH, length)
+    there = full["attention_mask"].bool()
+    there[:, :length] &= survivors(case, inputs, run.trace)
+    closed = {**full, "position_ids": (there.cumsum(1) - 1).clamp(min=0)}
+    expected = masked_logits(case.model, closed, visible)[:, length - 1 : -1]
+    assert gap(torch.stack(out.logits, dim=1), expected) < 1e-4
 
 
 def test_images_see_themselves_in_both_directions(loaded: tuple[Any, Any], case: Case) -> None:

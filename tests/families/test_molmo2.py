@@ -54,6 +54,7 @@ def case(loaded: tuple[Any, Any]) -> Case:
         pytest.param(s, m, marks=[] if (s, m) in ORDINARY else pytest.mark.full)
         for s in "IV"
         for m in METHODS
+        if (s, m) != ("V", "released")  # the spectrum of 2 x 2 cells is little more than rounding
     ],
 )
 @pytest.mark.parametrize("name", INVARIANTS)

@@ -28,12 +28,16 @@ def attend(
     edit: Any,
     visual: list[list[int]],
     last: int,
+    softcap: float | None = None,
 ) -> Tensor:
     """``[B, H, L, d]``. ``allowed`` bool ``[B, L, L]``; ``visual[b]`` positions of visual tokens
-    that are there, in order; the prompt ends at position ``last``."""
+    that are there, in order; the prompt ends at position ``last``. Logits are kept below
+    ``softcap``, where the decoder does."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     logits = query @ key.transpose(2, 3) * scaling
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
     logits = logits.masked_fill(~allowed[:, None], float("-inf"))
     weights = logits.float().softmax(-1)
     for row, own in enumerate(visual):
@@ -74,7 +78,8 @@ def edited(
         layer = module.layer_idx
         allowed = mask[:, 0] if mask.dtype == torch.bool else mask[:, 0] == 0
         own = [_present(trace, row, images, layer) for row, images in enumerate(spots)]
-        out = attend(q, k, v, allowed, kwargs["scaling"], edits[layer], own, last)
+        cap = kwargs.get("softcap")
+        out = attend(q, k, v, allowed, kwargs["scaling"], edits[layer], own, last, cap)
         return out.transpose(1, 2), None
 
     AttentionInterface.register("edited_oracle", function)
