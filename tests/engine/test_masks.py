@@ -12,6 +12,8 @@ from transformers import DynamicCache
 
 from prunus.engine.cache import Lease, PrunedWindowLayer, Resident
 from prunus.engine.decode import Resume
+from prunus.engine.gathered import Gathered
+from prunus.engine.layout import Layout
 from prunus.engine.masks import Slots, gather_mask
 from prunus.errors import PrunusError
 
@@ -96,6 +98,20 @@ def test_flash_attention_is_told_of_padding_only() -> None:
     assert gathered(None, "flash_attention_2", None) is None
     with pytest.raises(PrunusError, match="2-D mask"):
         gathered(mask[:, None, None], "flash_attention_2")
+
+
+def test_flash_attention_gets_no_mask_once_padding_is_gone() -> None:
+    """Behind a cut of prompts that were padded by different lengths: nothing is hidden any more, so
+    that it need not pack the rows; what the caller hides stays hidden."""
+    present = torch.tensor([[0, 1, 0, 1, 1], [0, 0, 1, 1, 1]]).bool()
+    layout = Layout.full(torch.ones(2, 5).bool()).keep(present, [3, 3])
+    mask, states = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]]), STATES[:2]
+    made = Gathered(Layout.full(torch.ones(2, 5).bool()))
+    assert made.mask(mask.bool(), layout, "flash_attention_2", True, states) is None
+    hides = mask.clone()
+    hides[0, 3] = 0
+    found = made.mask(hides, layout, "flash_attention_2", True, states)
+    assert found.tolist() == [[True, False, True], [True, True, True]]
 
 
 def test_a_mask_of_another_form() -> None:

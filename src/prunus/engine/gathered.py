@@ -85,7 +85,11 @@ class Gathered:
 def _mask(given: Any, layout: Layout, backend: str, causal: bool, states: Tensor) -> Any:
     slots = Slots(layout.place, layout.place, layout.valid, square=True)
     found = gather_mask(given, slots, backend, causal, states)
-    if layout.valid is None and isinstance(found, Tensor) and found.dtype == torch.bool:
+    if layout.valid is not None or not isinstance(found, Tensor):
+        return found
+    if found.ndim == 2:  # FlashAttention's: padding is gone, often nothing is hidden any more
+        return None if bool(found.all()) else found
+    if found.dtype == torch.bool:
         size = layout.size  # padding is gone: often this is what the kernel does by itself
         plain = torch.ones(size, size, dtype=torch.bool, device=found.device).tril()
         if causal and torch.equal(found, plain.expand_as(found)):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prunus.errors import PrunusError
 
-FLASH = ("flash_attention_2", "flash_attention_3")
+FLASH = ("flash_attention_2", "flash_attention_3", "flash_attention_4")
 SUPPORTED = ("eager", "sdpa", *FLASH)
 
 
