@@ -20,6 +20,7 @@ from prunus.engine.refuse import check_layer_call, hooks_not_seen
 from prunus.engine.rotary import check_rotary
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family
+from prunus.families.base import attention_modules
 
 
 class Layers:
@@ -33,15 +34,15 @@ class Layers:
         """Register hooks on all layers, and lend their attention modules what calls us."""
         plan = self.plan
         for number, layer in enumerate(self.family.layers):
-            before(owner, layer, self._entering(number))
+            modules = attention_modules(layer)
+            before(owner, layer, self._entering(number, next(iter(modules), None)))
             wanted = number in plan.looked or number in plan.edits or number in plan.peeked
-            for attention in self.family.attention(number):
+            for attention in modules:
                 self._numbers[id(attention)] = number
                 lend(owner, attention, self._attend if wanted else None, loans)
 
-    def _entering(self, number: int) -> Any:
+    def _entering(self, number: int, attention: Any) -> Any:
         steps = self.plan.decoder.get(number, ())
-        attention = next(iter(self.family.attention(number)), None)
         here = self._here
 
         def before_layer(

@@ -86,6 +86,14 @@ def _loans(model: nn.Module) -> Iterator[tuple[Any, Loan]]:
             yield module, loan
 
 
+class _Borrowed:
+    """In front of a configuration's own class, whose ``__init_subclass__`` would make each loan a
+    dataclass anew, field by field: milliseconds in every block."""
+
+    def __init_subclass__(cls) -> None:
+        pass
+
+
 def _borrowed(loan: Loan) -> Any:
     original = loan.original
 
@@ -109,7 +117,7 @@ def _borrowed(loan: Loan) -> Any:
     # A class for every loan: code that was compiled while another engine lent is not used again.
     kind: Any = type(
         own.__name__,
-        (own,),
+        (_Borrowed, own),
         {
             **(looking if loan.attend is not None else {}),
             "_prunus_loan": loan,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunus.engine.sums import add_rows
 from prunus.errors import PrunusError
 from prunus.method import Selection
 
@@ -74,7 +75,7 @@ class Made:
             share = sizes if chosen.by_size else torch.ones_like(sizes)
             share = torch.where(stays, share, 0.0)
             total = share.new_zeros(len(kept))
-            total = total.index_add(0, into.clamp(min=0), share)
+            total = add_rows(total, into.clamp(min=0), share)
             share = share / total[into.clamp(min=0)]
         mix = share.new_zeros(len(kept), count)
         there = torch.arange(count, device=sizes.device)[stays]

@@ -57,7 +57,9 @@ class TowerPass:
         self._sign = 0.0
         self.tower, self.method, self.grids, self.kind = tower, method, list(grids), kind
         self._given, self._looks, self._part = call, looks, tower_part(method)
-        device = next(value.device for value in call.values() if isinstance(value, Tensor))
+        self._device = device = next(
+            value.device for value in call.values() if isinstance(value, Tensor)
+        )
         self.groups = [
             Group(frames, removals, device)
             for one in tower.frames(grids)
@@ -67,7 +69,7 @@ class TowerPass:
             group.check(self.name, tower.read)
         self.macs = 0.0
         self.summary: Tensor | None = None
-        self._inside = tower.inside([group.frames for group in self.groups], call)
+        self._inside = tower.inside([group.frames for group in self.groups], call).on(device)
         self._rows: Tensor | None = None  # original rows that are left; None: all of them
         self._running: Merge | None = None  # of the block that runs now
         self._pending: Merge | None = None  # for the entrance of the next block
@@ -208,7 +210,9 @@ class TowerPass:
     def early(self, block: int, values: Tensor) -> Tensor:
         """What stands for ``values``, which were made of what ``block`` left: at full length, and
         filled in when the tower is done. Tokens that merge later take them along."""
-        arrangement = self.tower.projected([group.frames for group in self.groups], self._given)
+        arrangement = self.tower.projected([group.frames for group in self.groups], self._given).on(
+            self._device
+        )
         full = values.new_zeros(arrangement.length, values.shape[-1])
         self._early.append((block, values, full))
         return full
@@ -225,7 +229,7 @@ class TowerPass:
         """What enters the projector: the last merge, where the features were taken before it; at
         full length where the model goes by the size of each image."""
         frames = [group.frames for group in self.groups]
-        arrangement = self.tower.features(frames, self._given)
+        arrangement = self.tower.features(frames, self._given).on(self._device)
         last, merge = self._done[-1] if self._done else (-1, None)
         late = last == self.tower.read - 1
         expected = len(rows_of(arrangement, self._before if late else self.present))
@@ -243,7 +247,7 @@ class TowerPass:
         """The projector's output at full length: survivors at their own places, zeros elsewhere; of
         what the model pools, one number everywhere, by which it is known again."""
         frames = [group.frames for group in self.groups]
-        arrangement = self.tower.projected(frames, self._given)
+        arrangement = self.tower.projected(frames, self._given).on(self._device)
         self._fill(arrangement)
         if any(self.pooled):
             self._left, self._sign = states, float(1 + next(_SIGNS) % 200)

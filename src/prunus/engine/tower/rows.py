@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunus.engine.sums import add_rows
 from prunus.families.towers.base import Arrangement
 
 
@@ -38,7 +39,7 @@ class Merge:
         change = flat.index_select(0, self.source.to(device)).float()
         change = change - kept.index_select(0, target).float()
         change = change * self.weight.to(device)[:, None]
-        merged = kept.float().index_add(0, target, change).to(kept.dtype)
+        merged = add_rows(kept.float(), target, change).to(kept.dtype)
         return merged.view(*states.shape[:-2], -1, states.shape[-1])
 
     def spread(self, states: Tensor) -> Tensor:
@@ -87,7 +88,6 @@ def merge_rows(
     for slots, source, destination, weight in zip(
         arrangement.slots, sources, destinations, weights, strict=True
     ):
-        slots = slots.to(source.device)
         gone.append(_pick(slots, source).flatten())
         into.append(_pick(slots, destination).flatten())
         share.append(weight[..., None].expand(*weight.shape, slots.shape[2]).flatten())
@@ -105,7 +105,7 @@ def token_rows(arrangement: Arrangement, present: Sequence[Tensor], group: int) 
     """Int64 ``[G, T, u]``: rows, now, of the tokens of one group of frames."""
     alive, _ = _alive(arrangement, present)
     here = present[group]
-    return (alive.long().cumsum(0) - 1)[_pick(arrangement.slots[group].to(here.device), here)]
+    return (alive.long().cumsum(0) - 1)[_pick(arrangement.slots[group], here)]
 
 
 def _alive(arrangement: Arrangement, present: Sequence[Tensor]) -> tuple[Tensor, int]:
@@ -113,8 +113,7 @@ def _alive(arrangement: Arrangement, present: Sequence[Tensor]) -> tuple[Tensor,
     alive = torch.ones(arrangement.length, dtype=torch.bool, device=present[0].device)
     count = arrangement.length
     for slots, tokens in zip(arrangement.slots, present, strict=True):
-        slots = slots.to(tokens.device)
-        alive[slots.flatten()] = False
-        alive[_pick(slots, tokens).flatten()] = True
+        alive.index_fill_(0, slots.flatten(), False)
+        alive.index_fill_(0, _pick(slots, tokens).flatten(), True)
         count += tokens.numel() * slots.shape[2] - slots.numel()
     return alive, count

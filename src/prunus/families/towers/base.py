@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from prunus.errors import PrunusError
@@ -41,6 +42,10 @@ class Arrangement:
 
     length: int
     slots: Sequence[Tensor]
+
+    def on(self, device: torch.device) -> Arrangement:
+        """The same on another device, so that no step of a merge waits for a copy."""
+        return Arrangement(self.length, [slots.to(device) for slots in self.slots])
 
 
 class Tower(ABC):
