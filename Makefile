@@ -15,7 +15,7 @@ JOBS ?= $(shell nproc 2> /dev/null || echo 2)
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
 test test-all test-lowest test-latest mutants: export OMP_NUM_THREADS = 1
 
-.PHONY: help demo test test-all lint format test-lowest test-latest test-python test-wheel mutants \
+.PHONY: help demo test test-all lint format test-lowest test-latest test-python test-wheel test-gpu mutants \
 	clean
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make test-latest  the tests with the newest transformers that there is"
 	@echo "make test-python  AT=python3.13: what can be tried on another Python (TORCH=1: all tests)"
 	@echo "make test-wheel   the wheel in an empty environment, as \`pip install\` gives it"
+	@echo "make test-gpu     what only a GPU can show: CUDA, FlashAttention"
 	@echo "make mutants      small wrong changes to the code, each of which a test must notice"
 	@echo "make clean        remove environments, caches and outputs"
 
@@ -97,6 +98,12 @@ test-python: $(READY)
 
 test-wheel: $(READY)
 	$(BIN)/python tools/try_wheel.py
+
+# Skipped where there is no GPU. PYTHON_GPU is an interpreter whose torch sees one.
+PYTHON_GPU ?= $(BIN)/python
+
+test-gpu:
+	PYTHONPATH=src $(PYTHON_GPU) -m pytest -n0 tests/gpu
 
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py

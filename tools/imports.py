@@ -42,6 +42,7 @@ ORDER = (
     "train",  # of the selector
     "calibrate",
     "__init__",  # the public names
+    "bench",  # the clock
     "cli",
     "__main__",
 )

@@ -1,0 +1,57 @@
+"""Time, on the device that does the work."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+
+
+def seconds(action: Callable[[], object], device: torch.device) -> float:
+    """Wall time of one call, from an idle device until everything that it started is done."""
+    wait(device)
+    began = time.perf_counter()
+    action()
+    wait(device)
+    return time.perf_counter() - began
+
+
+def wait(device: torch.device) -> None:
+    """Until ``device`` is idle."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def interleaved(
+    actions: Mapping[str, Callable[[], object]],
+    device: torch.device,
+    rounds: int,
+    warm_up: int,
+    around: Mapping[str, Callable[[], AbstractContextManager[object]]],
+) -> dict[str, list[float]]:
+    """Seconds of each action in each round, within the block that ``around`` opens for it (which is
+    not timed). A round runs all of them, the next one backwards, so that what drifts falls on all
+    alike."""
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    order = list(actions)
+    for number in range(warm_up + rounds):
+        for name in order if number % 2 else order[::-1]:
+            with around[name]():
+                spent = seconds(actions[name], device)
+            if number >= warm_up:
+                times[name].append(spent)
+    return times
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """Quartiles of the ratios of pairs of one round."""
+    return quartiles([a / b for a, b in zip(ours, theirs, strict=True)])
