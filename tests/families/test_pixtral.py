@@ -11,11 +11,13 @@ from torch import Tensor
 
 import prunus
 from prunus import CLSE, EvoPrune, Uniform
+from prunus.cli.seen import pictures_as_seen
 from prunus.errors import PrunusError
 from prunus.families import family_of
 from prunus.grid import Grid
 from prunus.pruners.tome import ToMe
 from prunus.pruners.visionzip import VisionZip
+from prunus.viz.seen import seen_images
 from tests.conftest import Case
 from tests.support.entering import entering
 from tests.support.facts import counts
@@ -257,3 +259,18 @@ def test_what_is_refused() -> None:
     other.config.vision_config.model_type = "vit"
     with pytest.raises(PrunusError, match="clip_vision_model, siglip_vision_model or pixtral"):
         prunus.prune(other, Uniform(keep=5))
+
+
+def test_pictures_are_shown_without_the_padding_of_the_batch(case: Case) -> None:
+    processor = case.prompts.processor
+    inputs = case.prompts.rows(3)
+    grids = family_of(case.model).grids_of(inputs)["image"]
+    assert len({(grid.rows, grid.cols) for grid in grids}) == 3
+    seen = pictures_as_seen(processor, inputs, [], grids)
+    sizes = inputs["image_sizes"].tolist()
+    for pixels, ((picture,), (height, width)) in zip(
+        inputs["pixel_values"], zip(seen, sizes, strict=True), strict=True
+    ):
+        assert picture.shape == (height, width, 3)
+        (alone,) = seen_images(pixels[None, :, :height, :width], processor.image_processor)
+        assert (picture == alone).all()

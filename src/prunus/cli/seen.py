@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL import Image
 
-    from prunus.grid import AnyGrid
+    from prunus.grid import AnyGrid, Grid
     from prunus.viz.seen import Picture
 
 
@@ -22,9 +22,10 @@ def pictures_as_seen(
     """For each image or video of the prompt its pictures, in [0, 1]: one for an image, or for each
     of its parts if it is cut into tiles; of a video one for each slice.
 
-    Where ``pixel_values`` are pictures, their normalisation is undone, so that cropping shows, and
-    tiles are put together; processors that give patches only resize, and each frame is resized
-    to its grid instead.
+    Where ``pixel_values`` are pictures, their normalisation is undone, so that cropping shows,
+    tiles are put together, and what lies beyond the grid on the right and below (padding of a
+    batch, a rest that makes no patch) is cut off; processors that give patches only resize, and
+    each frame is resized to its grid instead.
     Where several frames go into one slice of visual tokens, the first of them stands for it.
 
     Args:
@@ -42,7 +43,9 @@ def pictures_as_seen(
         seen_tiles = iter(seen_images(pixels, processor.image_processor))
         if not grids:
             return [[picture] for picture in seen_tiles]
-        return [[joined_tiles(part, seen_tiles) for part in grid.parts] for grid in grids]
+        return [
+            [_cut(joined_tiles(part, seen_tiles), part) for part in grid.parts] for grid in grids
+        ]
     pictures = []
     for frames, grid in zip(shown, grids, strict=True):
         together = -(-len(frames) // grid.frames)
@@ -56,3 +59,9 @@ def _fit(pixels: Any, grids: Sequence[AnyGrid]) -> bool:
     tiles = [tile for grid in grids for part in grid.parts for band in part.tiles for tile in band]
     sides = {(tile.rows * tile.cell[0], tile.cols * tile.cell[1]) for tile in tiles}
     return len(tiles) == len(pixels) and sides == {tuple(pixels.shape[2:])}
+
+
+def _cut(picture: Picture, grid: Grid) -> Picture:
+    """What ``grid`` covers of a ``picture`` whose upper left corner is its own."""
+    height, width = grid.cell
+    return picture[: grid.rows * height, : grid.cols * width]
