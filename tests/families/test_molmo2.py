@@ -14,6 +14,9 @@ from prunus import CLSE, EvoPrune, Random, Uniform
 from prunus.errors import PrunusError
 from prunus.families import family_of
 from prunus.grid import Grid, Tiles
+from prunus.train.options import Options
+from prunus.train.run import Training
+from prunus.train.sources import Questions, Split
 from tests.conftest import Case
 from tests.support.families import encoded
 from tests.support.family_checks import (
@@ -27,6 +30,7 @@ from tests.support.family_invariants import INVARIANTS, METHODS, case_of, hold, 
 from tests.support.kinds.molmo2 import MOLMO2, PATCH
 from tests.support.real_prompts import RealPrompts
 from tests.support.runs import gap, plain
+from tests.train.test_trainer import SETTINGS, questions
 
 ORDINARY = (("I", "released"), ("V", "before"))
 
@@ -143,6 +147,12 @@ def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixtur
     MOLMO2.save(tmp_path)
     closed = {"pyramiddrop", "sparsevlm"}  # they close positions up, of which there are two tables
     assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip", *closed})
+
+
+def test_training_is_refused(loaded: tuple[Any, Any], tmp_path: Path) -> None:
+    data = Split("boxes", Questions(questions()), None)
+    with pytest.raises(PrunusError, match="training is not supported for molmo2.*numbers patches"):
+        Training(*loaded, "molmo2", data, SETTINGS, tmp_path, Options(), None)
 
 
 def test_merging_in_the_tower_is_refused(loaded: tuple[Any, Any]) -> None:

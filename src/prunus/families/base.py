@@ -355,6 +355,12 @@ class Family(ABC):
         default is that there are none."""
         return dict(inputs)
 
+    @property
+    def counts_through(self) -> bool:
+        """Whether such numbers are there, so that inputs cannot be put behind each other as they
+        are."""
+        return type(self).behind is not Family.behind
+
     # -- beside the hidden states --------------------------------------------------------------
 
     @property

@@ -68,6 +68,11 @@ class Training:
         )
         self.model = model.to(self.accelerator.device)
         family = family_of(self.model)
+        if family.counts_through:
+            raise PrunusError(
+                f"training is not supported for {family.name}: its processor numbers patches "
+                "through all pictures of a call, and training encodes them one by one"
+            )
         torch.manual_seed(settings.seed)
         self.selector = Selector(selector_config(family, settings))
         self.objective = Objective(self.model, family, self.selector, settings)
