@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn
 
 from prunus.errors import PrunusAttributeError, PrunusError
@@ -65,6 +66,11 @@ class Grid:
             )
             for top, bottom in itertools.pairwise(down)
         )
+
+    @property
+    def pieces(self) -> int:
+        """How many frames and tiles the vision tower sees one by one."""
+        return self.frames * (len(self.seams[0]) + 1) * (len(self.seams[1]) + 1)
 
     def box(self, index: int) -> Box:
         """Where token ``index`` lies: in pixels of the original picture if ``area`` is known, else
@@ -133,6 +139,11 @@ class Tiles:
         """Number of visual tokens."""
         return sum(part.size for part in self.parts)
 
+    @property
+    def pieces(self) -> int:
+        """As :attr:`Grid.pieces`, of all parts."""
+        return sum(part.pieces for part in self.parts)
+
     def part_of(self, index: int) -> tuple[int, int]:
         """The number of the part that token ``index`` lies in, and its index in there."""
         rest = index
@@ -172,3 +183,24 @@ class Tiles:
 
 AnyGrid = Grid | Tiles
 """Where the tokens of one visual input lie."""
+
+
+@lru_cache(maxsize=256)
+def tile_order(grid: AnyGrid) -> tuple[int, ...]:
+    """The tokens of ``grid`` as the vision tower sees them, piece by piece: frames, and in these
+    tiles in reading order, each row by row."""
+    found: list[int] = []
+    first = 0
+    for part in grid.parts:
+        down, across = (0, *part.seams[0], part.rows), (0, *part.seams[1], part.cols)
+        for frame in range(part.frames):
+            start = first + frame * part.rows * part.cols
+            for top, bottom in itertools.pairwise(down):
+                for left, right in itertools.pairwise(across):
+                    found += [
+                        start + row * part.cols + col
+                        for row in range(top, bottom)
+                        for col in range(left, right)
+                    ]
+        first += part.size
+    return tuple(found)

@@ -302,7 +302,7 @@ def test_the_count_is_exactly_the_budget(case: Case, method: Method) -> None:
             # In the tower a budget is for each frame, behind it for a whole video.
             for sample, images, grids in zip(entry.kept, spots, entry.grid, strict=True):
                 for kept, places, grid in zip(sample, images, grids, strict=True):
-                    frames = grid.frames if entry.place == "encoder" else 1
+                    frames = grid.pieces if entry.place == "encoder" else 1
                     each = len(places) // frames
                     assert len(kept) == frames * counts(method, each, DEPTH)[stage]
     for entry in run.trace:

@@ -55,6 +55,11 @@ def test_invariants(name: str, method: str, signs: str, loaded: tuple[Any, Any])
     hold(name, case_of(INTERNVL, loaded, signs), METHODS[method])
 
 
+@pytest.mark.parametrize("name", INVARIANTS)
+def test_invariants_of_merging_in_the_tower(name: str, loaded: tuple[Any, Any]) -> None:
+    hold(name, case_of(INTERNVL, loaded, "I"), EvoPrune(keep=0.5))
+
+
 def sizes(*given: tuple[int, int]) -> Tensor:
     """``image_sizes`` of pictures of these widths and heights."""
     return torch.tensor([[height, width] for width, height in given])
@@ -174,18 +179,57 @@ def test_a_prompt_of_the_commands_says_how_large_its_pictures_are(loaded: tuple[
     assert "image_sizes" not in process(processor, "a b c", family=family)
 
 
+@pytest.mark.parametrize("method", [CLSE(keep=5), EvoPrune(keep=5)])
 @pytest.mark.parametrize("signs", ["I", "V"])
-def test_costs(signs: str, loaded: tuple[Any, Any]) -> None:
+def test_costs(signs: str, method: Any, loaded: tuple[Any, Any]) -> None:
     model, _ = loaded
     inputs = case_of(INTERNVL, loaded, signs).prompts.rows(2)
     del inputs["attention_mask"]
-    report = assert_costs(model, inputs, CLSE(keep=5))
+    if signs == "I":
+        inputs["image_sizes"] = sizes(WIDE, SMALL)
+    report = assert_costs(model, inputs, method)
     assert report["uncounted"] == {}
+
+
+def test_merges_are_told_in_cells_of_the_whole_picture(loaded: tuple[Any, Any]) -> None:
+    """With and without sizes the tower does the same; what is left has the numbers of its cells."""
+    model, processor = loaded
+    inputs = encoded(INTERNVL, processor, "I and I?", "what I is this?")
+    told = {**inputs, "image_sizes": sizes(WIDE, SMALL, TALL)}
+    grids = family_of(model).grids_of(told)["image"]
+    found = []
+    for given in (told, inputs):
+        with prunus.prune(model, EvoPrune(keep=5)) as run, torch.no_grad():
+            found.append((model(**given).logits, run.trace[0]))
+        (again,) = Fixed.replay(run.trace)
+        with prunus.prune(model, again), torch.no_grad():
+            torch.testing.assert_close(model(**given).logits, found[-1][0])
+    torch.testing.assert_close(found[0][0], found[1][0])
+    known, loose = (
+        [
+            (kept, into, steps)
+            for sample in zip(entry.kept, entry.merged_into, entry.steps, strict=True)
+            for kept, into, steps in zip(*sample, strict=True)
+        ]
+        for _, entry in found
+    )
+    moved = 0
+    for grid, (kept, into, steps), (kept_too, into_too, steps_too) in zip(
+        grids, known, loose, strict=True
+    ):
+        cells = family_of(model).cells(grid)  # of each token, tile by tile
+        assert len(kept) == 5 * grid.pieces
+        assert kept.tolist() == cells[kept_too].sort().values.tolist()
+        assert torch.equal(into[cells], cells[into_too])
+        for (block, gone, _), (block_too, gone_too, _) in zip(steps, steps_too, strict=True):
+            assert block == block_too and torch.equal(gone, cells[gone_too])
+        moved += kept.tolist() != kept_too.tolist()
+    assert moved == 2  # of the third picture, tiles lie below each other
 
 
 def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     INTERNVL.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip"})
+    assert_check_passes(tmp_path, capsys, set())
 
 
 def test_kept_tokens_are_drawn(
@@ -230,8 +274,6 @@ def test_features_computed_beforehand(loaded: tuple[Any, Any]) -> None:
 
 def test_what_is_refused(loaded: tuple[Any, Any]) -> None:
     model, processor = loaded
-    with pytest.raises(PrunusError, match="vision tower.*internvl.*pixel shuffle"):
-        prunus.prune(model, EvoPrune(keep=5)).attach()
     inputs = encoded(INTERNVL, processor, "what I is this?")
     with prunus.prune(model, Uniform(keep=5)), torch.no_grad():
         with pytest.raises(PrunusError, match=r"shape \(2, 2\).*each of the 1 image"):
@@ -245,6 +287,9 @@ def test_what_is_refused(loaded: tuple[Any, Any]) -> None:
     with pytest.raises(PrunusError, match="'full' is not supported"):
         prunus.prune(other, Uniform(keep=5))
     other.config.vision_feature_select_strategy = "default"
+    other.config.vision_feature_layer = 1
+    with pytest.raises(PrunusError, match="vision_feature_layer=1.*last block"):
+        prunus.prune(other, EvoPrune(keep=5)).attach()
     other.config.vision_config.image_size = (48, 64)
     with pytest.raises(PrunusError, match="48x64 pixels.*for a square"):
         prunus.prune(other, Uniform(keep=5))

@@ -137,8 +137,8 @@ def _flops(
         seen = [own for parts in passes for own in parts]
         steps = None
         if merges is not None:
-            pairs = zip(merges[sample], passes, strict=True)
-            steps = [own for one, parts in pairs for own in by_pass(one, parts)]
+            inputs = zip(merges[sample], record.images[sample], passes, strict=True)
+            steps = [own for one, grid, parts in inputs for own in by_pass(one, grid, parts)]
         dense.append(
             prefill_flops(shape, [text + record.original[sample]] * shape.decoder.layers, seen)
         )

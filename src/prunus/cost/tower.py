@@ -10,7 +10,7 @@ import numpy as np
 
 from prunus.errors import PrunusError
 from prunus.families.shapes import EncoderShape, TowerShape, WindowedShape
-from prunus.grid import Grid
+from prunus.grid import AnyGrid, Grid, tile_order
 
 Step = tuple[int, Any, Any]
 """One merge: block, original indices of the tokens that go, and of those they go into."""
@@ -53,27 +53,28 @@ def needed(grid: Grid | None) -> Grid:
     return grid
 
 
-def by_pass(steps: Sequence[Step], passes: Sequence[Grid]) -> list[list[Step]]:
-    """The merges of one input, pass by pass of the tower, in tokens of each pass; the input's are
-    those of the first of ``passes``, then those of the next."""
+def by_pass(steps: Sequence[Step], grid: AnyGrid, passes: Sequence[Grid]) -> list[list[Step]]:
+    """The merges of one input with this ``grid``, pass by pass of the tower, in tokens of each
+    pass; the tower sees its frames, or tiles, one behind the other."""
     if len(passes) == 1:
         return [list(steps)]
+    places = np.argsort(tile_order(grid))
     found, start = [], 0
-    for grid in passes:
+    for one in passes:
         own: list[Step] = []
         for block, *pair in steps:
-            sources, into = (np.asarray(tokens, dtype=np.int64) for tokens in pair)
-            here = (sources >= start) & (sources < start + grid.size)
+            sources, into = (places[np.asarray(tokens, dtype=np.int64)] for tokens in pair)
+            here = (sources >= start) & (sources < start + one.size)
             own.append((block, sources[here] - start, into[here] - start))
         found.append(own)
-        start += grid.size
+        start += one.size
     return found
 
 
 def _plain(shape: EncoderShape, gone: dict[int, Any]) -> list[BlockWork]:
     left, work = shape.tokens, []
     for block in range(shape.layers):
-        after = left - len(gone.get(block, ()))
+        after = left - shape.merge**2 * len(gone.get(block, ()))
         work.append(BlockWork(left, left * left, after))
         left = after
     return work

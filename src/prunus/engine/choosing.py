@@ -73,10 +73,10 @@ def answers(
 
 def _count(budget: Budget, method: Method, stage: int, grid: AnyGrid) -> int | None:
     """Tokens of an input on ``grid`` that are to be left after ``stage``."""
-    counts = budget.counts(method, grid.frames, grid.size)
+    counts = budget.counts(method, grid.pieces, grid.size)
     if counts is None:
         return None
-    return counts[stage] * (1 if method.unit == "image" else grid.frames)
+    return counts[stage] * (1 if method.unit == "image" else grid.pieces)
 
 
 def _select(

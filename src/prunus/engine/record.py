@@ -132,7 +132,7 @@ def make_record(prefill: Prefill, plan: Plan) -> Record:
         if image.row % step:
             continue
         images[image.sample].append(image.grid)
-        asked = plan.budget.asked(plan.budget.last, image.grid.frames, image.grid.size)
+        asked = plan.budget.asked(plan.budget.last, image.grid.pieces, image.grid.size)
         if asked is None or nominal is None:
             nominal = None
         else:

@@ -332,7 +332,7 @@ class Family(ABC):
         the tower is given frames one by one, one for each frame."""
         return grid.parts
 
-    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> list[Grid]:
+    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> list[Any]:
         """``grids`` of inputs of one ``kind``, if what merges in the tower, or is looked at there,
         is what stands in their cells; for families whose inputs are not all so.
 

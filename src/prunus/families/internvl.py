@@ -19,7 +19,9 @@ from prunus.families.tiles import (
     tile_by_tile,
     tiles_of,
 )
+from prunus.families.towers.base import Tower
 from prunus.families.towers.shapes import vit_shape
+from prunus.families.towers.tiles import InternViT
 from prunus.grid import AnyGrid, Grid, Tiles
 
 
@@ -41,10 +43,7 @@ class InternVL(Family):
     model_types = ("internvl",)
     summary = "InternVL 2.5, 3 and 3.5: tiles and a thumbnail, pixel shuffle"
     takes_sizes = True
-    no_merging = (
-        "behind its tower the model joins squares of patches by their places in the tile (pixel "
-        "shuffle), for which all of them have to be there"
-    )
+    no_merging = ""
 
     def __init__(self, top: Any) -> None:
         super().__init__(top)
@@ -77,12 +76,25 @@ class InternVL(Family):
     def reads_tower(self) -> bool:
         return False  # what enters the projector is one row for each token, but tile by tile
 
+    def tower_adapter(self) -> Tower:
+        layer = self.config.vision_feature_layer
+        if layer != -1:
+            raise PrunusError(
+                f"InternVL with vision_feature_layer={layer!r}: methods inside the vision tower "
+                "are supported where the last block is read (-1), as in all published models"
+            )
+        return InternViT(self.tower, self._tile, int(1 / self.config.downsample_ratio))
+
+    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> list[AnyGrid]:
+        return list(grids)  # the tower sees their tiles, in the order of the prompt
+
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
-        tower = replace(vit_shape(config.vision_config), extra=1)  # CLS
-        inputs = tower.width * int(1 / config.downsample_ratio) ** 2
+        side = int(1 / config.downsample_ratio)
+        tower = replace(vit_shape(config.vision_config), extra=1, merge=side)  # CLS
+        inputs = tower.width * side**2
         width = config.get_text_config().hidden_size
-        return tower, ProjectorShape(width * (inputs + width))
+        return tower, ProjectorShape(width * (inputs + width), whole=True)
 
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {"image": self.holds(self.config.image_token_id, input_ids, embeds)}

@@ -53,6 +53,7 @@ class EncoderShape:
     counts. ``patches`` and ``extra`` (1 for a CLS token) make up the sequence of one image;
     ``patch_inputs`` is channels x patch height x patch width. ``pooling_head`` says whether an
     attention pooling head runs behind the blocks (SigLIP; its result is not used by LLaVA).
+    ``merge`` are the patches along a side of a visual token, where these are joined behind it.
     """
 
     layers: int
@@ -62,6 +63,7 @@ class EncoderShape:
     extra: int
     patch_inputs: int
     pooling_head: bool = False
+    merge: int = 1
 
     @property
     def tokens(self) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.grid import AnyGrid, Grid
+from prunus.grid import AnyGrid, Grid, tile_order
 
 
 def mosaic(
@@ -27,14 +27,8 @@ def mosaic(
 
 def tile_by_tile(grid: AnyGrid) -> Tensor:
     """Int64 ``[N]``: the cells of all parts, in each the tiles in reading order, one behind the
-    other, each row by row. For images."""
-    found, first = [], 0
-    for part in grid.parts:
-        numbers = torch.arange(part.size).view(part.rows, part.cols) + first
-        first += part.size
-        for band in numbers.tensor_split(part.seams[0], dim=0):
-            found += [tile.flatten() for tile in band.tensor_split(part.seams[1], dim=1)]
-    return torch.cat(found)
+    other, each row by row."""
+    return torch.tensor(tile_order(grid))
 
 
 def tiles_of(grid: AnyGrid) -> Sequence[Grid]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError, PrunusTypeError, shown
-from prunus.grid import AnyGrid, Grid
+from prunus.grid import AnyGrid, Grid, Tiles, tile_order
 from prunus.method import Cut, Edit, Method, Selection, View
 from prunus.method.fields import fit
 from prunus.method.signals import Signal, Summary
@@ -98,22 +98,22 @@ class Fixed(Method):
     def merges(self, blocks: int, original: int, count: int | None) -> Sequence[int]:
         counts = [0] * blocks
         for grid, steps in itertools.chain.from_iterable((self.pairs or {}).values()):
-            if grid.rows * grid.cols == original:
+            if grid.size == grid.pieces * original:
                 for block, sources, _ in steps:
-                    counts[block] = len(sources) // grid.frames
+                    counts[block] = len(sources) // grid.pieces
                 return counts
         return counts
 
     def repeated(self, blocks: int, original: int, kind: str | None, image: int) -> Sequence[int]:
         grid, steps = self._merged(kind, image)
-        if grid.size != grid.frames * original:
+        if grid.size != grid.pieces * original:
             raise PrunusError(
-                f"Fixed holds merges of {grid.size // grid.frames} tokens of each frame of input "
+                f"Fixed holds merges of {grid.size // grid.pieces} tokens of each frame of input "
                 f"{image}, and the tower runs on {original}"
             )
         counts = [0] * blocks
         for block, sources, _ in steps:
-            counts[block] = len(sources) // grid.frames
+            counts[block] = len(sources) // grid.pieces
         return counts
 
     def _merged(self, kind: str | None, image: int) -> tuple[AnyGrid, Any]:
@@ -129,8 +129,10 @@ class Fixed(Method):
     def merge(self, view: View) -> Selection:
         found: list[tuple[Tensor, Tensor]] = []
         for (image, frame), present in zip(view.owners, view.present, strict=True):
-            steps = {block: pair for block, *pair in self._merged(view.kind, image)[1]}
-            gone, into = (tokens.to(present.device) for tokens in steps[view.block])
+            grid, merged = self._merged(view.kind, image)
+            steps = {block: pair for block, *pair in merged}
+            places = torch.tensor(tile_order(grid)).argsort()  # as the tower has them
+            gone, into = (places[tokens].to(present.device) for tokens in steps[view.block])
             here = gone // view.grid.size == frame
             gone, into = (tokens[here] - frame * view.grid.size for tokens in (gone, into))
             found.append((torch.searchsorted(present, gone), torch.searchsorted(present, into)))
@@ -257,7 +259,7 @@ def _check_edits(edits: Any) -> None:
 def _check_pairs(pairs: Any) -> None:
     try:
         fits = isinstance(pairs, Mapping) and all(
-            isinstance(grid, Grid)
+            isinstance(grid, Grid | Tiles)
             and type(block) is int
             and isinstance(gone, Tensor)
             and isinstance(into, Tensor)

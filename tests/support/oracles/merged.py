@@ -181,6 +181,10 @@ def merged(model: Any, inputs: dict[str, Tensor], trace: list[TraceEntry]) -> It
                 from tests.support.oracles.merged_pixtral import pixtral_features
 
                 features = pixtral_features(model, inputs, inside[0])
+            elif model.config.vision_config.model_type == "internvl_vision":
+                from tests.support.oracles.merged_tiles import tile_features
+
+                features = tile_features(model, inputs, inside[0])
             else:
                 features = merged_features(model, inputs["pixel_values"], trace)
             projector = model.model.multi_modal_projector

@@ -40,7 +40,7 @@ class Reduced:
 
     @staticmethod
     def joined(frames: Sequence[Reduced]) -> Reduced:
-        """Frames of one video as one, tokens counted through."""
+        """Frames of one video, or tiles of one image, as one, tokens counted through."""
         if len(frames) == 1:
             return frames[0]
         size = len(frames[0].merged_into)
@@ -63,6 +63,18 @@ class Reduced:
             torch.cat(scores) if scores else None,
             steps,
             frames[0].by_size,
+        )
+
+    def numbered(self, order: Tensor) -> Reduced:
+        """The same with other numbers for tokens: int64 ``[N]``, by those that they have."""
+        ends = torch.where(self.merged_into < 0, -1, order[self.merged_into.clamp(min=0)])
+        places = order.argsort()
+        return Reduced(
+            order[self.kept].sort().values,
+            ends[places],
+            None if self.scores is None else self.scores[places],
+            [(block, order[gone], order[into]) for block, gone, into in self.steps],
+            self.by_size,
         )
 
 

@@ -16,14 +16,14 @@ from prunus.engine.tower.seats import Unpooled
 from prunus.engine.tower.seen import Key, Name, Rows, TowerSeen
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families.towers.base import Arrangement, Frames, Tower
-from prunus.grid import AnyGrid, Grid
+from prunus.grid import AnyGrid, tile_order
 from prunus.method import Method, tower_part
 from prunus.method.capabilities import RepeatsMerges
 from prunus.method.view import View
 from prunus.method.words import Words
 
-Counts = Callable[[Grid], int | None]
-"""Tokens that are to be left of each frame of an input; None: the method does not say."""
+Counts = Callable[[AnyGrid], int | None]
+"""Tokens that are to be left of each frame, or tile, of an input; None: the method does not say."""
 
 _SIGNS = itertools.count()  # tells apart what different calls gave to be pooled
 
@@ -47,7 +47,7 @@ class TowerPass:
         counts: Counts,
         looks: Mapping[int, frozenset[Name]],
         call: dict[str, Any],
-        grids: Sequence[Grid],
+        grids: Sequence[Any],
         kind: str | None,
         asked: Sequence[AnyGrid] | None = None,
     ) -> None:
@@ -55,7 +55,8 @@ class TowerPass:
         self.pooled = [one != own for one, own in zip(self.asked, grids, strict=True)]
         self._left: Tensor | None = None  # behind the projector, where the model pools
         self._sign = 0.0
-        self.tower, self.method, self.grids, self.kind = tower, method, list(grids), kind
+        self.tower, self.method, self.kind = tower, method, kind
+        self.grids: list[Any] = list(grids)
         self._given, self._looks, self._part = call, looks, tower_part(method)
         self._device = device = next(
             value.device for value in call.values() if isinstance(value, Tensor)
@@ -281,9 +282,7 @@ class TowerPass:
             raise PrunusError(
                 f"{self.name}.merge named a source twice, or a destination that is a source"
             )
-        found = self._by_image(
-            lambda group, number: group.reduced(number), lambda parts, _: Reduced.joined(parts)
-        )
+        found = self._by_image(lambda group, number: group.reduced(number), self._joined)
         if not any(self.pooled):
             return found
         if self._left is None:  # nothing was merged: the model pooled all
@@ -314,6 +313,13 @@ class TowerPass:
                     f"there are {places} for a frame: keep {places} at most"
                 )
 
+    def _joined(self, pieces: list[Reduced], image: int) -> Reduced:
+        return Reduced.joined(pieces).numbered(self._order(image, pieces[0].kept.device))
+
+    def _order(self, image: int, device: torch.device) -> Tensor:
+        """Int64 ``[N]``: the tokens of an image in the order in which the tower has them."""
+        return torch.tensor(tile_order(self.grids[image]), device=device)
+
     def tell(self, seen: TowerSeen, kind: str) -> None:
         """Add to ``seen`` what was kept, as of images of ``kind``."""
         for block, groups in self._kept.items():
@@ -332,7 +338,8 @@ class TowerPass:
             seen.summaries.update({(kind, n): own for n, own in enumerate(self.summary)})
 
     def _rows_joined(self, frames: list[Rows], image: int) -> Rows:
-        return Rows.joined(frames, self.grids[image].size // self.grids[image].frames)
+        grid, order = self.grids[image], self._order(image, frames[0].present.device)
+        return Rows.joined(frames, grid.size // grid.pieces).numbered(order)
 
     def _by_image(
         self, one: Callable[[Group, int], Any], joined: Callable[[list[Any], int], Any]

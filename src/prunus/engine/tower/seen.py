@@ -33,9 +33,14 @@ class Rows:
 
     @staticmethod
     def joined(frames: Sequence[Rows], size: int) -> Rows:
-        """Frames of ``size`` tokens as one video."""
+        """Frames, or tiles, of ``size`` tokens as one input."""
         present = [one.present + number * size for number, one in enumerate(frames)]
         return Rows(torch.cat(present), torch.cat([one.values for one in frames]))
+
+    def numbered(self, order: Tensor) -> Rows:
+        """The same with other numbers for tokens: int64 ``[N]``, by those that they have."""
+        present, by = order[self.present].sort()
+        return Rows(present, self.values[by.to(self.values.device)])
 
 
 @dataclass

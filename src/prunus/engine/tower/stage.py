@@ -9,7 +9,7 @@ a merge between the two, and every later block really runs on what is left.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -64,12 +64,12 @@ class TowerStage:
             if part.proportional:
                 self._check_bias(tower)
 
-    def _count(self, grid: Grid) -> int | None:
-        """Tokens that are to be left of each frame of an input on ``grid``."""
+    def _count(self, grid: AnyGrid) -> int | None:
+        """Tokens that are to be left of each frame, or tile, of an input on ``grid``."""
         method = self._plan.in_tower
         if method is None:
             return None
-        counts = self._plan.budget.counts(method, grid.frames, grid.size)
+        counts = self._plan.budget.counts(method, grid.pieces, grid.size)
         return None if counts is None else counts[-1]
 
     def _check_bias(self, tower: Tower) -> None:
@@ -160,7 +160,7 @@ class TowerStage:
         if self._here.coming:
             self._here.expected = list(self._family.grids_of(self._here.coming).items())
             self._here.coming = {}
-        grids = tower.grids(call)
+        grids: Sequence[Any] = tower.grids(call)
         # One tower may serve all kinds, one after the other, and its call does not say which; nor
         # does it say which of its images are frames of one video.
         found: str | None = None

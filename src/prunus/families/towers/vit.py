@@ -35,6 +35,9 @@ class ViT(Tower):
     def _block(self, number: int) -> Any:
         return self.blocks[number]
 
+    def _attention(self, number: int) -> Any:
+        return self._block(number).self_attn
+
     def norm(self, number: int) -> nn.Module:
         norm: nn.Module = self._block(number).layer_norm2
         return norm
@@ -44,7 +47,7 @@ class ViT(Tower):
         return mlp
 
     def taps(self, number: int) -> Mapping[str, nn.Module]:
-        attention = self._block(number).self_attn
+        attention = self._attention(number)
         return {"query": attention.q_proj, "key": attention.k_proj}
 
     def grids(self, call: Mapping[str, Any]) -> list[Grid]:
@@ -93,9 +96,9 @@ class ViT(Tower):
         added = torch.zeros(key.shape[0], key.shape[2], device=key.device)
         if bias is not None:
             added = added + bias.view(added.shape).to(added)
-        scaling = float(self._block(number).self_attn.scale)
+        scaling = float(self._attention(number).scale)
         row = last_row(query[:, :, :1].float(), key.float(), added[:, None, None], scaling)
-        return row.flatten(), float(row.numel() * self._block(number).self_attn.embed_dim)
+        return row.flatten(), float(row.numel() * self._attention(number).embed_dim)
 
     def received(
         self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None
@@ -103,14 +106,14 @@ class ViT(Tower):
         query, key = (self._heads(number, seen[name]) for name in ("query", "key"))
         if bias is not None:
             bias = bias.view(query.shape[0], -1)
-        scaling = float(self._block(number).self_attn.scale)
+        scaling = float(self._attention(number).scale)
         images, _, each, _ = query.shape
-        macs = float(images * each * each * self._block(number).self_attn.embed_dim)
+        macs = float(images * each * each * self._attention(number).embed_dim)
         return column_mean(query, key, scaling, bias).flatten(), macs
 
     def _heads(self, number: int, projected: Tensor) -> Tensor:
         """``[images, S, D]`` to ``[images, H, S, d]``."""
-        heads: int = self._block(number).self_attn.num_heads
+        heads: int = self._attention(number).num_heads
         split: Tensor = projected.unflatten(-1, (heads, -1))  # type: ignore[no-untyped-call]
         return split.transpose(1, 2)
 
