@@ -54,6 +54,11 @@ def test_invariants(name: str, kind: str, method: str, models: Any) -> None:
     hold(name, case_of(KINDS[kind], models[kind], "I"), METHODS[method])
 
 
+@pytest.mark.parametrize("name", INVARIANTS)
+def test_invariants_of_merging_in_the_tower(name: str, loaded: tuple[Any, Any]) -> None:
+    hold(name, case_of(IDEFICS3, loaded, "I"), EvoPrune(keep=0.5))
+
+
 @pytest.mark.parametrize("size", [WIDE, SMALL, TALL, (200, 31), (7, 5), (50, 51), (33, 97)])
 def test_tiles_are_arranged_as_the_processor_does(
     size: tuple[int, int], loaded: tuple[Any, Any]
@@ -117,12 +122,14 @@ def test_one_budget_for_all_tiles_of_an_image(loaded: tuple[Any, Any]) -> None:
     assert [grid.parts[0].seams for grid in run.trace[0].grid[0]] == [((), (3,)), ((3,), (3,))]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_costs(kind: str, models: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "method"), [("idefics3", CLSE(keep=5)), ("smolvlm", EvoPrune(keep=5))]
+)
+def test_costs(kind: str, method: Any, models: Any) -> None:
     model, _ = models[kind]
     inputs = case_of(KINDS[kind], models[kind], "I").prompts.rows(2)
     del inputs["attention_mask"]
-    report = assert_costs(model, inputs, CLSE(keep=5))
+    report = assert_costs(model, inputs, method)
     assert report["uncounted"] == {}
 
 
@@ -131,7 +138,7 @@ def test_a_check_of_the_saved_model(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     KINDS[kind].save(tmp_path)
-    assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip"})
+    assert_check_passes(tmp_path, capsys, set())
 
 
 def test_kept_tokens_are_drawn(
@@ -196,8 +203,6 @@ def test_features_computed_beforehand(loaded: tuple[Any, Any]) -> None:
 
 def test_what_is_refused(loaded: tuple[Any, Any]) -> None:
     model, processor = loaded
-    with pytest.raises(PrunusError, match="vision tower.*idefics3.*pixel shuffle"):
-        prunus.prune(model, EvoPrune(keep=5)).attach()
     inputs = encoded(IDEFICS3, processor, "what I is this?")
     family, (row,) = family_of(model), inputs["input_ids"]
     token = model.config.image_token_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,9 @@ from prunus.errors import PrunusError
 from prunus.families.base import Family
 from prunus.families.shapes import ProjectorShape, TowerShape
 from prunus.families.tiles import mosaic, runs, tile_by_tile, tiles_of
+from prunus.families.towers.base import Tower
 from prunus.families.towers.shapes import vit_shape
+from prunus.families.towers.tiles import Squares
 from prunus.grid import AnyGrid, Grid, Tiles
 
 Run = tuple[int, int]
@@ -32,10 +35,7 @@ class Idefics3(Family):
     name = "idefics3"
     model_types = ("idefics3", "smolvlm")
     summary = "Idefics3 and SmolVLM: tiles and the whole picture, pixel shuffle"
-    no_merging = (
-        "its connector joins squares of patches by their places in the tile (pixel shuffle), for "
-        "which all of them have to be there"
-    )
+    no_merging = ""
 
     @property
     def language_model(self) -> Any:
@@ -55,11 +55,19 @@ class Idefics3(Family):
     def reads_tower(self) -> bool:
         return False  # the connector joins patches
 
+    def tower_adapter(self) -> Tower:
+        tower = self.core.vision_model
+        side = self.config.scale_factor
+        return Squares(tower.encoder.layers, tower.post_layernorm, self._tile, side)
+
+    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> Sequence[AnyGrid]:
+        return grids  # the tower sees their tiles, in the order of the prompt
+
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
-        tower = vit_shape(config.vision_config)
+        tower = replace(vit_shape(config.vision_config), merge=config.scale_factor)
         inputs = tower.width * config.scale_factor**2
-        return tower, ProjectorShape(inputs * config.get_text_config().hidden_size)
+        return tower, ProjectorShape(inputs * config.get_text_config().hidden_size, whole=True)
 
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {"image": self.holds(self.config.image_token_id, input_ids, embeds)}
@@ -78,11 +86,15 @@ class Idefics3(Family):
     def tower_grids(self, grid: AnyGrid) -> Sequence[Grid]:
         return tiles_of(grid)
 
-    def _image(self, places: Sequence[Run]) -> AnyGrid:
-        """Where the tokens of these runs lie, the last of which is the whole picture."""
+    @property
+    def _tile(self) -> Grid:
         vision, joined = self.config.vision_config, self.config.scale_factor
         side, cell = vision.image_size // vision.patch_size // joined, vision.patch_size * joined
-        tile = Grid(1, side, side, (cell, cell))
+        return Grid(1, side, side, (cell, cell))
+
+    def _image(self, places: Sequence[Run]) -> AnyGrid:
+        """Where the tokens of these runs lie, the last of which is the whole picture."""
+        tile = self._tile
         wrong = [end - start for start, end in places if end - start != tile.size]
         if wrong:
             raise PrunusError(

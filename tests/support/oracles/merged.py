@@ -159,6 +159,11 @@ def merged(model: Any, inputs: dict[str, Tensor], trace: list[TraceEntry]) -> It
                 return output
 
             handle = model.model.visual.register_forward_hook(replaced)
+        elif hasattr(model.model, "connector"):
+            from tests.support.oracles.merged_tiles import squares
+
+            features = squares(model, inputs, inside[0])
+            handle = model.model.connector.register_forward_hook(lambda *_: features)
         elif hasattr(model.model, "vision_model") or hasattr(model.model, "mm_projector"):
             from tests.support.oracles.merged_windows import window_features
 

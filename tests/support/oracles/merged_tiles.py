@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.support.oracles.merged import Pairs, Seen, given, merge_pairs
+from tests.support.oracles.merged import attention as of_siglip
 from tests.support.oracles.merged_frames import of_frame
 
 CLS = -1
@@ -86,3 +87,73 @@ def tile_features(model: Any, inputs: dict[str, Tensor], entry: Any) -> Tensor:
             found.append(full)
     assert next(pixels, None) is None
     return torch.stack(found)
+
+
+def merged_squares(
+    model: Any, pixels: Tensor, choose: Callable[[Seen], Pairs | None], by_size: bool = True
+) -> dict[int, Tensor]:
+    """As :func:`merged_tile`, of the tower of Idefics3, which has no CLS token."""
+    tower, side = model.model.vision_model, pixels.shape[1] // model.config.vision_config.patch_size
+    seen = torch.ones(1, side, side, dtype=torch.bool)
+    states = tower.embeddings(pixels[None], patch_attention_mask=seen)[0].view(side, side, -1)
+    unit, tokens = model.config.scale_factor, {}
+    for number in range((side // unit) ** 2):
+        row, col = (unit * place for place in divmod(number, side // unit))
+        tokens[number] = states[row : row + unit, col : col + unit].flatten(0, 1)
+    sizes = dict.fromkeys(tokens, 1)
+    for number, block in enumerate(tower.encoder.layers):
+        order = list(tokens)
+        here = torch.cat([tokens[index] for index in order])
+        added, maps, keys = of_siglip(block, block.layer_norm1(here), torch.zeros(len(here)))
+        here = here + added
+        counts = [unit**2] * len(order)
+        tokens = dict(zip(order, here.split(counts), strict=True))
+        received = torch.stack([own.sum() for own in maps.mean(0).mean(0).split(counts)])
+        means = [torch.stack([own.mean(0) for own in v.split(counts)]) for v in (keys, here)]
+        merge_pairs(
+            tokens, sizes, choose(Seen(number, order, means[0], received, means[1])), by_size
+        )
+        tokens = {
+            index: token + block.mlp(block.layer_norm2(token)) for index, token in tokens.items()
+        }
+    return {index: tower.post_layernorm(token) for index, token in tokens.items()}
+
+
+def squares(model: Any, inputs: dict[str, Tensor], entry: Any) -> Tensor:
+    """What the connector of Idefics3 gives, ``[tiles, tokens, D]``, zeros where a token was merged
+    away. Cells are numbered row by row through all tiles: which tile a token is of, and where it
+    lies in it, is worked out from the grid's seams."""
+    rows, found = inputs["pixel_values"], []
+    linear = model.model.connector.modality_projection
+    for row, sample in enumerate(entry.steps):
+        pixels = iter(rows[row])
+        for grid, steps in zip(entry.grid[row], sample, strict=True):
+            start = 0
+            for part in grid.parts:
+                side = part.rows // (len(part.seams[0]) + 1)
+                for down in range(0, part.rows, side):
+                    for across in range(0, part.cols, side):
+                        cells = {
+                            start + (down + y) * part.cols + across + x: y * side + x
+                            for y in range(side)
+                            for x in range(side)
+                        }
+                        own = [(b, *_within(cells, gone, into)) for b, gone, into in steps]
+                        tokens = merged_squares(model, next(pixels), given(own), entry.by_size)
+                        full = torch.zeros(side**2, model.config.text_config.hidden_size)
+                        for index, token in tokens.items():
+                            full[index] = linear(token.flatten())
+                        found.append(full)
+                start += part.size
+    return torch.stack(found)
+
+
+def _within(cells: dict[int, int], gone: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:
+    """The pairs of one tile, whose ``cells`` have these numbers in it."""
+    pairs = [
+        (cells[a], cells[b])
+        for a, b in zip(gone.tolist(), into.tolist(), strict=True)
+        if a in cells
+    ]
+    sources, destinations = ([pair[n] for pair in pairs] for n in (0, 1))
+    return torch.tensor(sources), torch.tensor(destinations)

@@ -1,4 +1,4 @@
-"""InternViT as transformers builds it: tiles one by one, patches that are joined behind it."""
+"""Towers that see tiles one by one, whose patches are joined in squares behind them."""
 
 from __future__ import annotations
 
@@ -13,40 +13,31 @@ from prunus.families.towers.vit import ViT
 from prunus.grid import AnyGrid, Grid
 
 
-class InternViT(ViT):
-    """``[tiles, 1 + patches, D]``, a CLS token in front. A visual token is a square of patches,
-    which stay and go together: behind the tower the model joins them by their places in the tile,
-    so that features go on at full length.
+class Squares(ViT):
+    """``[tiles, lead + patches, D]``, of blocks as SigLIP has them. A visual token is a square of
+    patches, which stay and go together: behind the tower the model joins them by their places in
+    the tile, so that features go on at full length.
 
     Args:
-        tower: an ``InternVLVisionModel``.
+        blocks: all of them, which are read; exit: the norm behind the last.
         tile: the grid of a tile, in visual tokens.
         side: patches along a side of a visual token.
+        lead: rows in front of a tile's patches (1 for a CLS token).
     """
 
-    takes_bias = False  # its blocks are given nothing but states
+    takes_bias = False
     whole = True
 
-    def __init__(self, tower: Any, tile: Grid, side: int) -> None:
-        self.blocks = list(tower.encoder.layer)
-        self.read, self.lead, self.has_summary = len(self.blocks), 1, True
-        self._exit, self._tile, self._side = tower.layernorm, tile, side
+    def __init__(
+        self, blocks: Sequence[nn.Module], exit: nn.Module, tile: Grid, side: int, lead: int = 0
+    ) -> None:
+        self.blocks = list(blocks)
+        self.read, self.lead, self.has_summary = len(self.blocks), lead, lead > 0
+        self._exit, self._tile, self._side = exit, tile, side
 
     @property
     def exit(self) -> nn.Module:
-        found: nn.Module = self._exit
-        return found
-
-    def norm(self, number: int) -> nn.Module:
-        norm: nn.Module = self._block(number).layernorm_after
-        return norm
-
-    def _attention(self, number: int) -> Any:
-        return self._block(number).attention
-
-    def taps(self, number: int) -> Mapping[str, nn.Module]:
-        attention = self._attention(number)
-        return {"query": attention.q_norm, "key": attention.k_norm}
+        return self._exit
 
     def grids(self, call: Mapping[str, Any]) -> list[Grid]:
         return [self._tile] * len(call["pixel_values"])
@@ -61,8 +52,8 @@ class InternViT(ViT):
         down = torch.arange(tile.rows)[:, None, None, None] * side + torch.arange(side)[:, None]
         across = torch.arange(tile.cols)[:, None, None] * side + torch.arange(side)
         patches = (down * line + across).reshape(tile.size, -1)
-        each = 1 + patches.numel()
-        slots = torch.arange(tiles)[:, None, None] * each + 1 + patches
+        each = self.lead + patches.numel()
+        slots = torch.arange(tiles)[:, None, None] * each + self.lead + patches
         return Arrangement(tiles * each, [slots])
 
     def features(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
@@ -74,4 +65,30 @@ class InternViT(ViT):
         return Arrangement(tiles * size, [slots])
 
     def enter(self, number: int, call: Call, rows: Tensor | None, bias: Tensor | None) -> Call:
-        return call
+        (states, *rest), kwargs = call
+        if rows is None or not rest or rest[0] is None:
+            return call
+        mask = rest[0].expand(len(states), -1, -1, -1)  # of patches, which none of is hidden
+        each = self.lead + self._tile.size * self._side**2
+        places = (rows.to(mask.device) % each).view(len(states), 1, -1, 1)
+        mask = mask.gather(2, places.expand(-1, mask.shape[1], -1, mask.shape[3]))
+        places = places.transpose(2, 3).expand(-1, mask.shape[1], mask.shape[2], -1)
+        return (states, mask.gather(3, places), *rest[1:]), kwargs
+
+
+class InternViT(Squares):
+    """An ``InternVLVisionModel``: a CLS token in front; its blocks are given nothing but states."""
+
+    def __init__(self, tower: Any, tile: Grid, side: int) -> None:
+        super().__init__(tower.encoder.layer, tower.layernorm, tile, side, lead=1)
+
+    def norm(self, number: int) -> nn.Module:
+        norm: nn.Module = self._block(number).layernorm_after
+        return norm
+
+    def _attention(self, number: int) -> Any:
+        return self._block(number).attention
+
+    def taps(self, number: int) -> Mapping[str, nn.Module]:
+        attention = self._attention(number)
+        return {"query": attention.q_norm, "key": attention.k_norm}
