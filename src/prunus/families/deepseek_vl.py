@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from prunus.errors import PrunusError
 from prunus.families.base import Family
 from prunus.families.shapes import ProjectorShape, TowerShape
+from prunus.families.towers.base import Tower
 from prunus.families.towers.shapes import mlp_macs, vit_shape
+from prunus.families.towers.vit import ViT
 from prunus.grid import AnyGrid, Grid
 
 
@@ -23,10 +25,7 @@ class DeepseekVL(Family):
     name = "deepseek-vl"
     model_types = ("deepseek_vl",)
     summary = "DeepSeek-VL: SigLIP tower, Llama-like language model"
-    no_merging = (
-        "its projector reads what a norm behind the last block gives, which merging would have to "
-        "come before"
-    )
+    no_merging = ""
 
     def __init__(self, top: Any) -> None:
         super().__init__(top)
@@ -47,6 +46,11 @@ class DeepseekVL(Family):
         projector: nn.Module = self.core.aligner
         return projector
 
+    def tower_adapter(self) -> Tower:
+        tower = self.core.vision_model
+        depth = self.config.vision_config.num_hidden_layers
+        return ViT(tower, depth, 0, 0, self._grids, tower.post_layernorm)
+
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
         tower = vit_shape(config.vision_config)
@@ -57,7 +61,10 @@ class DeepseekVL(Family):
 
     def grids_of(self, call: Mapping[str, Any]) -> dict[str, list[AnyGrid]]:
         pixels = call.get("pixel_values")
-        return {} if pixels is None else {"image": [self.default_grid()] * len(pixels)}
+        return {} if pixels is None else {"image": [*self._grids(pixels)]}
+
+    def _grids(self, pixels: Tensor) -> list[Grid]:
+        return [self.default_grid()] * len(pixels)
 
     def default_grid(self) -> Grid:
         vision = self.config.vision_config

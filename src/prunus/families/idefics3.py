@@ -60,8 +60,8 @@ class Idefics3(Family):
         side = self.config.scale_factor
         return Squares(tower.encoder.layers, tower.post_layernorm, self._tile, side)
 
-    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> Sequence[AnyGrid]:
-        return grids  # the tower sees their tiles, in the order of the prompt
+    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> list[Any]:
+        return list(grids)  # the tower sees their tiles, in the order of the prompt
 
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:

@@ -85,8 +85,8 @@ class InternVL(Family):
             )
         return InternViT(self.tower, self._tile, int(1 / self.config.downsample_ratio))
 
-    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> Sequence[AnyGrid]:
-        return grids  # the tower sees their tiles, in the order of the prompt
+    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> list[Any]:
+        return list(grids)  # the tower sees their tiles, in the order of the prompt
 
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:

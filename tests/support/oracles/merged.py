@@ -83,7 +83,8 @@ def merged_tower(
         features of what is left by original index (-1: CLS), and behind every block how many
         original tokens each stands for.
     """
-    tower, config = model.model.vision_tower if tower is None else tower, model.config
+    core, config = model.model, model.config
+    tower = tower or getattr(core, "vision_tower", None) or core.vision_model
     has_cls = config.vision_config.model_type == "clip_vision_model"
     states = tower.embeddings(pixels)
     if has_cls:
@@ -91,8 +92,9 @@ def merged_tower(
     tokens = {number - has_cls: states[0, number] for number in range(states.shape[1])}
     sizes = dict.fromkeys(tokens, 1)
     history = []
-    assert config.vision_feature_layer in (-1, -2)  # of the latter the last block is not read
-    read = len(tower.encoder.layers) + 1 + config.vision_feature_layer
+    last = getattr(config, "vision_feature_layer", None)  # None: the last, and a norm behind it
+    assert last in (-1, -2, None)  # of -2 the last block is not read
+    read = len(tower.encoder.layers) + (0 if last is None else 1 + last)
     for number, block in enumerate(tower.encoder.layers[:read]):
         order = list(tokens)
         here = torch.stack([tokens[index] for index in order])
@@ -107,6 +109,8 @@ def merged_tower(
             index: token + block.mlp(block.layer_norm2(token)) for index, token in tokens.items()
         }
         history.append({index: size for index, size in sizes.items() if index >= 0})
+    if last is None:
+        tokens = {index: tower.post_layernorm(token) for index, token in tokens.items()}
     return tokens, history
 
 
@@ -123,6 +127,7 @@ def merged_features(model: Any, pixels: Tensor, trace: list[TraceEntry]) -> Tens
     images = [steps for sample in entry.steps for steps in sample]
     grids = [grid for sample in entry.grid for grid in sample]
     assert len(images) == len(pixels)
+    projector = getattr(model.model, "aligner", None) or model.model.multi_modal_projector
     lead = model.config.vision_config.model_type == "clip_vision_model"
     lead = lead and model.config.vision_feature_select_strategy == "full"
     features = []
@@ -134,7 +139,7 @@ def merged_features(model: Any, pixels: Tensor, trace: list[TraceEntry]) -> Tens
         )
         for index, token in tokens.items():
             if index >= 0 or lead:
-                full[index + lead] = model.model.multi_modal_projector(token)
+                full[index + lead] = projector(token)
         features.append(full)
     return torch.stack(features)
 
@@ -159,6 +164,9 @@ def merged(model: Any, inputs: dict[str, Tensor], trace: list[TraceEntry]) -> It
                 return output
 
             handle = model.model.visual.register_forward_hook(replaced)
+        elif hasattr(model.model, "aligner"):
+            features = merged_features(model, inputs["pixel_values"], trace)
+            handle = model.model.aligner.register_forward_hook(lambda *_: features)
         elif hasattr(model.model, "connector"):
             from tests.support.oracles.merged_tiles import squares
 

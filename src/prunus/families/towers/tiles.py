@@ -35,10 +35,6 @@ class Squares(ViT):
         self.read, self.lead, self.has_summary = len(self.blocks), lead, lead > 0
         self._exit, self._tile, self._side = exit, tile, side
 
-    @property
-    def exit(self) -> nn.Module:
-        return self._exit
-
     def grids(self, call: Mapping[str, Any]) -> list[Grid]:
         return [self._tile] * len(call["pixel_values"])
 

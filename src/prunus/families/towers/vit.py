@@ -22,15 +22,28 @@ class ViT(Tower):
         lead, features_lead: rows in front of an image's tokens between blocks, and of what enters
             the projector.
         grids: reads the tower's ``pixel_values``.
+        exit: a norm behind the last block, where that is read.
     """
 
     takes_bias = True
 
-    def __init__(self, tower: Any, read: int, lead: int, features_lead: int, grids: Any) -> None:
+    def __init__(
+        self,
+        tower: Any,
+        read: int,
+        lead: int,
+        features_lead: int,
+        grids: Any,
+        exit: nn.Module | None = None,
+    ) -> None:
         self.blocks = list(tower.encoder.layers)
         self.read, self.lead, self.features_lead = read, lead, features_lead
         self.has_summary = lead > 0
-        self._grids = grids
+        self._grids, self._exit = grids, exit
+
+    @property
+    def exit(self) -> nn.Module | None:
+        return self._exit
 
     def _block(self, number: int) -> Any:
         return self.blocks[number]
