@@ -26,6 +26,7 @@ from prunus.selector.store import (
     save_selector,
     shipped,
 )
+from tests.support.kinds.internvl import INTERNVL
 from tests.support.llava import llava_clip
 from tests.support.qwen import qwen
 from tests.support.random_selectors import selector_for
@@ -381,3 +382,11 @@ def test_names_that_no_folder_has(model: Facts, place: str) -> None:
         load_selector(place, model)
     with pytest.raises(PrunusError, match="no selector"):
         Stepwise(selector=place).bind(model)
+
+
+def test_a_fingerprint_passes_over_weights_that_are_too_few() -> None:
+    """As InternVL's CLS token, which stands before its patches."""
+    model = INTERNVL.build()[0]
+    first = next(model.model.vision_tower.parameters())
+    assert first.numel() < 64
+    assert family_of(model).fingerprint().shape == (2, 64)

@@ -232,7 +232,8 @@ class Family(ABC):
     def fingerprint(self) -> Tensor:
         """Float32 ``[2, 64]`` that tells models apart: numbers spread over the first weight of the
         tower and over the word embeddings."""
-        first = next(weight for weight in self.tower.parameters() if weight.ndim > 1)
+        large = (w for w in self.tower.parameters() if w.ndim > 1 and w.numel() >= _PROBES)
+        first = next(large)  # a CLS token may stand before it
         words: Tensor = self.top.get_input_embeddings().weight
         rows = []
         for weight in (first, words):
