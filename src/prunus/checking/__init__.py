@@ -40,6 +40,7 @@ def check(
     *,
     prompts: Sequence[Mapping[str, Tensor]] | None = None,
     steps: int = STEPS,
+    video: bool = False,
     started: Callable[[str, int], None] | None = None,
 ) -> CheckReport:
     """Check that pruning is right on ``model``: what :data:`COLUMNS` say, for each method.
@@ -52,11 +53,12 @@ def check(
         prompts: instead of a processor, at least two encoded prompts (the arguments of ``forward``
             with ``input_ids [1, L]``, each with an image, without padding).
         steps: tokens to generate.
+        video: prompts about a short video instead of a picture; for models that take videos.
         started: called before each trial with its name and how many trials there are.
 
     Raises:
-        PrunusError: neither processor nor prompts, an unknown method, prompts without images, or a
-            family that is not supported.
+        PrunusError: neither processor nor prompts, an unknown method, prompts without images, a
+            family that is not supported, or a processor that takes no videos.
         PrunusStateError: the model is being pruned.
     """
     check_transformers()
@@ -67,7 +69,7 @@ def check(
     family, start = family_of(model), time.monotonic()
     with _evaluating(model):
         probe = (
-            from_processor(family, processor, steps)
+            from_processor(family, processor, steps, video)
             if prompts is None
             else from_rows(family, prompts, steps)
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunus.engine.tower.seats import seated
 from prunus.method import Edit
 from prunus.results.trace import TraceEntry
 
@@ -90,8 +91,12 @@ class Hidden:
 def _dropped(entry: TraceEntry, spots: Sequence[Sequence[Tensor]], valid: Tensor) -> Tensor:
     gone = torch.zeros_like(valid)
     for row, images in enumerate(spots):
-        for spot, kept in zip(images, entry.kept[row], strict=True):
-            lost = torch.ones(len(spot), dtype=torch.bool, device=spot.device)
-            lost[kept.to(spot.device)] = False
-            gone[row, spot[lost]] = True
+        for spot, kept, grid in zip(images, entry.kept[row], entry.grid[row], strict=True):
+            kept = kept.to(spot.device)
+            gone[row, spot] = True
+            if len(spot) == grid.size:
+                gone[row, spot[kept]] = False
+            else:  # tokens of the tower, which went around the model's pooling
+                frames = grid.frames
+                gone[row, seated(spot, kept, frames, grid.size // frames)[kept]] = False
     return gone

@@ -1,4 +1,5 @@
-"""What a model is asked in a check: two prompts with an image each, alone and as one batch."""
+"""What a model is asked in a check: two prompts with an image or a video each, alone and as one
+batch."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from prunus.errors import PrunusError
@@ -17,6 +19,7 @@ from prunus.inference.batches import IMAGE_SIZES, joined
 from prunus.inference.inputs import find_spots, placed, process
 from prunus.inference.prompts import render
 from prunus.tasks.sample import load_sample
+from prunus.tasks.sets import Clip
 
 Inputs = dict[str, Tensor]
 
@@ -27,6 +30,7 @@ QUESTIONS = (
 )
 #: Different shapes (width, height), where a model looks at images as they are.
 SIZES = ((224, 168), (168, 224))
+FRAMES = 8  # of a video: a window that moves over the picture
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,25 @@ class Probe:
         return min(len(spot) for row in self.spots for spot in row)
 
 
-def from_processor(family: Family, processor: Any, steps: int) -> Probe:
-    """Prompts about a drawn picture, as the model's own processor and chat template make them."""
+def from_processor(family: Family, processor: Any, steps: int, video: bool = False) -> Probe:
+    """Prompts about a drawn picture, or short videos of it, as the model's own processor and chat
+    template make them."""
     drawing, _ = load_sample()
     rows = []
     for question, size in zip(QUESTIONS, SIZES, strict=True):
-        prompt = render(processor, question, ["image"])
-        rows.append(process(processor, prompt, [drawing.resize(size)], family=family))
+        prompt = render(processor, question, ["video" if video else "image"])
+        picture = drawing.resize(size)
+        shown = {"videos": [_moving(drawing, size)]} if video else {"images": [picture]}
+        rows.append(process(processor, prompt, **shown, family=family))
     return from_rows(family, rows, steps, _pad_token(family, processor))
+
+
+def _moving(drawing: Image.Image, size: tuple[int, int]) -> Clip:
+    """A window over half of the ``drawing`` that moves from left to right, two frames a second."""
+    width, height = drawing.size
+    starts = [number * width // 2 // (FRAMES - 1) for number in range(FRAMES)]
+    windows = (drawing.crop((start, 0, start + width // 2, height)) for start in starts)
+    return Clip(tuple(window.resize(size) for window in windows), 2.0)
 
 
 def from_rows(

@@ -25,6 +25,9 @@ def check(
             help="Which: names, presets (clse@released), path/to/file.py:Class. Default: all.",
         ),
     ] = None,
+    video: Annotated[
+        bool, typer.Option("--video", help="Ask about a short video instead of a picture.")
+    ] = False,
     attention: Annotated[
         str | None,
         typer.Option(help="eager, sdpa, flash_attention_2 ...; default: the model's own choice."),
@@ -52,7 +55,7 @@ def check(
         with reading(f"--attention {attention}"):
             network.set_attn_implementation(attention)
     with steps_of("checking") as started, reading("this model cannot be checked"):
-        report = check_model(network, processor, chosen, started=started)
+        report = check_model(network, processor, chosen, video=video, started=started)
     if as_json:
         print_json({"model": model, **report.facts()})
     elif markdown:
