@@ -90,13 +90,24 @@ def test_methods_and_models(cli: Cli) -> None:
     assert methods["clse"]["kind"] == "drop" and "2606.24165" in methods["clse"]["paper"]
     models = cli("models", "--json").json
     assert "tiny-llava" in models["builtin"] and "llava" in models["families"]
-    assert models["support"]["clse"]["llava"] is True
+    assert models["families"]["llava"]["methods"]["clse"] == {"image": ""}
+    merging = models["families"]["llava-next"]["methods"]["evoprune"]["image"]
+    assert merging.startswith("refused: ")
     lines = cli("methods").out.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert [line.split()[0] for line in lines[1 : lines.index("")]] == list(methods)
     keeps = {line.split()[0]: line.split()[1] for line in lines[1 : lines.index("")]}
     assert keeps["clse"] == "0.3333" and keeps["visipruner"] == "-"
-    assert "tiny-llava" in cli("models").out
+    listed = cli("models").out
+    assert "tiny-llava" in listed and all(len(line) <= 80 for line in listed.splitlines())
+
+
+def test_one_family_explained(cli: Cli) -> None:
+    text = cli("models", "llava-next").out
+    assert "images:" in text and "evoprune     refused: " in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+    unknown = cli("models", "llama")
+    assert unknown.code == 2 and "llava-next" in unknown.err
 
 
 def test_one_method_explained(cli: Cli) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from prunus.cli import analyse, builtin, calibrate, check, demo, listing, run, train
+from prunus.cli import analyse, builtin, calibrate, check, demo, listing, models, run, train
 from prunus.cli import eval as eval_command
 from prunus.cli.console import plain_warnings
 from prunus.cli.errors import is_refusal
@@ -41,7 +41,7 @@ app.command("check")(check.check)
 app.command("eval")(eval_command.evaluate)
 app.command("analyse")(analyse.analyse)
 app.command("methods")(listing.methods)
-app.command("models")(listing.models)
+app.command("models")(models.models)
 app.add_typer(builtin.app, name="builtin")
 app.add_typer(train.app, name="train")
 app.add_typer(calibrate.app, name="calibrate")

@@ -1,4 +1,4 @@
-"""``prunus methods`` and ``prunus models``: what there is, and what goes together."""
+"""``prunus methods``: what there is, and what follows from how it is set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 from prunus.cli.console import out, print_json
 
 if TYPE_CHECKING:
-    from prunus.families import Family
     from prunus.inference.named import Named
     from prunus.method import Method
 
@@ -45,6 +44,7 @@ def methods(
 
 
 def _facts(named: Named) -> dict[str, Any]:
+    from prunus.cli.models import runs
     from prunus.families import families
     from prunus.inference.named import presets_of
     from prunus.method.derived import derived
@@ -58,7 +58,7 @@ def _facts(named: Named) -> dict[str, Any]:
         "kind": method.kind,
         "parameters": _parameters(method),
         "presets": {preset: dict(params) for preset, params in presets_of(method).items()},
-        "families": [home for home, family in homes.items() if supports(method, family)],
+        "families": [home for home, family in homes.items() if runs(named, family)],
         "derived": derived(named.make()) if complete else None,
     }
 
@@ -135,73 +135,6 @@ def _explained(described: dict[str, dict[str, Any]]) -> list[str]:
             words = ", ".join(f"{one}={_show(value)}" for one, value in params.items())
             lines.append(f"  {name}@{preset}: {words}")
     return lines
-
-
-def models(as_json: Json = False) -> None:
-    """List built-in models, supported families and which method runs on which."""
-    from prunus.builtin import BUILTIN
-    from prunus.families import families
-    from prunus.method import methods as known_methods
-
-    known, homes = known_methods(), families()
-    matrix = {
-        name: {home: supports(method, family) for home, family in homes.items()}
-        for name, method in known.items()
-    }
-    if as_json:
-        print_json(
-            {
-                "builtin": dict(BUILTIN),
-                "families": {
-                    name: {"model_types": list(family.model_types), "summary": family.summary}
-                    for name, family in homes.items()
-                },
-                "support": matrix,
-            }
-        )
-        return
-    from rich.table import Table
-
-    console = out()
-    table = Table(title="built-in models (work offline)", title_justify="left")
-    table.add_column("model", style="bold")
-    table.add_column("what it is")
-    for name, summary in BUILTIN.items():
-        table.add_row(name, summary)
-    console.print(table)
-    table = Table(title="families (any local folder or Hugging Face id)", title_justify="left")
-    for column in ("family", "model_type", "what it covers"):
-        table.add_column(column)
-    for name, family in homes.items():
-        table.add_row(f"[bold]{name}[/bold]", ", ".join(family.model_types), family.summary)
-    console.print(table)
-    table = Table(title="methods on families", title_justify="left")
-    table.add_column("method", style="bold")
-    for home in homes:
-        table.add_column(home, justify="center")
-    for name, row in matrix.items():
-        table.add_row(name, *("yes" if row[home] else "no" for home in homes))
-    console.print(table)
-
-
-def supports(method: type[Method], family: type[Family]) -> bool:
-    """Whether ``method`` runs on ``family``: on all, unless it names its ``families``, or merges in
-    or looks into the vision tower and the family's tower has no adapter."""
-    named = getattr(method, "families", None)
-    if family.no_merging and _needs_blocks(method):
-        return False
-    return named is None or family.name in named
-
-
-def _needs_blocks(method: type[Method]) -> bool:
-    """Whether ``method``, with its defaults, merges in blocks of the vision tower or looks at
-    them."""
-    from prunus.method import signals_of, tower_part
-    from prunus.method.derived import DEPTH
-
-    made = method()
-    looks = any(signal.tower == "block" for signal in signals_of(made, DEPTH))
-    return tower_part(made) is not None or looks
 
 
 def _parameters(method: type[Method]) -> list[dict[str, Any]]:
