@@ -110,11 +110,15 @@ def owners(order: Sequence[str], counts: Sequence[int], grids: Sequence[AnyGrid]
     return found
 
 
-def films(videos: Sequence[Excerpt], order: Sequence[str], result: Answer) -> list[list[Film]]:
+def films(
+    videos: Sequence[Excerpt], order: Sequence[str], result: Answer, processor: Any, encoded: Any
+) -> list[list[Film]]:
     """Each video with what was kept of it, in as many pieces as the model has inputs for it;
-    ``order`` is that of images and videos in the prompt."""
+    ``order`` is that of images and videos in the prompt, which ``processor`` ``encoded``."""
+    from prunus.cli.seen import frames_as_seen
     from prunus.viz.film import Film
 
+    seen = frames_as_seen(processor, encoded, [video.frames for video in videos])
     places = owners(order, [len(video.frames) for video in videos], result.grids)
     wanted = [place for place, kind in enumerate(order) if kind == "video"]
     found: list[list[Film]] = []
@@ -124,7 +128,7 @@ def films(videos: Sequence[Excerpt], order: Sequence[str], result: Answer) -> li
         for image in own:
             grid = result.grids[image]
             end = len(video.frames) if len(own) == 1 else at + grid.shows
-            frames, times = video.frames[at:end], video.times[at:end]
+            frames, times = seen[number - 1][at:end], video.times[at:end]
             pieces.append(Film(frames, times, grid, image, result.trace, video=number))
             at = end
         found.append(pieces)

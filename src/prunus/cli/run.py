@@ -124,7 +124,7 @@ def run(
                 warnings.filterwarnings("ignore", "prunus: .* found nothing to do")
             result = answer(network, processor, inputs, chosen, max_new_tokens, step, meaning)
     order = arrange(prompt, len(pictures), len(videos))
-    films = filmed.films(videos, order, result)
+    films = filmed.films(videos, order, result, processor, encoded)
     if save_overlay is not None:
         sheets = [row for pair in zip(videos, films, strict=True) for row in filmed.sheet(*pair)]
         counts = [len(video.frames) for video in videos]

@@ -54,6 +54,28 @@ def pictures_as_seen(
     return pictures
 
 
+def frames_as_seen(
+    processor: Any, inputs: Any, videos: Sequence[Sequence[Image.Image]]
+) -> list[Sequence[Image.Image]]:
+    """The frames of each video as the model saw them, cropped, where its inputs are pictures;
+    elsewhere as they were given: processors that give patches only resize."""
+    from PIL import Image
+
+    from prunus.viz.seen import seen_images
+
+    pixels = inputs.get("pixel_values_videos")
+    counts = {len(frames) for frames in videos}
+    if pixels is None or pixels.ndim != 5 or {pixels.shape[1]} != counts:
+        return list(videos)
+    found: list[Sequence[Image.Image]] = []
+    for one in pixels:
+        pictures = seen_images(one, processor.video_processor)
+        found.append(
+            [Image.fromarray((255 * picture).round().astype("uint8")) for picture in pictures]
+        )
+    return found
+
+
 def _fit(pixels: Any, grids: Sequence[AnyGrid]) -> bool:
     """Whether the pictures ``[n, 3, H, W]`` are the tiles of all ``grids``, whole ones."""
     tiles = [tile for grid in grids for part in grid.parts for band in part.tiles for tile in band]
