@@ -210,3 +210,15 @@ def test_a_cache_with_another_mask(llava: Case) -> None:
                 attention_mask=torch.ones(1, 5),
                 past_key_values=cache,
             )
+
+
+def test_a_row_of_padding_alone(llava: Case) -> None:
+    """The unmodified model runs it; there is nothing to prune, and no end of a prompt."""
+    inputs = llava.prompts.rows(1, 0)
+    inputs["input_ids"][1], inputs["attention_mask"][1] = 0, 0
+    with (
+        prunus.prune(llava.model, prunus.Random(keep=2)),
+        torch.no_grad(),
+        pytest.raises(prunus.PrunusError, match="row 1 of the batch is padding from end to end"),
+    ):
+        llava.model(**inputs)

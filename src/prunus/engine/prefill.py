@@ -64,6 +64,11 @@ class Prefill:
                 present[image.row, image.positions] = True
         self.entry = self.layout = self.ran = Layout.full(present)
         there = present.sum(1).tolist()
+        if self.images and 0 in there:
+            raise PrunusError(
+                f"row {there.index(0)} of the batch is padding from end to end: leave it out while "
+                "pruning"
+            )
         self.text = [0] * len(there)
         self.original = self.visual()
         self.text = [n - v for n, v in zip(there, self.original, strict=True)]
