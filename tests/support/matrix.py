@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +82,30 @@ def prove(
     return found
 
 
-def joined(parts: list[dict[str, dict[str, str]]]) -> dict[str, dict[str, str]]:
-    """Several kinds of one family: what is said of any of them."""
-    found: dict[str, dict[str, str]] = {}
-    for part in parts:
+def joined(parts: Mapping[str, dict[str, dict[str, str]]]) -> dict[str, dict[str, str]]:
+    """Several kinds of one family, by name: where only some refuse, the word says which."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for kind, part in parts.items():
         for what, own in part.items():
             for name, word in own.items():
-                there = found.setdefault(what, {}).get(name, "")
-                found[what][name] = there or word
-    return found
+                found.setdefault(what, {}).setdefault(name, {})[kind] = word
+    return {
+        what: {name: _one(own) for name, own in methods.items()} for what, methods in found.items()
+    }
+
+
+def _one(said: Mapping[str, str]) -> str:
+    refused = {kind: word for kind, word in said.items() if word.startswith(REFUSED)}
+    if len(refused) == len(said):
+        return REFUSED + " / ".join(dict.fromkeys(w.removeprefix(REFUSED) for w in said.values()))
+    notes = [refuses(kind, word) for kind, word in refused.items()]
+    notes += [word for kind, word in said.items() if word and kind not in refused]
+    return "; ".join(dict.fromkeys(notes))
+
+
+def refuses(kind: str, word: str) -> str:
+    """How a table says that one kind of a family refuses what others do."""
+    return f"{kind}: {word}"
 
 
 def page(table: Proved) -> str:
@@ -144,7 +159,7 @@ def write(chosen: list[str]) -> list[str]:
     """Prove the families ``chosen``, or all, and write table and page; what is wrong, a line each
     (such a family stays as it was)."""
     table = json.loads(TABLE.read_text("utf-8")) if TABLE.exists() else {}
-    found: dict[str, list[dict[str, dict[str, str]]]] = {}
+    found: dict[str, dict[str, dict[str, dict[str, str]]]] = {}
     wrong = []
     for kind in kinds():
         name = family_of(kind.build()[0]).name
@@ -152,7 +167,7 @@ def write(chosen: list[str]) -> list[str]:
             continue
         print(f"{name}: {kind.name}", flush=True)
         try:
-            found.setdefault(name, []).append(prove(kind, own_methods()))
+            found.setdefault(name, {})[kind.name] = prove(kind, own_methods())
         except AssertionError as error:
             wrong.append(f"{kind.name}: {error}")
             continue

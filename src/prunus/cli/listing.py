@@ -119,7 +119,9 @@ def _explained(described: dict[str, dict[str, Any]]) -> list[str]:
         paper = [f"  {facts['paper']}"] if facts["paper"] else []
         head = wrap(f"{name}: {facts['summary']}", _WIDTH, subsequent_indent="  ")
         lines += [*head, *paper, f"  kind: {facts['kind']}"]
-        lines += [*_derived_lines(facts["derived"]), f"  runs on: {', '.join(facts['families'])}"]
+        lines += _derived_lines(facts["derived"])
+        homes = f"  runs on: {', '.join(facts['families'])}"
+        lines += wrap(homes, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
         lines += ["", "parameters (default):"]
         for param in facts["parameters"]:
             default = "required" if param["required"] else _show(param["default"])
