@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from prunus.grid import Tiles
 from tests.support.families import SMALL, TALL, WIDE, Kind, encoded, picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -172,14 +170,6 @@ def test_costs(kind: Kind, loaded: tuple[Any, Any]) -> None:
     inputs = case_of(kind, loaded, "I").prompts.rows(2)
     del inputs["attention_mask"]
     assert assert_costs(model, inputs, Uniform(keep=5))["uncounted"] == {}
-
-
-def test_a_check_of_the_saved_model(
-    kind: Kind, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    kind.save(tmp_path)
-    closed = {"pyramiddrop", "sparsevlm"}  # they close positions up, which windows go by
-    assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip", *closed})
 
 
 def test_features_computed_beforehand(kind: Kind, loaded: tuple[Any, Any]) -> None:

@@ -17,7 +17,6 @@ from prunus.families import family_of
 from tests.support.families import WIDE, encoded, picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -79,11 +78,6 @@ def test_costs(method: Any, loaded: tuple[Any, Any]) -> None:
     del inputs["attention_mask"]
     report = assert_costs(model, inputs, method)
     assert report["uncounted"] == {}
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    DEEPSEEK_VL.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, set())
 
 
 def test_kept_tokens_are_drawn(

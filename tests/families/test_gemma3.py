@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from tests.conftest import Case
 from tests.support.families import DEPTH, picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -175,12 +173,6 @@ def test_costs(loaded: tuple[Any, Any]) -> None:
     plain(model, {**inputs, "past_key_values": cache})
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert report["kv_bytes"]["dense"] == held
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    GEMMA3.save(tmp_path)
-    closed = {"pyramiddrop", "sparsevlm"}  # they close positions up, which windows go by
-    assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip", *closed})
 
 
 def test_what_is_refused(loaded: tuple[Any, Any], case: Case) -> None:

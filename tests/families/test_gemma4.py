@@ -4,7 +4,6 @@ earlier ones, and each is given something of each token's own."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +20,6 @@ from prunus.pruners.pooling import Pooling
 from tests.support.families import encoded
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_mark_in_boxes,
     boxes_of,
     marked_inputs,
@@ -174,17 +172,3 @@ def test_a_video_is_one_grid_with_timestamps_between(text: str, loaded: tuple[An
     with torch.no_grad():
         hidden = model(**{**inputs, "attention_mask": mask, "position_ids": where}).logits
     assert float((hidden[0, -1] - pruned.logits[0, -1]).abs().max()) < 1e-4
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Tokens can be dropped up to layer 1 here; in published models there are more to choose."""
-    GEMMA4.save(tmp_path)
-    refused = {"clse-m", "dart", "evoprune", "pyramiddrop", "sparsevlm", "tome", "visionzip"}
-    assert_check_passes(tmp_path, capsys, refused | {"visipruner"})
-
-
-def test_a_check_of_a_large_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Refused as well are methods that close positions up where windows go by them."""
-    GEMMA4_LARGE.save(tmp_path)
-    refused = {"evoprune", "tome", "visionzip", "pyramiddrop", "sparsevlm"}
-    assert_check_passes(tmp_path, capsys, refused)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from tests.support.facts import counts
 from tests.support.families import Kind, encoded
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -148,14 +146,6 @@ def test_costs(kind: str, signs: str, method: Any, loaded: dict[str, tuple[Any, 
     report = assert_costs(model, inputs, method)
     assert report["uncounted"] == {}
     assert (report["flops"]["encoder_ratio"] < 1) == isinstance(method, EvoPrune)
-
-
-@pytest.mark.parametrize("kind", ["glm-4v", "glm-4.6v"])
-def test_a_check_of_the_saved_model(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    KINDS[kind].save(tmp_path)
-    assert_check_passes(tmp_path, capsys, set())
 
 
 def shown(kind: Kind, loaded: dict[str, tuple[Any, Any]], text: str) -> dict[str, Tensor]:

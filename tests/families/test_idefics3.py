@@ -18,7 +18,6 @@ from prunus.families import family_of
 from tests.support.families import SMALL, TALL, WIDE, clip, encoded, picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -131,14 +130,6 @@ def test_costs(kind: str, method: Any, models: Any) -> None:
     del inputs["attention_mask"]
     report = assert_costs(model, inputs, method)
     assert report["uncounted"] == {}
-
-
-@pytest.mark.parametrize("kind", [pytest.param("idefics3", marks=pytest.mark.full), "smolvlm"])
-def test_a_check_of_the_saved_model(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    KINDS[kind].save(tmp_path)
-    assert_check_passes(tmp_path, capsys, set())
 
 
 def test_kept_tokens_are_drawn(

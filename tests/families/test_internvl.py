@@ -25,7 +25,6 @@ from prunus.tasks.sets import Clip
 from tests.support.families import SMALL, TALL, WIDE, clip, encoded, picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -225,11 +224,6 @@ def test_merges_are_told_in_cells_of_the_whole_picture(loaded: tuple[Any, Any]) 
             assert block == block_too and torch.equal(gone, cells[gone_too])
         moved += kept.tolist() != kept_too.tolist()
     assert moved == 2  # of the third picture, tiles lie below each other
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    INTERNVL.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, set())
 
 
 def test_kept_tokens_are_drawn(

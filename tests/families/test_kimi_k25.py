@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from tests.support.facts import counts
 from tests.support.families import encoded
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_mark_in_boxes,
     boxes_of,
     marked_inputs,
@@ -135,11 +133,6 @@ def test_the_tower_costs_what_torch_counts(signs: str, loaded: tuple[Any, Any]) 
     seen = sum(sum(counted[f"{top}.{name}"].values()) for name in ("vision_tower", "mm_projector"))
     mine = sum(encoder_macs(tower, grid) + projector_macs(projector, grid) for grid in grids)
     assert 2 * mine == pytest.approx(seen, rel=2e-2)
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    KIMI_K25.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, set())
 
 
 def test_a_video_is_one_input_for_each_clip(loaded: tuple[Any, Any]) -> None:

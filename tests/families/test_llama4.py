@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from prunus.grid import Grid, Tiles
 from tests.support.families import encoded, picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     marked_inputs,
@@ -193,10 +191,3 @@ def test_placeholders_that_are_no_tiles_are_refused(loaded: tuple[Any, Any]) -> 
     longer[0, int((ids[0] == cell).nonzero()[0]) - 1] = cell
     with pytest.raises(PrunusError, match="is no tile of 9 tokens"):
         family.grids_of({"input_ids": longer, "pixel_values": pixels})
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Methods that close positions up are refused where chunks go by them."""
-    LLAMA4.save(tmp_path)
-    refused = {"evoprune", "tome", "visionzip", "pyramiddrop", "sparsevlm"}
-    assert_check_passes(tmp_path, capsys, refused)

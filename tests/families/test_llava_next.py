@@ -21,7 +21,6 @@ from tests.conftest import Case
 from tests.support.families import LLAVA_NEXT, PATCH, TILE, encoded, picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -130,11 +129,6 @@ def test_costs(loaded: tuple[Any, Any]) -> None:
     del inputs["attention_mask"]
     report = assert_costs(model, inputs, CLSE(keep=5))
     assert report["uncounted"] == {} and report["flops"]["dense"]["method"] == 0
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    LLAVA_NEXT.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip"})
 
 
 def test_kept_tokens_are_drawn_where_they_lie(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from tests.conftest import Case
 from tests.support.families import TILE, encoded, marked, picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -103,11 +101,6 @@ def test_pooling_by_convolution_works_but_is_not_counted() -> None:
     report = run.report()
     assert report["tokens"]["original"] == FRAMES * POOLED**2
     assert "spatial_pool_mode='conv'" in str(report["uncounted"])
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    LLAVA_NEXT_VIDEO.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip"})
 
 
 def test_what_is_refused(loaded: tuple[Any, Any]) -> None:

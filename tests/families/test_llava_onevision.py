@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from tests.conftest import Case
 from tests.support.families import clip, encoded, marked, picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -203,11 +201,6 @@ def test_costs(signs: str, loaded: tuple[Any, Any]) -> None:
     del inputs["attention_mask"]
     report = assert_costs(model, inputs, CLSE(keep=5))
     assert report["uncounted"] == {}
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    LLAVA_ONEVISION.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip"})
 
 
 def test_features_from_outside(loaded: tuple[Any, Any]) -> None:

@@ -18,7 +18,6 @@ from prunus.families.ovis2 import Ovis2
 from tests.support.families import SMALL, TALL, WIDE, encoded, picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -130,11 +129,6 @@ def test_costs(loaded: tuple[Any, Any]) -> None:
     other.config.vision_config.hidden_stride = 4
     with pytest.raises(PrunusError, match="6 patches a side are padded to squares of 4"):
         Ovis2.tower_shapes(other.config)
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    OVIS2.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip"})
 
 
 def test_kept_tokens_are_drawn(

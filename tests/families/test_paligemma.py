@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from tests.conftest import Case
 from tests.support.families import picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -130,12 +128,6 @@ def test_costs(kind: str, loaded: tuple[Any, Any], second: tuple[Any, Any]) -> N
     del inputs["attention_mask"]
     report = assert_costs(model, inputs, Uniform(keep=5))
     assert report["uncounted"] == {}
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    PALIGEMMA.save(tmp_path)
-    # The processor puts a line end behind the chat template, so that MMR finds no question.
-    assert_check_passes(tmp_path, capsys, {"evoprune", "tome", "visionzip", "mmr"})
 
 
 def test_what_the_processor_gives_generates(loaded: tuple[Any, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,6 @@ from tests.support.facts import counts
 from tests.support.families import encoded
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -192,13 +190,6 @@ def test_costs(method: Any, kind: str, case: Case) -> None:
     report = assert_costs(case.model, inputs, method)
     assert report["uncounted"] == {}
     assert (report["flops"]["encoder_ratio"] < 1) == isinstance(method, EvoPrune)
-
-
-def test_a_check_of_the_saved_model(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    KINDS[kind].save(tmp_path)
-    assert_check_passes(tmp_path, capsys, set())
 
 
 def test_features_computed_beforehand_need_the_sizes(case: Case) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from tests.conftest import Case
 from tests.support.families import QWEN2_VL
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -65,11 +63,6 @@ def test_costs(signs: str, loaded: tuple[Any, Any]) -> None:
     del inputs["attention_mask"]
     report = assert_costs(model, inputs, CLSE(keep=5))
     assert report["uncounted"] == {}
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    QWEN2_VL.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, set())
 
 
 def test_a_video_is_one_grid(case: Case) -> None:

@@ -3,7 +3,6 @@ attention, so that the oracle of every cut is the shorter sequence itself."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from prunus.pruners.pyramiddrop import PyramidDrop
 from tests.support.families import encoded
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_mark_in_boxes,
     boxes_of,
     marked_inputs,
@@ -142,9 +140,3 @@ def test_what_linear_attention_cannot_give_is_refused_early(
     method, message = REFUSED[name]
     with pytest.raises(PrunusError, match=message):
         prunus.prune(loaded[0], method)
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Refused are methods that look at the attention of more layers than have some."""
-    QWEN3_5.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, {"sparsevlm", "visipruner"})

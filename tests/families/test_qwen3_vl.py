@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from tests.support.facts import counts
 from tests.support.families import QWEN3_VL, QWEN3_VL_MOE, encoded
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -66,11 +64,6 @@ def test_costs(signs: str, loaded: tuple[Any, Any]) -> None:
     del inputs["attention_mask"]
     report = assert_costs(model, inputs, CLSE(keep=5))
     assert report["uncounted"] == {}
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    QWEN3_VL.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, set())
 
 
 @pytest.fixture(scope="module")

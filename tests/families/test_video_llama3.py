@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from tests.support.facts import counts
 from tests.support.families import encoded, picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -122,11 +120,6 @@ def test_costs(signs: str, method: Any, loaded: tuple[Any, Any]) -> None:
     report = assert_costs(model, inputs, method)
     assert report["uncounted"] == {}
     assert (report["flops"]["encoder_ratio"] < 1) == isinstance(method, EvoPrune)
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    VIDEO_LLAMA3.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, set())
 
 
 def test_a_video_is_one_grid_of_larger_cells(loaded: tuple[Any, Any]) -> None:

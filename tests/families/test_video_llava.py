@@ -21,7 +21,6 @@ from tests.conftest import Case
 from tests.support.families import WIDE, encoded, marked, picture
 from tests.support.family_checks import (
     Square,
-    assert_check_passes,
     assert_costs,
     assert_mark_in_boxes,
     boxes_of,
@@ -154,11 +153,6 @@ def test_costs(signs: str, method: Method, loaded: tuple[Any, Any]) -> None:
     del inputs["attention_mask"]
     report = assert_costs(model, inputs, method)
     assert report["uncounted"] == {}
-
-
-def test_a_check_of_the_saved_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    VIDEO_LLAVA.save(tmp_path)
-    assert_check_passes(tmp_path, capsys, set())
 
 
 def test_features_from_outside(loaded: tuple[Any, Any]) -> None:
