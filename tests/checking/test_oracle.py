@@ -21,6 +21,7 @@ from prunus.checking.hidden import Hidden, NoOracle
 from prunus.checking.oracle import hide, masked
 from prunus.checking.probe import Probe, from_rows
 from prunus.families import family_of
+from prunus.grid import Grid
 from prunus.method import Edit
 from tests.checking.prompts import prompts_of
 from tests.support.llava import IMAGE, PAD, PATCH, SIDE, TOKENS, Prompts, llava_clip
@@ -197,6 +198,7 @@ def test_edits_agree_with_the_oracle_of_the_tests(case: Case, edit: Edit) -> Non
         place="attention",
         edits={1: edit, 3: edit},
         kept=every,
+        grid=[[Grid(1, 1, len(spot), (1, 1)) for spot in images] for images in probe.spots],
         layer=1,
         forgets=(),
         trim_cache=False,
