@@ -56,7 +56,7 @@ def test_an_image_and_a_video_on_qwen(
     facts = cli(
         *("run", picture, *videos, "--model", qwen_folder, "--prompt", "what moves ?"),
         *("--method", method, "--keep", keep, "--max-new-tokens", 1),
-        *("--save-overlay", overlay, "--json"),
+        *("--source-fps", 2, "--save-overlay", overlay, "--json"),
     ).json
     whole = 100 + 2 * 48  # the image, and two slices of the video
     assert facts["tokens"]["original"] == whole

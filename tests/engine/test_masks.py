@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -130,7 +131,7 @@ def test_a_step_without_a_mask_in_a_window(window: int) -> None:
     assert layer.physical == min(3, window - 1)  # what the second row still sees
     cache = DynamicCache()
     cache.layers = [layer]
-    family: Any = None  # is asked for rotary tables, where positions were closed up
+    family: Any = SimpleNamespace(readers={})  # no layer reads what another one stored
     resume = Resume(family, cache, STATES[:2, :1], None, "sdpa", Lease())
     seen = LENGTH - layer.places(1) < window
     if resume.is_plain(0, (), {}):

@@ -49,13 +49,9 @@ def test_a_family_of_an_installed_package_is_found(tmp_path: Path) -> None:
     done = models(tmp_path, "Other", FAMILY)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert facts["families"]["other-llava"] == {
-        "model_types": ["otherllava"],
-        "summary": "from outside",
-    }
-    assert (
-        facts["support"]["clse"]["other-llava"] and not facts["support"]["evoprune"]["other-llava"]
-    )
+    found = facts["families"]["other-llava"]
+    assert (found["model_types"], found["summary"]) == (["otherllava"], "from outside")
+    assert found["inputs"] is None  # nobody tried it
 
 
 @pytest.mark.parametrize(
