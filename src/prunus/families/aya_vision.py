@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,14 +13,15 @@ from prunus.families.base import Family
 from prunus.families.shapes import ProjectorShape, TowerShape
 from prunus.families.tiles import (
     canvas_by_aspect,
-    mosaic,
+    check_tiles,
     runs,
     sizes_given,
     tile_by_tile,
     tiles_of,
+    with_thumbnail,
 )
 from prunus.families.towers.shapes import vit_shape
-from prunus.grid import AnyGrid, Grid, Tiles
+from prunus.grid import AnyGrid, Grid
 
 
 class AyaVision(Family):
@@ -87,9 +87,9 @@ class AyaVision(Family):
             return {}
         words: Any = embeds if ids is None else ids
         holders = self.placeholders(ids, embeds)["image"]
-        counts: list[int] = []
+        tile, counts = self._tile, []
         for found, own in zip(runs(holders), words, strict=True):
-            self._check(found)
+            check_tiles(found, tile)
             ends = self._ends(found, own)
             sums = [0]
             for end in ends:
@@ -98,7 +98,10 @@ class AyaVision(Family):
                     sums.append(0)
             counts += sums[:-1]
         sizes = sizes_given(call.get("image_sizes"), len(counts))
-        images = [self._image(count, size) for count, size in zip(counts, sizes, strict=True)]
+        images = [
+            with_thumbnail(tile, count, size, self._canvas)
+            for count, size in zip(counts, sizes, strict=True)
+        ]
         return {"image": images} if images else {}
 
     def cells(self, grid: AnyGrid) -> Tensor:
@@ -113,15 +116,6 @@ class AyaVision(Family):
         cell = self.config.downsample_factor * vision.patch_size
         side = vision.image_size // cell
         return Grid(1, side, side, (cell, cell))
-
-    def _check(self, tiles: Sequence[tuple[int, int]]) -> None:
-        """Raise PrunusError unless each run of placeholders is a tile."""
-        for start, end in tiles:
-            if end - start != self._tile.size:
-                raise PrunusError(
-                    f"a run of {end - start} image placeholders is no tile of {self._tile.size} "
-                    "tokens: let the processor of this model write them"
-                )
 
     def _ends(self, tiles: Sequence[tuple[int, int]], words: Tensor) -> list[bool]:
         """For each of the ``tiles`` whether it is an image's last; ``words`` are the token ids
@@ -139,14 +133,3 @@ class AyaVision(Family):
     def _canvas(self, tiles: int, height: int, width: int) -> tuple[int, int]:
         """Down and across, how ``tiles`` of a picture of this size are arranged."""
         return canvas_by_aspect(tiles, self._tile, height, width)
-
-    def _image(self, count: int, size: tuple[int, int] | None) -> AnyGrid:
-        """Where ``count`` tiles of a picture of this ``size`` (height, width) lie."""
-        tile = self._tile
-        area = None if size is None else (0.0, 0.0, float(size[1]), float(size[0]))
-        if count == 1:
-            return replace(tile, area=area)
-        if size is None or count == 2:  # no image has one tile and a thumbnail
-            return Tiles((tile,) * count, loose=count - 1)
-        rows, cols = self._canvas(count - 1, *size)
-        return Tiles((mosaic(tile, rows, cols, area), replace(tile, area=area)))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prunus.errors import PrunusError
 from prunus.families.base import Family
 from prunus.families.shapes import ProjectorShape, TowerShape
-from prunus.families.tiles import mosaic, runs, tile_by_tile, tiles_of
+from prunus.families.tiles import check_tiles, mosaic, runs, tile_by_tile, tiles_of
 from prunus.families.towers.base import Tower
 from prunus.families.towers.shapes import vit_shape
 from prunus.families.towers.tiles import Squares
@@ -95,12 +95,7 @@ class Idefics3(Family):
     def _image(self, places: Sequence[Run]) -> AnyGrid:
         """Where the tokens of these runs lie, the last of which is the whole picture."""
         tile = self._tile
-        wrong = [end - start for start, end in places if end - start != tile.size]
-        if wrong:
-            raise PrunusError(
-                f"a run of {wrong[0]} image placeholders is no tile of {tile.size} tokens: let the "
-                "processor of this model write them"
-            )
+        check_tiles(places, tile)
         gaps = [there[0] - here[1] for here, there in pairwise(places)]
         if not gaps:
             return tile

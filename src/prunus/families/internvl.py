@@ -13,16 +13,16 @@ from prunus.families.base import Family
 from prunus.families.shapes import ProjectorShape, TowerShape
 from prunus.families.tiles import (
     canvas_by_aspect,
-    mosaic,
     runs,
     sizes_given,
     tile_by_tile,
     tiles_of,
+    with_thumbnail,
 )
 from prunus.families.towers.base import Tower
 from prunus.families.towers.shapes import vit_shape
 from prunus.families.towers.tiles import InternViT
-from prunus.grid import AnyGrid, Grid, Tiles
+from prunus.grid import AnyGrid, Grid
 
 
 class InternVL(Family):
@@ -132,10 +132,6 @@ class InternVL(Family):
                 f"a run of {run} image placeholders does not fit tiles of {tile.size} tokens: let "
                 "the processor of this model write them"
             )
-        area = None if size is None else (0.0, 0.0, float(size[1]), float(size[0]))
-        if count == 1:
-            return replace(tile, area=area)
-        if size is None or count == 2:  # no image has one tile and a thumbnail
-            return Tiles((tile,) * count, loose=count - 1)
-        rows, cols = canvas_by_aspect(count - 1, tile, *size)
-        return Tiles((mosaic(tile, rows, cols, area), replace(tile, area=area)))
+        return with_thumbnail(
+            tile, count, size, lambda tiles, *size: canvas_by_aspect(tiles, tile, *size)
+        )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prunus.errors import PrunusError
 from prunus.families.base import Family
 from prunus.families.shapes import EncoderShape, ProjectorShape, TowerShape
-from prunus.families.tiles import mosaic, tile_by_tile, tiles_of
+from prunus.families.tiles import check_tiles, mosaic, runs, tile_by_tile, tiles_of
 from prunus.grid import AnyGrid, Grid, Tiles
 
 
@@ -86,9 +86,9 @@ class Llama4(Family):
         ends = self.holds(self.config.eoi_token_id, ids, embeds)
         found = []
         given: Any = embeds if ids is None else ids
-        for row, words in enumerate(given):
+        for row, (words, own) in enumerate(zip(given, runs(holders), strict=True)):
             tiles: list[tuple[int, int]] = []
-            for tile in _runs(holders[row]):
+            for tile in own:
                 tiles.append(tile)
                 if tile[1] < len(words) and bool(ends[row, tile[1]]):
                     found.append(self._image(words, tiles))
@@ -118,11 +118,7 @@ class Llama4(Family):
         """Where the tokens of an image lie, whose ``tiles`` begin and end at these positions of a
         row; ``words`` are its token ids ``[L]``, or embeddings ``[L, D]``."""
         tile = self._tile
-        if wrong := [stop - start for start, stop in tiles if stop - start != tile.size]:
-            raise PrunusError(
-                f"a run of {wrong[0]} image placeholders is no tile of {tile.size} tokens: let the "
-                "processor of this model write them"
-            )
+        check_tiles(tiles, tile)
         if len(tiles) == 1:
             return tile
         behind = [words[stop] for _, stop in tiles[:-1]]
@@ -134,10 +130,3 @@ class Llama4(Family):
                 "model write the separators"
             )
         return Tiles((mosaic(tile, rows, cols), tile), padded=True)
-
-
-def _runs(places: Tensor) -> list[tuple[int, int]]:
-    """Where the runs of True in bool ``[L]`` begin, and where they have ended."""
-    steps = torch.nn.functional.pad(places.int(), (1, 1)).diff()
-    starts, stops = (steps == 1).nonzero()[:, 0], (steps == -1).nonzero()[:, 0]
-    return list(zip(starts.tolist(), stops.tolist(), strict=True))

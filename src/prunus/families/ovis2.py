@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prunus.errors import PrunusError
 from prunus.families.base import Family
 from prunus.families.shapes import ProjectorShape, TowerShape, WindowedShape
-from prunus.families.tiles import mosaic, runs, tile_by_tile, tiles_of
+from prunus.families.tiles import check_tiles, mosaic, runs, tile_by_tile, tiles_of
 from prunus.grid import AnyGrid, Grid, Tiles
 
 Run = tuple[int, int]
@@ -99,12 +99,7 @@ class Ovis2(Family):
         vision = self.config.vision_config
         side = -(-vision.image_size // vision.patch_size // vision.hidden_stride)
         tile = Grid(1, side, side, (vision.patch_size * vision.hidden_stride,) * 2)
-        wrong = [end - start for start, end in places if end - start != tile.size]
-        if wrong:
-            raise PrunusError(
-                f"a run of {wrong[0]} image placeholders is no tile of {tile.size} tokens: "
-                + _WRITTEN
-            )
+        check_tiles(places, tile, _WHAT)
         if not between:
             return tile
         ahead, *rest = between
@@ -119,7 +114,8 @@ class Ovis2(Family):
         return Tiles((tile, mosaic(tile, rows, cols)))
 
 
-_WRITTEN = "let the processor of this model write placeholders and indicators"
+_WHAT = "placeholders and indicators"
+_WRITTEN = f"let the processor of this model write {_WHAT}"
 
 
 def _images(places: Sequence[Run]) -> list[list[Run]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.grid import AnyGrid, Grid, tile_order
+from prunus.grid import AnyGrid, Grid, Tiles, tile_order
 
 
 def mosaic(
@@ -59,6 +59,35 @@ def canvas_by_aspect(tiles: int, tile: Grid, height: int, width: int) -> tuple[i
     nearest = [shape for shape, by in zip(shapes, off, strict=True) if by == min(off)]
     pixels = tiles * tile.size * tile.cell[0] * tile.cell[1]
     return nearest[-1 if height * width > pixels / 2 else 0]
+
+
+def with_thumbnail(
+    tile: Grid,
+    count: int,
+    size: tuple[int, int] | None,
+    arrange: Callable[[int, int, int], tuple[int, int]],
+) -> AnyGrid:
+    """Where the tokens of ``count`` tiles lie, the last of which, if there are more than one, is a
+    thumbnail of the picture of this ``size`` (height, width). Without the size nobody knows how
+    they are arranged; with it, ``arrange(tiles, height, width)`` says how many down and across."""
+    area = None if size is None else (0.0, 0.0, float(size[1]), float(size[0]))
+    if count == 1:
+        return replace(tile, area=area)
+    if size is None or count == 2:  # no image has one tile and a thumbnail
+        return Tiles((tile,) * count, loose=count - 1)
+    rows, cols = arrange(count - 1, *size)
+    return Tiles((mosaic(tile, rows, cols, area), replace(tile, area=area)))
+
+
+def check_tiles(places: Sequence[tuple[int, int]], tile: Grid, what: str = "them") -> None:
+    """Raise PrunusError unless each run of placeholders, from one place to another, is a ``tile``;
+    ``what`` the processor has to write, in words."""
+    wrong = [end - start for start, end in places if end - start != tile.size]
+    if wrong:
+        raise PrunusError(
+            f"a run of {wrong[0]} image placeholders is no tile of {tile.size} tokens: let the "
+            f"processor of this model write {what}"
+        )
 
 
 def sizes_given(given: Any, images: int) -> list[tuple[int, int] | None]:
