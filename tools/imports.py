@@ -43,6 +43,7 @@ ORDER = (
     "calibrate",
     "__init__",  # the public names
     "bench",  # the clock
+    "compare",  # many methods side by side
     "cli",
     "__main__",
 )
