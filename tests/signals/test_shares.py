@@ -16,6 +16,8 @@ from prunus.signals.shares import shares
         (3, [16, 32], [16, 32], [1, 2]),
         (5, [16, 24], [16, 24], [2, 3]),
         (1, [8, 8, 8], [8, 8, 8], [1, 0, 0]),  # of equal remainders the first
+        # 0.36, 1.07, 0.71 ...: the largest remainder is not that of the largest part.
+        (5, [2, 2, 2, 6, 6, 6, 4], [2, 2, 2, 6, 6, 6, 4], [1, 0, 0, 1, 1, 1, 1]),
         (4, [4, 12], [4, 2], [2, 2]),  # what a part cannot take goes to the other
         (0, [3, 3], [3, 3], [0, 0]),
         (2, [3, 3], [0, 2], [0, 2]),

@@ -14,15 +14,21 @@ def shares(count: int, sizes: Sequence[int], left: Sequence[int]) -> list[int]:
     Args:
         count: at most ``sum(left)``.
     """
-    found = [0] * len(sizes)
-    while (missing := count - sum(found)) > 0:
-        open_parts = [n for n, most in enumerate(left) if found[n] < most]
+    found, open_parts = [0] * len(sizes), [n for n, most in enumerate(left) if most > 0]
+    while count and open_parts:
         total = sum(sizes[n] for n in open_parts)
-        exact = {n: missing * sizes[n] / total for n in open_parts}
-        more = {n: min(int(exact[n]), left[n] - found[n]) for n in open_parts}
-        if not any(more.values()):
-            by_remainder = sorted(open_parts, key=lambda n: (int(exact[n]) - exact[n], n))
-            more = {n: int(n in by_remainder[:missing]) for n in open_parts}
-        for n, own in more.items():
-            found[n] += own
+        full = [n for n in open_parts if count * sizes[n] >= left[n] * total]
+        if full:  # the others divide what these cannot take
+            for n in full:
+                found[n] = left[n]
+            count -= sum(left[n] for n in full)
+            open_parts = [n for n in open_parts if n not in full]
+            continue
+        for n in open_parts:
+            found[n] = count * sizes[n] // total
+        rest = count - sum(found[n] for n in open_parts)
+        by_remainder = sorted(open_parts, key=lambda n: (-(count * sizes[n] % total), n))
+        for n in by_remainder[:rest]:
+            found[n] += 1
+        break
     return found
