@@ -24,6 +24,7 @@ from prunus.method.places import Cut
 from prunus.method.selection import Selection
 from prunus.method.signals import Signal
 from prunus.method.view import Facts, View
+from prunus.signals.pieces import best_of_pieces, piece_shares
 from prunus.signals.topk import stable_topk
 
 #: All classes that were defined, by name.
@@ -105,8 +106,9 @@ class Method:
         of its images. By default each is chosen by itself."""
         return [self.select(stage, view) for view in views]
 
-    def rank(self, stage: int, view: View, scores: Tensor) -> Selection:
-        """The ``view.count`` best by ``scores`` ``[G, n]``.
+    def rank(self, stage: int, view: View, scores: Tensor, each: bool = False) -> Selection:
+        """The ``view.count`` best by ``scores`` ``[G, n]``; with ``each``, every frame and tile
+        keeps its share of them, ranked by itself.
 
         Raises:
             PrunusError: scores of another shape, or NaN among them, or no count.
@@ -125,6 +127,9 @@ class Method:
             )
         if bool(torch.isnan(scores).any()):
             raise PrunusError(f"{self.name}.score returned NaN at stage {stage}")
+        if each and view.grid.pieces > 1:
+            counts = piece_shares(view.grid, view.present, count)
+            return Selection(best_of_pieces(scores, view.grid, view.present, counts), scores)
         return Selection(stable_topk(scores, count), scores)
 
     def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
