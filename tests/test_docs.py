@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-import prunus
 from tests.support.command_line import Cli
 from tests.support.pages import ROOT, blocks
 
@@ -69,11 +68,6 @@ def test_commands_of_the_readme_have_these_options(command: str, cli: Cli) -> No
     words = [a for a in arguments[:2] if re.fullmatch(r"[a-z]+", a)]
     known = cli(*words[: 2 if words[0] in ("train", "calibrate") else 1], "--help").out
     assert [a for a in arguments if a.startswith("--") and a not in known] == []
-
-
-def test_the_readme_lists_every_method() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert [name for name in prunus.methods() if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize(

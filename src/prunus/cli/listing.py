@@ -78,7 +78,8 @@ def _lines(described: dict[str, dict[str, Any]]) -> list[str]:
         "",
         "keep: default budget; -: its own count, or none. where: in the vision tower,",
         "before the language model, or at decoder layers. sees: q, the question; t, the",
-        "vision tower; m: it merges. More: prunus methods NAME",
+        "vision tower; c, its CLS token. m: it merges; n: needs training, or measuring.",
+        "More: prunus methods NAME",
     ]
 
 
@@ -88,7 +89,7 @@ def _signs(derived: dict[str, Any] | None) -> tuple[str, str]:
         return "-", "-"
     names = {"vision": "tower", "before": "before", "decoder": "layers", "attention": "layers"}
     where = names[derived["places"][0].split()[0]] if derived["places"] else "-"
-    signs = (("question", "q"), ("tower", "t"), ("merges", "m"))
+    signs = (("question", "q"), ("tower", "t"), ("cls", "c"), ("merges", "m"), ("needs", "n"))
     return where, "".join(sign for fact, sign in signs if derived[fact]) or "-"
 
 
@@ -100,6 +101,13 @@ _COUNTS = {
 }
 
 
+_NEEDS = {
+    "": "nothing",
+    "selector": "a selector that was trained for the model (`prunus train`)",
+    "calibration": "a calibration for the model (`prunus calibrate`), or published values serve",
+}
+
+
 def _derived_lines(derived: dict[str, Any] | None) -> list[str]:
     """What follows from the method as it is set (for a decoder of 32 layers)."""
     if derived is None:
@@ -108,7 +116,9 @@ def _derived_lines(derived: dict[str, Any] | None) -> list[str]:
     return [
         f"  sees the question: {word[derived['question']]}",
         f"  tokens left: {_COUNTS[derived['count']]}",
-        f"  merges: {word[derived['merges']]}; looks into the tower: {word[derived['tower']]}",
+        f"  merges: {word[derived['merges']]}; looks into the tower: {word[derived['tower']]}, "
+        f"at its CLS token: {word[derived['cls']]}",
+        f"  needs: {_NEEDS[derived['needs']]}",
         f"  acts at: {'; '.join(derived['places']) or 'nothing'} (of 32)",
     ]
 

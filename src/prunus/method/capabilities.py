@@ -61,6 +61,15 @@ class EditsAttention(Protocol):
         """Decoder layers whose cache loses all visual tokens once the prompt was read."""
 
 
+@runtime_checkable
+class Trained(Protocol):
+    """Does nothing without weights that were trained for the model."""
+
+    @property
+    def loaded(self) -> object | None:
+        """The weights, once they are in memory; None before."""
+
+
 @dataclass(frozen=True)
 class Seen:
     """What one sample's prefill had in it: ``original`` visual tokens and ``text`` tokens, and the

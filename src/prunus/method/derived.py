@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prunus.method.base import Method, looks_at_question, signals_of
-from prunus.method.capabilities import EditsAttention, tower_part
+from prunus.method.capabilities import EditsAttention, Trained, tower_part
 
 DEPTH, TOKENS = 32, 576  # of LLaVA-1.5-7B: of what size does not matter
 
@@ -18,6 +18,10 @@ def derived(method: Method, depth: int = DEPTH) -> dict[str, Any]:
       (it finds its own), or "all" (it takes none away).
     * ``merges``: whether tokens may become part of others.
     * ``tower``: whether it looks into the vision tower, or acts there.
+    * ``cls``: whether it goes by the tower's CLS token where there is one (attention received,
+      where there is none).
+    * ``needs``: what it does nothing without ("selector": trained for the model), or does not do
+      as published ("calibration": measured on the model); "" for neither.
     * ``places``: where it acts: "vision tower", "before the language model", "decoder layers ...",
       "attention of decoder layers ...".
     """
@@ -28,6 +32,7 @@ def derived(method: Method, depth: int = DEPTH) -> dict[str, Any]:
     layers = [cut.layer for cut in cuts if cut.layer is not None]
     if layers:
         places.append(f"decoder layers {_line(layers)}")
+    seen = [*signals_of(method, depth), *((part.in_tower or ()) if part else ())]
     edits = sorted(method.edits(depth)) if isinstance(method, EditsAttention) else []
     if edits:
         places.append(f"attention of decoder layers {_line(edits)}")
@@ -35,7 +40,9 @@ def derived(method: Method, depth: int = DEPTH) -> dict[str, Any]:
         "question": looks_at_question(method, depth),
         "count": _count(method, depth) if part or cuts else "all",
         "merges": method.kind == "merge",
-        "tower": part is not None or any(one.tower for one in signals_of(method, depth)),
+        "tower": part is not None or any(one.tower for one in seen),
+        "cls": any(one.cls for one in seen),
+        "needs": _needs(method),
         "places": places,
     }
 
@@ -46,6 +53,12 @@ def _count(method: Method, depth: int) -> str:
     if method.counts(asked, TOKENS, depth) is None:
         return "own"
     return "schedule" if keep is None else "asked"
+
+
+def _needs(method: Method) -> str:
+    if isinstance(method, Trained):
+        return "selector"
+    return "calibration" if method.measured else ""
 
 
 def _line(layers: list[int]) -> str:

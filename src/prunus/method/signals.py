@@ -111,6 +111,11 @@ class Signal(ABC, Generic[T_co]):
         return False
 
     @property
+    def cls(self) -> bool:
+        """Whether it depends on the tower's CLS token, where there is one."""
+        return self.summary
+
+    @property
     def asks(self) -> bool:
         """Whether it depends on the question."""
         return False
@@ -323,6 +328,10 @@ class TowerAttention(Signal[Tensor]):
     @property
     def kept_as(self) -> str:  # type: ignore[override]
         return self.rows
+
+    @property
+    def cls(self) -> bool:
+        return self.rows == "summary"
 
     def read(self, source: Source) -> Tensor:
         return source.block(self.block).attention(self.rows)
