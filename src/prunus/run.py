@@ -25,6 +25,7 @@ from prunus.families import family_of
 from prunus.method import Method, make_method
 from prunus.method.budget import Meaning
 from prunus.method.question import QuestionMarks, marks_known, processor_of
+from prunus.results.record import Record
 from prunus.results.report import Report
 from prunus.results.trace import TraceEntry
 from prunus.versions import check_transformers
@@ -179,6 +180,23 @@ class Run:
         Raises:
             PrunusStateError: no prompt has run yet, or the last one did not come to its end.
         """
+        return build_report(self._record(), self._family, self._plan.name)
+
+    def reports(self) -> list[Report]:
+        """:meth:`report` of each sample of the last prompt, as if it had been alone (of what
+        choosing cost, an equal share).
+
+        Raises:
+            PrunusStateError: as of :meth:`report`.
+        """
+        record = self._record()
+        return [
+            build_report(record.of(sample), self._family, self._plan.name)
+            for sample in range(record.samples)
+        ]
+
+    def _record(self) -> Record:
+        """The numbers of the last prompt."""
         latest = self._engine.latest()
         if latest is None:
             raise PrunusStateError(
@@ -189,7 +207,7 @@ class Run:
                 "the last prompt did not come to its end (an exception, or Ctrl-C), so there is "
                 "nothing to report: run one"
             )
-        return build_report(make_record(latest, self._plan), self._family, self._plan.name)
+        return make_record(latest, self._plan)
 
 
 def _let_go(engine: Engine, top: nn.Module, model: nn.Module) -> None:

@@ -90,7 +90,7 @@ def build_report(record: Record, family: Costed, method_name: str) -> Report:
         method=method_name,
         pruned=changed,
         samples=samples,
-        idle=record.idle,
+        idle=len(record.idle),
         stages=_stages(record, mean_original),
         tokens={
             "original": mean_original,

@@ -152,5 +152,5 @@ def make_record(prefill: Prefill, plan: Plan) -> Record:
         element_size=prefill.element_size,
         behind=[behind[row] for row in rows] if behind else (),
         methods=plan.methods,
-        idle=len({n for m in plan.methods if m.adaptive for n in prefill.idle(m.name)}),
+        idle={n for m in plan.methods if m.adaptive for n in prefill.idle(m.name)},
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunus.errors import PrunusBudgetError, PrunusError
-from prunus.evaluate.cells import Cell
+from prunus.evaluate.cells import Cell, Methods
 from prunus.evaluate.evidence import NOTHING, Evidence, evidence
 from prunus.evaluate.scoring import is_right
 from prunus.inference.batches import (
@@ -28,6 +28,7 @@ from prunus.inference.batches import (
 from prunus.method.budget import Meaning
 from prunus.results.events import Event, events_of
 from prunus.results.report import Report
+from prunus.results.trace import TraceEntry
 from prunus.run import prune
 from prunus.tasks.faults import Faults, at
 from prunus.tasks.sets import EvalSet
@@ -157,7 +158,7 @@ class Evaluation:
         self._answered: set[int] = set()
         self.refused: dict[str, str] = {}
         new_tokens = answer_tokens(processor, data)
-        self._asker = _Asker(model, processor, data, self._vision, new_tokens, budget)
+        self._asker = Asker(model, processor, data, self._vision, new_tokens, budget)
 
     @torch.inference_mode()
     def run(
@@ -179,22 +180,33 @@ class Evaluation:
 
     def _ask(
         self, outcome: Outcome, group: Sequence[Encoded], shown: dict[int, Prepared]
-    ) -> Report | None:
-        """As of :class:`_Asker`, as long as the cell's budget can be reached."""
+    ) -> Sequence[Report]:
+        """Fill in the answers of ``group``, as long as the cell's budget can be reached; reports
+        where something was pruned."""
         if outcome.cell.key in self.refused:
-            return None
+            return ()
         try:
-            return self._asker.ask(outcome, group, shown)
+            given = self._asker.ask(outcome.cell, group, shown)
         except PrunusBudgetError as error:
             self.refused[outcome.cell.key] = str(error)
-            return None
+            return ()
+        outcome.seconds += given.seconds
+        for at, (one, text) in enumerate(zip(group, given.texts, strict=True)):
+            query = self._data.queries[one.query]
+            outcome.answers[one.query] = text
+            outcome.right[one.query] = is_right(text, query.answer)
+            scene = self._data.drawn(query.image)
+            if given.decides:
+                outcome.events[one.query] = events_of(given.trace, at)
+            if given.reports and scene is not None:
+                outcome.evidence[one.query] = evidence(given.trace, at, scene, query.asked)
+        return given.reports
 
-    def _count(self, group: Sequence[Encoded], reports: Sequence[Report | None]) -> None:
+    def _count(self, group: Sequence[Encoded], reports: Sequence[Sequence[Report]]) -> None:
         """Note that ``group`` was asked in all cells, and what that cost."""
-        for total, report in zip(self._sums, reports, strict=True):
-            if report is not None:
-                for name, keys in _SUMMED.items():
-                    total[name] += _at(report, keys) * len(group)
+        for total, own in zip(self._sums, reports, strict=True):
+            for name, keys in _SUMMED.items():
+                total[name] += sum(_at(report, keys) for report in own)
         self._answered |= {one.query for one in group}
 
     def so_far(self) -> tuple[EvalSet, list[Outcome]]:
@@ -331,8 +343,28 @@ def _another(shown: Mapping[int, Prepared], image: int) -> int:
     return alike[(alike.index(image) + 1) % len(alike)]
 
 
-class _Asker:
-    """One batch in one cell."""
+@dataclass(frozen=True)
+class Given:
+    """What one batch got in one cell: the ``texts`` of its answers and the ``seconds`` in
+    ``generate``; where something was pruned, a report of each question, the trace, and whether a
+    method ``decides`` by itself."""
+
+    texts: list[str]
+    seconds: float
+    reports: list[Report] = field(default_factory=list)
+    trace: Sequence[TraceEntry] = ()
+    decides: bool = False
+
+
+class Asker:
+    """Asks one batch in one cell, greedily.
+
+    Args:
+        model, processor, data: as of :func:`evaluate`.
+        vision: of the model.
+        new_tokens: longest answer.
+        budget: what the cells' ``keep`` counts.
+    """
 
     def __init__(
         self,
@@ -355,12 +387,30 @@ class _Asker:
             "pad_token_id": self._pad,
         }
 
-    def ask(
-        self, outcome: Outcome, group: Sequence[Encoded], shown: dict[int, Prepared]
-    ) -> Report | None:
-        """Fill in the answers of ``group``; the report where something was pruned."""
-        cell = outcome.cell
-        queries = [self._data.queries[one.query] for one in group]
+    def ask(self, cell: Cell, group: Sequence[Encoded], shown: Mapping[int, Prepared]) -> Given:
+        """The answers to ``group``, whose images are among those ``shown``.
+
+        Raises:
+            PrunusError: the cell's methods refuse this model or this batch, or its budget cannot be
+                reached.
+        """
+        inputs = self._inputs(cell, group, shown)
+        if not cell.prunes:
+            began = time.perf_counter()
+            output = self._model.generate(**inputs, **self._options)
+            return Given(self._texts(inputs, output), time.perf_counter() - began)
+        method, budget = self._method(cell, group, shown)
+        began = time.perf_counter()
+        with prune(self._model, method, budget=budget) as run:
+            output = self._model.generate(**inputs, **self._options)
+            seconds = time.perf_counter() - began
+            reports, trace = run.reports(), run.trace
+        decides = any(one.adaptive for one in run.methods)
+        return Given(self._texts(inputs, output), seconds, reports, trace, decides)
+
+    def _inputs(
+        self, cell: Cell, group: Sequence[Encoded], shown: Mapping[int, Prepared]
+    ) -> dict[str, Any]:
         if cell.shown == "none":
             padded = left_padded([one.blind_ids for one in group], self._pad)
         else:
@@ -370,38 +420,31 @@ class _Asker:
             key: value.to(self._model.device) for key, value in padded.items()
         }
         if cell.shown != "none":
-            images = [query.image for query in queries]
+            images = [self._data.queries[one.query].image for one in group]
             if cell.shown == "other":
                 images = [_another(shown, image) for image in images]
             prepared = [shown[image] for image in images]
             inputs |= self._vision.inputs(prepared, self._vision.must_run(cell.methods))
-        report = None
-        began = time.perf_counter()
-        if not cell.prunes:
-            output = self._model.generate(**inputs, **self._options)
-            outcome.seconds += time.perf_counter() - began
-        else:
-            scenes = [(self._data.drawn(query.image), query.asked) for query in queries]
-            grids = [shown[query.image].grid for query in queries]
-            known = [grid for grid in grids if grid is not None]
-            if cell.method is None and len(known) < len(grids):
-                raise PrunusError("the ground truth needs a model with one grid for each image")
-            method = cell.method or cell.method_for(scenes, known)
+        return inputs
+
+    def _method(
+        self, cell: Cell, group: Sequence[Encoded], shown: Mapping[int, Prepared]
+    ) -> tuple[Methods, Meaning]:
+        """The method for this batch, and what its ``keep`` counts."""
+        if cell.method is not None:
             # A method without keep has nothing to reach: it is as it is published.
             counted = all(getattr(one, "keep", None) is not None for one in cell.methods)
-            budget: Meaning = self._budget if counted and cell.method is not None else "nominal"
-            with prune(self._model, method, budget=budget) as run:
-                output = self._model.generate(**inputs, **self._options)
-                outcome.seconds += time.perf_counter() - began
-                report, trace = run.report(), run.trace
-            if any(one.adaptive for one in run.methods):
-                outcome.events |= {one.query: events_of(trace, at) for at, one in enumerate(group)}
-            for at, (one, (scene, asked)) in enumerate(zip(group, scenes, strict=True)):
-                if scene is not None:
-                    outcome.evidence[one.query] = evidence(trace, at, scene, asked)
+            return cell.method, self._budget if counted else "nominal"
+        queries = [self._data.queries[one.query] for one in group]
+        grids = [shown[query.image].grid for query in queries]
+        known = [grid for grid in grids if grid is not None]
+        if len(known) < len(grids):
+            raise PrunusError("the ground truth needs a model with one grid for each image")
+        scenes = [(self._data.drawn(query.image), query.asked) for query in queries]
+        return cell.method_for(scenes, known), "nominal"
+
+    def _texts(self, inputs: Mapping[str, Any], output: Tensor) -> list[str]:
         new = output[:, inputs["input_ids"].shape[1] :]
-        texts = self._tokenizer.batch_decode(new, skip_special_tokens=True)
-        for one, query, text in zip(group, queries, texts, strict=True):
-            outcome.answers[one.query] = text.strip()
-            outcome.right[one.query] = is_right(text, query.answer)
-        return report
+        return [
+            text.strip() for text in self._tokenizer.batch_decode(new, skip_special_tokens=True)
+        ]
