@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from prunus.cli.seen import frames_as_seen
 from prunus.inference.inputs import process
 from prunus.inference.prompts import render
 from prunus.tasks.sets import Clip
+from prunus.viz.as_seen import frames_as_seen
 from tests.support.families import QWEN3_VL
 from tests.support.kinds.video_llava import VIDEO_LLAVA
 from tests.support.matrix import load

@@ -11,9 +11,9 @@ import torch
 import prunus
 from prunus import CLSE, EvoPrune, Uniform
 from prunus.cli import main
-from prunus.cli.seen import pictures_as_seen
 from prunus.errors import PrunusError
 from prunus.families import family_of
+from prunus.viz.as_seen import pictures_as_seen
 from tests.support.families import WIDE, encoded, picture
 from tests.support.family_checks import (
     Square,

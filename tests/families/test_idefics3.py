@@ -12,9 +12,9 @@ import torch
 import prunus
 from prunus import CLSE, EvoPrune, Uniform
 from prunus.cli import main
-from prunus.cli.seen import pictures_as_seen
 from prunus.errors import PrunusError
 from prunus.families import family_of
+from prunus.viz.as_seen import pictures_as_seen
 from tests.support.families import SMALL, TALL, WIDE, clip, encoded, picture
 from tests.support.family_checks import (
     Square,

@@ -14,7 +14,6 @@ from transformers.models.got_ocr2.image_processing_got_ocr2 import get_optimal_t
 import prunus
 from prunus import CLSE, EvoPrune, Fixed, Uniform
 from prunus.cli import main
-from prunus.cli.seen import pictures_as_seen
 from prunus.errors import PrunusError
 from prunus.evaluate.coverage import coverage
 from prunus.families import family_of
@@ -22,6 +21,7 @@ from prunus.grid import Grid, Tiles
 from prunus.inference.inputs import process
 from prunus.tasks.scenes import Scene
 from prunus.tasks.sets import Clip
+from prunus.viz.as_seen import pictures_as_seen
 from tests.support.families import SMALL, TALL, WIDE, clip, encoded, picture
 from tests.support.family_checks import (
     Square,

@@ -12,11 +12,11 @@ import torch
 import prunus
 from prunus import CLSE, EvoPrune, Fixed, Uniform
 from prunus.cli import main
-from prunus.cli.seen import pictures_as_seen
 from prunus.errors import PrunusError
 from prunus.families import family_of
 from prunus.grid import Grid
 from prunus.viz import as_picture, resized_image, trace_panels
+from prunus.viz.as_seen import pictures_as_seen
 from tests.conftest import Case
 from tests.support.families import LLAVA_NEXT, PATCH, TILE, encoded, picture
 from tests.support.family_checks import (

@@ -11,10 +11,10 @@ import torch
 import prunus
 from prunus import CLSE, EvoPrune
 from prunus.cli import main
-from prunus.cli.seen import pictures_as_seen
 from prunus.errors import PrunusError
 from prunus.families import family_of
 from prunus.families.ovis2 import Ovis2
+from prunus.viz.as_seen import pictures_as_seen
 from tests.support.families import SMALL, TALL, WIDE, encoded, picture
 from tests.support.family_checks import (
     Square,

@@ -10,12 +10,12 @@ from torch import Tensor
 
 import prunus
 from prunus import CLSE, EvoPrune, Uniform
-from prunus.cli.seen import pictures_as_seen
 from prunus.errors import PrunusError
 from prunus.families import family_of
 from prunus.grid import Grid
 from prunus.pruners.tome import ToMe
 from prunus.pruners.visionzip import VisionZip
+from prunus.viz.as_seen import pictures_as_seen
 from prunus.viz.seen import seen_images
 from tests.conftest import Case
 from tests.support.entering import entering

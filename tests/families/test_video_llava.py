@@ -12,11 +12,11 @@ from PIL import Image
 
 import prunus
 from prunus import CLSE, EvoPrune, Fixed, Method, Uniform
-from prunus.cli.seen import pictures_as_seen
 from prunus.errors import PrunusError
 from prunus.families import family_of
 from prunus.pruners.tome import ToMe
 from prunus.pruners.visionzip import VisionZip
+from prunus.viz.as_seen import pictures_as_seen
 from tests.conftest import Case
 from tests.support.families import WIDE, encoded, marked, picture
 from tests.support.family_checks import (

@@ -62,12 +62,12 @@ def demo(
 ) -> None:
     """Answer three questions about a sample image at 100, 33.3, 22.2 and 11.1 % of the tokens."""
     from prunus.cli.loading import load_model
-    from prunus.cli.seen import pictures_as_seen
     from prunus.inference.answer import answer
     from prunus.inference.inputs import placed, process
     from prunus.inference.named import NONE, build_methods, parse
     from prunus.inference.prompts import render
     from prunus.tasks.sample import load_sample
+    from prunus.viz.as_seen import pictures_as_seen
 
     if output.suffix.lower() != ".png":
         raise BadInput(f"--output {str(output)!r}: give a file name in .png")

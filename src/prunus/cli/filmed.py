@@ -115,7 +115,7 @@ def films(
 ) -> list[list[Film]]:
     """Each video with what was kept of it, in as many pieces as the model has inputs for it;
     ``order`` is that of images and videos in the prompt, which ``processor`` ``encoded``."""
-    from prunus.cli.seen import frames_as_seen
+    from prunus.viz.as_seen import frames_as_seen
     from prunus.viz.film import Film
 
     seen = frames_as_seen(processor, encoded, [video.frames for video in videos])

@@ -162,8 +162,8 @@ def _draw(
     result: Answer,
 ) -> None:
     """Stages of the images in rows of panels, and the contact ``sheets`` of videos below."""
-    from prunus.cli.seen import pictures_as_seen
     from prunus.viz import Strip, draw_panels, trace_panels
+    from prunus.viz.as_seen import pictures_as_seen
 
     grids = [grid for kind, grid in zip(kinds, result.grids, strict=True) if kind == "image"]
     seen = iter(pictures_as_seen(processor, inputs, [[one] for one in pictures], grids))

@@ -191,15 +191,15 @@ class Evaluation:
             self.refused[outcome.cell.key] = str(error)
             return ()
         outcome.seconds += given.seconds
-        for at, (one, text) in enumerate(zip(group, given.texts, strict=True)):
+        for row, (one, text) in enumerate(zip(group, given.texts, strict=True)):
             query = self._data.queries[one.query]
             outcome.answers[one.query] = text
             outcome.right[one.query] = is_right(text, query.answer)
             scene = self._data.drawn(query.image)
             if given.decides:
-                outcome.events[one.query] = events_of(given.trace, at)
+                outcome.events[one.query] = events_of(given.trace, row)
             if given.reports and scene is not None:
-                outcome.evidence[one.query] = evidence(given.trace, at, scene, query.asked)
+                outcome.evidence[one.query] = evidence(given.trace, row, scene, query.asked)
         return given.reports
 
     def _count(self, group: Sequence[Encoded], reports: Sequence[Sequence[Report]]) -> None:
