@@ -37,7 +37,11 @@ class New:
 def new_states(
     family: Family, looks: Looks, layout: Layout, chosen: Chosen, states: Tensor
 ) -> list[New]:
-    """What ``chosen`` makes of the tokens of ``states [B, S, D]``, which lie as ``layout`` says."""
+    """What ``chosen`` makes of the tokens of ``states [B, S, D]``, which lie as ``layout`` says.
+
+    The tower's features, where they are kept, become the same sums: what a later method reads of
+    them is what the tokens are now made of.
+    """
     found, features = [], {}
     for image, kept, made in zip(looks.images, chosen.kept, chosen.made, strict=True):
         if made is None:
@@ -46,20 +50,22 @@ def new_states(
         rows = made.changed(slot)
         if not len(rows):
             continue
+        tower = looks.tower
+        made_there: Tensor | None = None
+        if tower is not None and tower.holds(image):
+            own = tower.features([image])[0]
+            summary = tower.summary([image])
+            beside = own if summary is None else torch.cat([own, summary[0].to(own)])
+            made_there = applied(beside, made, rows)
+            stays = own[slot.to(own.device)].index_copy(0, rows.to(own.device), made_there)
+            features[image.kind, image.order] = Rows(kept, stays)
         if chosen.cut.space == "tower" and family.reads_tower:
-            tower = looks.tower
-            if tower is None:
+            if made_there is None:
                 raise PrunusError(
                     f"{chosen.method}: new tokens are to be made of the tower's features: name "
                     "Features() in Cut(sees=...)"
                 )
-            own = stays = tower.features([image])[0]
-            summary = tower.summary([image])
-            own = own if summary is None else torch.cat([own, summary[0].to(own)])
-            new = applied(own, made, rows)
-            stays = stays[slot.to(own.device)].index_copy(0, rows.to(own.device), new)
-            features[image.kind, image.order] = Rows(kept, stays)
-            values = family.project(new).to(states)
+            values = family.project(made_there).to(states)
         else:
             at = layout.slot[image.row, image.positions[image.present]].to(states.device)
             values = applied(states[image.row, at], made, rows)

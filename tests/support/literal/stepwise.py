@@ -25,10 +25,15 @@ def fitted(case: Case, method: Any, **config: Any) -> Any:
 
 @torch.no_grad()
 def literal_orders(
-    case: Case, inputs: dict[str, Tensor], method: Learned, bias: float | None = None
+    case: Case,
+    inputs: dict[str, Tensor],
+    method: Learned,
+    bias: float | None = None,
+    left: list[list[Tensor]] | None = None,
 ) -> list[list[list[int]]]:
     """``[row][image]``: tokens in the order in which the literal selector picks them. The question
-    is all text behind the last visual token."""
+    is all text behind the last visual token. ``left``: features ``[n, D]`` of those that another
+    method left of each image, which are then the ones that are picked from and counted."""
     assert method.loaded is not None
     selector = copy.deepcopy(method.loaded[0]).double()
     extra = getattr(case.prompts, "extra", 0)
@@ -42,8 +47,9 @@ def literal_orders(
         ids = alone["input_ids"][0]
         last = max(place for place, token in enumerate(ids.tolist()) if token in VISUAL)
         words = case.model.get_input_embeddings()(ids[last + 1 :]).double()
-        for own in features_of(case, alone)[0]:
-            features = own[extra:].double()
+        whole = [own[extra:] for own in features_of(case, alone)[0]] if left is None else left[row]
+        for own in whole:
+            features = own.double()
             size, keep = len(features), None
             if isinstance(method, OneShot) or method.mode == "fixed":  # type: ignore[attr-defined]
                 wanted = method.keep  # type: ignore[attr-defined]

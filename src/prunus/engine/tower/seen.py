@@ -51,6 +51,10 @@ class TowerSeen:
     summaries: dict[Key, Tensor] = field(default_factory=dict)
     blocks: dict[int, dict[Name, dict[Key, Rows]]] = field(default_factory=dict)
 
+    def holds(self, image: Image) -> bool:
+        """Whether what entered the projector was kept of ``image``."""
+        return (image.kind, image.order) in self.projected_from
+
     def features(self, images: Sequence[Image]) -> Tensor:
         """``[G, n, D]``, what entered the projector."""
         return _stacked(self.projected_from, images, "features")
