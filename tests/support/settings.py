@@ -126,3 +126,7 @@ def settings() -> dict[str, Method]:
         for number, method in enumerate(CHOSEN.get(name, default)):
             chosen[f"{name}-{number}"] = method
     return chosen
+
+
+#: Ids of all but the first setting of each method.
+LATER = frozenset(name for name in settings() if not name.endswith("-0"))
