@@ -238,27 +238,49 @@ def test_what_enters_the_projector(name: str) -> None:
         close(seen[Summary()], out.hidden_states[-2][:, :1])
 
 
-@pytest.mark.parametrize("block", [0, 1, None])
+@pytest.mark.parametrize("block", [0, 1, None, "next", 0.5])
 @pytest.mark.parametrize("name", ["llava-clip", "llava-siglip"])
-def test_a_block_of_the_tower(name: str, block: int | None) -> None:
+def test_a_block_of_the_tower(name: str, block: Any) -> None:
     case = case_of(name)
     case.model.set_attn_implementation("eager")
     inputs = case.prompts.rows(1, 2)
-    tower, keys = case.model.model.vision_tower, []
-    at = 1 if block is None else block  # two blocks are read, of three
+    tower, keys, queries = case.model.model.vision_tower, [], []
+    at = {None: 1, "next": 2, 0.5: 1}.get(block, block)  # two blocks are read, of three
     inner = getattr(tower, "vision_model", tower)
     attention = inner.encoder.layers[at].self_attn
-    handle = attention.k_proj.register_forward_hook(lambda *call: keys.append(call[-1]))
+    handles = [
+        attention.k_proj.register_forward_hook(lambda *call: keys.append(call[-1])),
+        attention.q_proj.register_forward_hook(lambda *call: queries.append(call[-1])),
+    ]
     with torch.no_grad():
         maps = tower(inputs["pixel_values"], output_attentions=True).attentions[at]
-    handle.remove()
+    for handle in handles:
+        handle.remove()
     summary, every, key = TowerAttention(block), TowerAttention(block, "all"), TowerKeys(block)
-    _, seen = look(case, inputs, None, summary, every, key)
+    joined, keys_joined = TowerAttention(block, heads="joined"), TowerKeys(block, heads="joined")
+    _, seen = look(case, inputs, None, summary, every, key, joined, keys_joined)
     first = 1 if name == "llava-clip" else 0
     close(seen[every], maps.mean((1, 2))[:, first:])
     close(seen[summary], maps.mean(1)[:, 0, 1:] if first else maps.mean((1, 2)))
     heads = keys[0].unflatten(-1, (attention.num_heads, -1)).mean(2)
     close(seen[key], heads[:, first:])
+    close(seen[keys_joined], keys[0][:, first:])
+    dots = torch.einsum("gc,gnc->gn", queries[0][:, 0], keys[0]) / keys[0].shape[-1] ** 0.5
+    close(seen[joined], dots.softmax(1)[:, 1:] if first else maps.mean((1, 2)))
+
+
+def test_the_block_behind_those_that_are_read_is_another_for_each_model(llava: Case) -> None:
+    inputs = llava.prompts.rows(1)
+    _, seen = look(llava, inputs, None, TowerAttention(), TowerAttention("next"))
+    assert float((seen[TowerAttention()] - seen[TowerAttention("next")]).abs().max()) > 1e-4
+    for signal in (TowerAttention(2), TowerAttention(1.0), TowerAttention(-1)):
+        with pytest.raises(PrunusError, match="blocks 0 to 1 that reach the projector"):
+            look(llava, inputs, None, signal)
+    with pytest.raises(PrunusError, match="heads='joined'"):
+        TowerAttention(rows="all", heads="joined")
+    llava.model.config.vision_feature_layer = -1  # the last is read: there is none behind it
+    _, seen = look(llava, inputs, None, TowerAttention(), TowerAttention("next"))
+    assert torch.equal(seen[TowerAttention()], seen[TowerAttention("next")])
 
 
 def test_keys_of_a_tower_with_windows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,11 +307,16 @@ def test_keys_of_a_tower_with_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     back = torch.as_tensor(order).argsort()
     block = len(tower.blocks) - 1
-    _, seen = look(case, inputs, None, TowerKeys(block), TowerKeys(block, rotary=True))
+    signals = [
+        TowerKeys("next", rotary, heads) for rotary in (False, True) for heads in ("mean", "joined")
+    ]
+    _, seen = look(case, inputs, None, TowerKeys(block), *signals)
     unit = tower.spatial_merge_unit
-    for own, signal in ((bare, TowerKeys(block)), (rotated, TowerKeys(block, rotary=True))):
-        tokens = own[block].mean(1).unflatten(0, (-1, unit)).mean(1)[back]
-        close(seen[signal][0], tokens)
+    for signal in signals:
+        own = (rotated if signal.rotary else bare)[block]
+        tokens = own.unflatten(0, (-1, unit)).mean(1)[back]
+        close(seen[signal][0], tokens.mean(1) if signal.heads == "mean" else tokens.flatten(1))
+    assert torch.equal(seen[TowerKeys(block)], seen[signals[0]])
 
 
 # -- asking ------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def view_by_hand(
     def one(values: Tensor | None) -> Any:
         return None if values is None else values[None]
 
-    block = SimpleNamespace(attention=lambda rows: one(attention), keys=lambda rotary: one(keys))
+    block = SimpleNamespace(attention=lambda rows: one(attention), keys=lambda *how: one(keys))
     layer = SimpleNamespace(states=one(states), pick=lambda values, of="visual": values)
     source: Any = SimpleNamespace(
         block=lambda number: block,

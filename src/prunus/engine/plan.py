@@ -205,11 +205,12 @@ def _tower_looks(signals: Sequence[Signal[Any]], family: Family) -> dict[int, fr
     for signal in signals:
         if signal.tower != "block":
             continue
-        read = family.tower_adapter().read
-        block = read - 1 if signal.block is None else signal.block
-        if not 0 <= block < read:
+        tower = family.tower_adapter()
+        block = tower.number(signal.block)
+        if signal.block != "next" and not 0 <= block < tower.read:
             raise PrunusError(
-                f"{signal}: the vision tower has blocks 0 to {read - 1} that reach the projector"
+                f"{signal}: the vision tower has blocks 0 to {tower.read - 1} that reach the "
+                "projector"
             )
         found.setdefault(block, set()).add(signal.kept_as)
     return {block: frozenset(names) for block, names in found.items()}

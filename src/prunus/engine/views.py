@@ -15,7 +15,7 @@ from prunus.engine.layout import Layout
 from prunus.engine.prompt import Image
 from prunus.engine.tower.seen import TowerSeen
 from prunus.errors import PrunusError
-from prunus.method.signals import Of, Rows, Signal
+from prunus.method.signals import Block, Of, Rows, Signal
 from prunus.method.view import View
 from prunus.method.words import Words
 from prunus.signals.influence import Influence
@@ -64,7 +64,7 @@ class Shown:
         """See :class:`~prunus.method.signals.Source`."""
         return ShownLayer(self, self.here if number is None else self.looks.noted(number), number)
 
-    def block(self, number: int | None) -> Any:
+    def block(self, number: Block) -> Any:
         """See :class:`~prunus.method.signals.Source`."""
         return self._tower().block(number, self.images)
 

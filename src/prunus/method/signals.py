@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.method.words import Words
 from prunus.signals.influence import Influence
 
@@ -23,6 +24,12 @@ Of = Literal["visual", "text"]
 #: Query rows: the last prompt token; the text of the prompt behind the image; the user's question
 #: alone, without the template's tokens; the image's own tokens.
 Rows = Literal["last", "text", "question", "visual"]
+#: A block of the vision tower: its number; a share in [0, 1) of those that reach the projector,
+#: rounded down (0.25: block 6 of 24); "next", the first behind these, which the model runs and
+#: throws away (where there is none, the last); None, the last, or inside the tower that at hand.
+Block = int | float | Literal["next"] | None
+#: Queries and keys of a tower: by head, of which the mean is taken; or all heads side by side.
+Heads = Literal["mean", "joined"]
 
 
 class Layer(Protocol):
@@ -53,11 +60,11 @@ class Layer(Protocol):
 class Tower(Protocol):
     """What the engine kept of one block of the vision tower, for G images."""
 
-    def attention(self, rows: Literal["summary", "all"]) -> Tensor:
+    def attention(self, rows: Literal["summary", "all", "joined"]) -> Tensor:
         """Float32 ``[G, n]``."""
 
-    def keys(self, rotary: bool) -> Tensor:
-        """``[G, n, d]``."""
+    def keys(self, rotary: bool, joined: bool) -> Tensor:
+        """``[G, n, d]``, or ``[G, n, H * d]``."""
 
 
 class Source(Protocol):
@@ -66,8 +73,8 @@ class Source(Protocol):
     def layer(self, number: int | None) -> Layer:
         """Decoder layer ``number``, or this place."""
 
-    def block(self, number: int | None) -> Tower:
-        """Block ``number`` of the vision tower; None: this one, or the last that is read."""
+    def block(self, number: Block) -> Tower:
+        """A block of the vision tower."""
 
     def features(self) -> Tensor:
         """``[G, n, D]``, as learned selectors read them."""
@@ -99,7 +106,7 @@ class Signal(ABC, Generic[T_co]):
     """
 
     layer: int | None = None
-    block: int | None = None
+    block: Block = None
     keeps: ClassVar[Literal["states", "row", "all"]] = "states"
     tower: ClassVar[Literal["", "features", "block"]] = ""
     kept_as: str = ""
@@ -316,42 +323,58 @@ class Summary(Signal["Tensor | None"]):
 
 @dataclass(frozen=True)
 class TowerAttention(Signal[Tensor]):
-    """Float32 ``[G, n]``: attention that each token gets in a ``block`` of the vision tower (None:
-    the one at hand, or the last one that is read). ``rows="summary"``: the CLS token's row, mean
-    over heads, all keys in the softmax; where there is no CLS token, and with ``"all"``, the mean
-    over all queries."""
+    """Float32 ``[G, n]``: attention that each token gets in a ``block`` of the vision tower
+    (:data:`Block`). ``rows="summary"``: the CLS token's row, mean over heads, all keys in the
+    softmax; where there is no CLS token, and with ``"all"``, the mean over all queries.
+    ``heads="joined"``: the CLS token's row of one softmax over the products of all heads' queries
+    and keys side by side (PruMerge), before rotary embedding; without a CLS token as "mean".
 
-    block: int | None = None
+    Raises:
+        PrunusError: heads of all rows are to be joined.
+    """
+
+    block: Block = None
     rows: Literal["summary", "all"] = "summary"
+    heads: Heads = "mean"
     tower: ClassVar[Literal["", "features", "block"]] = "block"
+
+    def __post_init__(self) -> None:
+        if self.heads == "joined" and self.rows == "all":
+            raise PrunusError("TowerAttention: heads='joined' is for rows='summary'")
 
     @property
     def kept_as(self) -> str:  # type: ignore[override]
-        return self.rows
+        return self._name
+
+    @property
+    def _name(self) -> Literal["summary", "all", "joined"]:
+        return "joined" if self.heads == "joined" else self.rows
 
     @property
     def cls(self) -> bool:
         return self.rows == "summary"
 
     def read(self, source: Source) -> Tensor:
-        return source.block(self.block).attention(self.rows)
+        return source.block(self.block).attention(self._name)
 
 
 @dataclass(frozen=True)
 class TowerKeys(Signal[Tensor]):
-    """``[G, n, d]``: attention keys in a ``block`` of the vision tower, mean over heads (and over
-    the patches of a token), before rotary embedding, or behind it (``rotary``)."""
+    """``[G, n, d]``: attention keys in a ``block`` of the vision tower (:data:`Block`), mean over
+    heads (and over the patches of a token), before rotary embedding, or behind it (``rotary``).
+    ``heads="joined"``: ``[G, n, H * d]``, those of all heads side by side."""
 
-    block: int | None = None
+    block: Block = None
     rotary: bool = False
+    heads: Heads = "mean"
     tower: ClassVar[Literal["", "features", "block"]] = "block"
 
     @property
     def kept_as(self) -> str:  # type: ignore[override]
-        return "rotary" if self.rotary else "keys"
+        return ("rotary" if self.rotary else "keys") + ("-joined" if self.heads == "joined" else "")
 
     def read(self, source: Source) -> Tensor:
-        return source.block(self.block).keys(self.rotary)
+        return source.block(self.block).keys(self.rotary, self.heads == "joined")
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from torch import Tensor
 from prunus.engine.tower.groups import Group, Reduced
 from prunus.engine.tower.rows import Merge, merge_rows, rows_of, token_rows
 from prunus.engine.tower.seats import Unpooled
-from prunus.engine.tower.seen import Key, Name, Rows, TowerSeen
+from prunus.engine.tower.seen import Key, Name, Rows, TowerSeen, keys_name
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families.towers.base import Arrangement, Frames, Tower
 from prunus.grid import AnyGrid, tile_order
 from prunus.method import Method, tower_part
 from prunus.method.capabilities import RepeatsMerges
+from prunus.method.signals import Block
 from prunus.method.view import View
 from prunus.method.words import Words
 
@@ -382,12 +383,14 @@ class TowerPass:
 
     def take(self, block: int, name: Name, number: int, present: Sequence[Tensor]) -> Tensor:
         """What ``name`` means, of the tokens of a group: ``[G, T, ...]``."""
-        if name in ("keys", "rotary"):
-            keys = self.tower.keys(block, self._seen, self._call, name == "rotary")
+        if name not in ("summary", "all", "joined"):
+            rotary, joined = name.startswith("rotary"), name.endswith("joined")
+            keys = self.tower.keys(block, self._seen, self._call, rotary, joined)
             return self.mean(keys, number, present)
         if name not in self._seen:  # of all groups at once
-            attention = self.tower.summed if name == "summary" else self.tower.received
-            self._seen[name], macs = attention(block, self._seen, self._call, self._bias)
+            tower = self.tower
+            attention = {"summary": tower.summed, "all": tower.received, "joined": tower.joined}
+            self._seen[name], macs = attention[name](block, self._seen, self._call, self._bias)
             self.macs += macs
         values, rows = self._seen[name], token_rows(self._inside, present, number)
         return values[rows.to(values.device)].sum(2)
@@ -430,19 +433,19 @@ class _Inside:
             raise PrunusError("inside the vision tower there is no text")
         return values
 
-    def block(self, number: int | None) -> Any:
+    def block(self, number: Block) -> Any:
         """Only this one."""
-        if number not in (None, self._block):
+        if number is not None and self._run.tower.number(number) != self._block:
             raise PrunusError(f"at block {self._block} of the tower, only that block can be seen")
         return self
 
-    def attention(self, rows: Literal["summary", "all"]) -> Tensor:
+    def attention(self, rows: Literal["summary", "all", "joined"]) -> Tensor:
         """See :class:`~prunus.method.signals.Tower`."""
         return self._run.take(self._block, rows, self._number, self._present)
 
-    def keys(self, rotary: bool) -> Tensor:
+    def keys(self, rotary: bool, joined: bool) -> Tensor:
         """See :class:`~prunus.method.signals.Tower`."""
-        name: Name = "rotary" if rotary else "keys"
+        name = keys_name(rotary, joined)
         return self._run.take(self._block, name, self._number, self._present)
 
     def features(self) -> Tensor:

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from prunus.engine.prompt import Image
 from prunus.errors import PrunusError
+from prunus.families.towers.base import Tower
+from prunus.method.signals import Block
 
-#: What is kept of a block, by name: attention of the CLS token's row or of all rows, keys before
-#: and behind rotary embedding.
-Name = Literal["summary", "all", "keys", "rotary"]
+#: What is kept of a block, by name: attention of the CLS token's row, of all rows, or of the CLS
+#: token's row with all heads joined; keys before and behind rotary embedding, by head or joined.
+Name = Literal["summary", "all", "joined", "keys", "rotary", "keys-joined", "rotary-joined"]
 Key = tuple[str, int]
 """Kind of an image ("image", "video") and its number among those of its kind."""
 
@@ -45,8 +47,9 @@ class Rows:
 
 @dataclass
 class TowerSeen:
-    """Of one prompt, by image."""
+    """Of one prompt, by image; ``tower`` is what was looked at, if anything was."""
 
+    tower: Tower | None = None
     projected_from: dict[Key, Rows] = field(default_factory=dict)
     summaries: dict[Key, Tensor] = field(default_factory=dict)
     blocks: dict[int, dict[Name, dict[Key, Rows]]] = field(default_factory=dict)
@@ -65,9 +68,9 @@ class TowerSeen:
             return None
         return torch.stack([self.summaries[image.kind, image.order] for image in images])
 
-    def block(self, number: int | None, images: Sequence[Image]) -> SeenBlock:
-        """Block ``number``, or the last that was looked at."""
-        at = max(self.blocks, default=-1) if number is None else number
+    def block(self, number: Block, images: Sequence[Image]) -> SeenBlock:
+        """A block that was looked at."""
+        at = -1 if self.tower is None else self.tower.number(number)
         if at not in self.blocks:
             raise PrunusError(
                 f"block {number} of the vision tower was not kept: name a signal of it in "
@@ -84,13 +87,20 @@ class SeenBlock:
 
     take: Callable[[Name], Tensor]
 
-    def attention(self, rows: Literal["summary", "all"]) -> Tensor:
+    def attention(self, rows: Literal["summary", "all", "joined"]) -> Tensor:
         """See :class:`~prunus.method.signals.Tower`."""
         return self.take(rows)
 
-    def keys(self, rotary: bool) -> Tensor:
+    def keys(self, rotary: bool, joined: bool) -> Tensor:
         """See :class:`~prunus.method.signals.Tower`."""
-        return self.take("rotary" if rotary else "keys")
+        return self.take(keys_name(rotary, joined))
+
+
+def keys_name(rotary: bool, joined: bool) -> Name:
+    """The name of keys behind rotary embedding, of heads side by side."""
+    if joined:
+        return "rotary-joined" if rotary else "keys-joined"
+    return "rotary" if rotary else "keys"
 
 
 def _stacked(kept: dict[Key, Rows], images: Sequence[Image], what: str) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunus.method.signals import Of, Rows, Source
+from prunus.method.signals import Block, Of, Rows, Source
 from prunus.method.view import View
 from prunus.signals.influence import Influence
 
@@ -54,7 +54,7 @@ class _Spread:
         """See :class:`~prunus.method.signals.Source`."""
         return _SpreadLayer(self, self._source.layer(number))
 
-    def block(self, number: int | None) -> Any:
+    def block(self, number: Block) -> Any:
         """See :class:`~prunus.method.signals.Source`."""
         return _SpreadBlock(self, self._source.block(number))
 
@@ -97,5 +97,5 @@ class _SpreadBlock:
     def attention(self, rows: Any) -> Tensor:
         return self._spread.spread(self._block.attention(rows))
 
-    def keys(self, rotary: bool) -> Tensor:
-        return self._spread.spread(self._block.keys(rotary))
+    def keys(self, rotary: bool, joined: bool) -> Tensor:
+        return self._spread.spread(self._block.keys(rotary, joined))

@@ -99,7 +99,7 @@ class TowerStage:
         for tower in self._towers.values():
             for number, block in enumerate(tower.blocks):
                 before(owner, block, self._entering(number))
-                if number < tower.read:
+                if number < tower.read or number in self._plan.tower_looks:
                     before(owner, tower.norm(number), self._merging(number))
                     after(owner, tower.mlp(number), self._leaving(number))
                     for name, module in tower.taps(number).items():

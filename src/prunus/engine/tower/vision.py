@@ -88,7 +88,7 @@ class Vision:
         Raises:
             PrunusError: the tower did not run on these images under our eyes.
         """
-        seen = TowerSeen()
+        seen = TowerSeen(None if self.stage is None else self._family.tower_adapter())
         if self.stage is not None:
             states = self.stage.hand_over(running, states, seen)
         if self.tap is not None:

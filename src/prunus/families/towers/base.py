@@ -75,6 +75,14 @@ class Tower(ABC):
     read: int
     """How many of them reach the projector; what later ones do is thrown away by the model."""
 
+    def number(self, block: int | float | str | None) -> int:
+        """Which one a signal means (:data:`prunus.method.signals.Block`)."""
+        if block is None:
+            return self.read - 1
+        if isinstance(block, str):  # "next"
+            return min(self.read, len(self.blocks) - 1)
+        return int(block * self.read + 1e-6) if isinstance(block, float) else block
+
     @abstractmethod
     def norm(self, number: int) -> nn.Module:
         """The module in front of the MLP of block ``number``, given what the attention left."""
@@ -131,10 +139,16 @@ class Tower(ABC):
 
     @abstractmethod
     def keys(
-        self, number: int, seen: Mapping[str, Tensor], call: Call, rotary: bool = False
+        self,
+        number: int,
+        seen: Mapping[str, Tensor],
+        call: Call,
+        rotary: bool = False,
+        joined: bool = False,
     ) -> Tensor:
-        """``[rows, d]``: keys of block ``number``, mean over heads, before rotary embedding or
-        behind it; ``call`` as the block was given it."""
+        """``[rows, d]``: keys of block ``number``, mean over heads, or (``joined``)
+        ``[rows, H * d]``, all heads side by side; before rotary embedding or behind it; ``call`` as
+        the block was given it."""
 
     def summary(self, states: Tensor) -> Tensor:
         """``[images, 1, D]``: the CLS token in the states between blocks.
@@ -149,6 +163,13 @@ class Tower(ABC):
     ) -> tuple[Tensor, float]:
         """Float32 ``[rows]``: attention of the CLS token's row, mean over heads, all keys in the
         softmax; where there is none, :meth:`received`. And the multiply-accumulates this took."""
+        return self.received(number, seen, call, bias)
+
+    def joined(
+        self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None
+    ) -> tuple[Tensor, float]:
+        """As :meth:`summed`, of one softmax over the products of all heads' queries and keys side
+        by side, before rotary embedding; without a CLS token :meth:`received`."""
         return self.received(number, seen, call, bias)
 
     @abstractmethod

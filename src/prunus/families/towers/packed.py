@@ -111,12 +111,17 @@ class Packed(Tower):
         return args, kwargs
 
     def keys(
-        self, number: int, seen: Mapping[str, Tensor], call: Call, rotary: bool = False
+        self,
+        number: int,
+        seen: Mapping[str, Tensor],
+        call: Call,
+        rotary: bool = False,
+        joined: bool = False,
     ) -> Tensor:
         query, key = self._heads(number, seen)
         if rotary:
             key = apply_rotary_pos_emb_vision(query, key, *call[1]["position_embeddings"])[1]
-        return key.mean(dim=1)
+        return key.flatten(1) if joined else key.mean(dim=1)
 
     def received(
         self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None

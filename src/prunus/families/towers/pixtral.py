@@ -118,12 +118,17 @@ class Pixtral(Tower):
         return (states, mask, *rest), kwargs
 
     def keys(
-        self, number: int, seen: Mapping[str, Tensor], call: Call, rotary: bool = False
+        self,
+        number: int,
+        seen: Mapping[str, Tensor],
+        call: Call,
+        rotary: bool = False,
+        joined: bool = False,
     ) -> Tensor:
         query, key = (self._heads(number, seen[name]) for name in ("query", "key"))
         if rotary:
             key = self._turned(query, key, call)[1]
-        return key.mean(dim=1)[0]
+        return key[0].transpose(0, 1).flatten(1) if joined else key.mean(dim=1)[0]
 
     def received(
         self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None

@@ -93,8 +93,15 @@ class ViT(Tower):
         return args, {**kwargs, "attention_mask": mask}
 
     def keys(
-        self, number: int, seen: Mapping[str, Tensor], call: Call, rotary: bool = False
+        self,
+        number: int,
+        seen: Mapping[str, Tensor],
+        call: Call,
+        rotary: bool = False,
+        joined: bool = False,
     ) -> Tensor:
+        if joined:
+            return seen["key"].flatten(0, 1)
         return self._heads(number, seen["key"]).mean(dim=1).flatten(0, 1)
 
     def summary(self, states: Tensor) -> Tensor:
@@ -106,12 +113,15 @@ class ViT(Tower):
         if not self.has_summary:
             return self.received(number, seen, call, bias)
         query, key = (self._heads(number, seen[name]) for name in ("query", "key"))
-        added = torch.zeros(key.shape[0], key.shape[2], device=key.device)
-        if bias is not None:
-            added = added + bias.view(added.shape).to(added)
-        scaling = float(self._attention(number).scale)
-        row = last_row(query[:, :, :1].float(), key.float(), added[:, None, None], scaling)
-        return row.flatten(), float(row.numel() * self._attention(number).embed_dim)
+        return _first_row(query, key, bias, float(self._attention(number).scale))
+
+    def joined(
+        self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None
+    ) -> tuple[Tensor, float]:
+        if not self.has_summary:
+            return self.received(number, seen, call, bias)
+        query, key = seen["query"][:, None], seen["key"][:, None]
+        return _first_row(query, key, bias, query.shape[-1] ** -0.5)
 
     def received(
         self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None
@@ -129,6 +139,18 @@ class ViT(Tower):
         heads: int = self._attention(number).num_heads
         split: Tensor = projected.unflatten(-1, (heads, -1))  # type: ignore[no-untyped-call]
         return split.transpose(1, 2)
+
+
+def _first_row(
+    query: Tensor, key: Tensor, bias: Tensor | None, scaling: float
+) -> tuple[Tensor, float]:
+    """Float32 ``[images * S]``: attention of the first of the S rows, mean over heads, and what it
+    took; ``query`` and ``key`` are ``[images, H, S, d]``."""
+    added = torch.zeros(key.shape[0], key.shape[2], device=key.device)
+    if bias is not None:
+        added = added + bias.view(added.shape).to(added)
+    row = last_row(query[:, :, :1].float(), key.float(), added[:, None, None], scaling)
+    return row.flatten(), float(key.numel())
 
 
 def _rows(frames: Frames, lead: int) -> Arrangement:
