@@ -14,6 +14,7 @@ from prunus.pruners.divprune import DivPrune
 from prunus.pruners.evs import EVS
 from prunus.pruners.fastv import FastV
 from prunus.pruners.pooling import Pooling
+from prunus.pruners.prumerge import PruMerge
 from prunus.pruners.pyramiddrop import PyramidDrop
 from prunus.pruners.sparsevlm import SparseVLM
 from prunus.pruners.tome import ToMe
@@ -102,6 +103,7 @@ CHOSEN = {
         SparseVLM(keep=5, recycle=False),
     ],
     "divprune": [DivPrune(keep=5), DivPrune(keep=0.4)],
+    "prumerge": [PruMerge(keep=5), PruMerge(plus=True)],
     "pooling": [Pooling(keep=5), Pooling(keep=4, space="tower"), Pooling(keep=0.7)],
     "tome": [ToMe(keep=5), ToMe(r=3), ToMe(keep=6, proportional=False, cls=False)],
     # The published order is proved in tests/methods/test_visionzip.py: masks cannot move tokens.

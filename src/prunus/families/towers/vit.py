@@ -146,7 +146,7 @@ def _first_row(
 ) -> tuple[Tensor, float]:
     """Float32 ``[images * S]``: attention of the first of the S rows, mean over heads, and what it
     took; ``query`` and ``key`` are ``[images, H, S, d]``."""
-    added = torch.zeros(key.shape[0], key.shape[2], device=key.device)
+    added = torch.zeros(key.shape[0], key.shape[2], dtype=torch.float32, device=key.device)
     if bias is not None:
         added = added + bias.view(added.shape).to(added)
     row = last_row(query[:, :, :1].float(), key.float(), added[:, None, None], scaling)
