@@ -11,6 +11,8 @@ from torch import Tensor
 
 import prunus
 from prunus import Cut, Fixed, Method, Selection
+from prunus.engine import views
+from prunus.engine.attention import Given
 from prunus.engine.kept import Looks
 from prunus.errors import PrunusError
 from prunus.inference.inputs import process
@@ -139,7 +141,7 @@ def test_states(plain: Plain) -> None:
 
 @pytest.mark.parametrize("ahead", [False, True], ids=["before", "about to run"])
 @pytest.mark.parametrize("heads", ["mean", "max", "each"])
-@pytest.mark.parametrize("rows", ["last", "text", "question", "visual"])
+@pytest.mark.parametrize("rows", ["last", "text", "question", "visual", "next"])
 def test_attention(
     plain: Plain, rows: Literal["last"], heads: Literal["mean"], ahead: bool
 ) -> None:
@@ -151,7 +153,7 @@ def test_attention(
         text = plain.text(row, places)
         if rows == "question":  # all behind the *last* image of the prompt
             text = plain.text(row, [spot for r, spot in plain.images if r == row][-1])
-        lines = {"last": [last], "visual": places}.get(rows, text)
+        lines = {"last": [last], "visual": places, "next": text[:1]}.get(rows, text)
         weights = plain.maps[2][row][:, lines][:, :, places]
         if heads != "each":
             weights = weights.mean(0) if heads == "mean" else weights.amax(0)
@@ -165,6 +167,40 @@ def test_attention(
                 there[: int(there.sum()) - len(lines)] = False
             found = found[..., there, :]
         close(found, weights)
+
+
+@pytest.mark.parametrize("heads", ["mean", "max", "each"])
+@pytest.mark.parametrize("rows", ["text", "visual"])
+def test_a_mean_of_many_rows_is_taken_in_pieces(
+    plain: Plain, rows: Literal["text"], heads: Literal["max"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that there never is a whole map, which of 2880 tokens would fill gigabytes."""
+    signal, pieces = Attention(2, rows, heads), []
+    _, whole = look(plain.case, plain.inputs, 3, signal)
+    weights = Given.weights
+
+    def counted(self: Given, index: Tensor) -> Tensor:
+        found = weights(self, index)
+        pieces.append(found.numel())
+        return found
+
+    heads_of = plain.case.model.config.text_config.num_attention_heads
+    budget = 3 * heads_of * 2 * plain.inputs["input_ids"].shape[1]  # two rows of three images
+    monkeypatch.setattr(views, "_CPU", budget)
+    monkeypatch.setattr(Given, "weights", counted)
+    _, seen = look(plain.case, plain.inputs, 3, signal)
+    assert len(pieces) > 3 and max(pieces) <= budget
+    close(seen[signal], whole[signal])
+
+
+def test_a_mean_of_rows_that_are_not_there_is_refused(llava: Case) -> None:
+    inputs = llava.prompts.rows(1)
+    last = max(llava.prompts.spots(inputs["input_ids"])[0][0]) + 1
+    inputs = {**inputs, **{n: inputs[n][:, :last] for n in ("input_ids", "attention_mask")}}
+    for rows in ("text", "next"):
+        with pytest.raises(PrunusError, match=f"no text stands behind .* '{rows}'"):
+            look(llava, inputs, 3, Attention(2, rows))
+    look(llava, inputs, 3, Attention(2, "visual"))
 
 
 def test_attention_of_the_layer_that_then_runs_on_what_is_left() -> None:

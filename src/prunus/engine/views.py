@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunus.engine.attention import Given
+from prunus.engine.attention import HIDDEN, Given
 from prunus.engine.kept import Kept, Look, Looks
 from prunus.engine.layout import Layout
 from prunus.engine.prompt import Image
@@ -18,7 +18,12 @@ from prunus.errors import PrunusError
 from prunus.method.signals import Block, Of, Rows, Signal
 from prunus.method.view import View
 from prunus.method.words import Words
+from prunus.signals.attention import ByHead, over_heads
 from prunus.signals.influence import Influence
+
+#: Weights of all heads that exist at a time where the mean of many rows is taken: what a CPU's
+#: caches hold, and what keeps a GPU busy.
+_CPU, _GPU = 2**20, 2**24
 
 
 def view_of(
@@ -145,20 +150,34 @@ class ShownLayer:
 
     def rows(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """See :class:`~prunus.method.signals.Layer`."""
-        shown, look = self._shown, self._look()
-        batch = shown.batch[:, 0].to(look.key.device)
         if rows == "last":
-            weights = look.heads()[batch]
-            valid = torch.ones(len(batch), 1, dtype=torch.bool, device=batch.device)
-        else:
-            positions = shown.positions if rows == "visual" else shown.behind()[0]
-            if rows == "visual":
-                valid = torch.ones_like(positions, dtype=torch.bool)
-            else:
-                valid = shown.text(rows == "question")
-            weights = _of_rows(look.whole, batch).weights(self._slots(positions).to(batch.device))
-        columns = self._slots(shown.positions).to(weights.device)[:, None, None]
-        return weights.gather(3, columns.expand(*weights.shape[:3], -1)), valid.to(weights.device)
+            weights = self._visual(self._look().heads()[self._rows_of_batch()])
+            return weights, weights.new_ones(len(weights), 1, dtype=torch.bool)
+        given, slots, valid = self._asked(rows)
+        return self._visual(given.weights(slots)), valid
+
+    def mean(self, rows: Rows, heads: ByHead) -> Tensor:
+        """See :class:`~prunus.method.signals.Layer`."""
+        if rows == "last":
+            return _joined(over_heads(self.rows(rows)[0], heads).squeeze(2), heads)
+        given, slots, valid = self._asked(rows)
+        if not bool(valid.any(1).all()):
+            raise PrunusError(
+                f"no text stands behind an image, so that decoder layer {self._number} has no row "
+                f"{rows!r} to look at: put the question behind the images, or choose another method"
+            )
+        share = (valid.float() / valid.sum(1, keepdim=True))[:, None, :, None]
+        several, heads_of = given.query.shape[:2]
+        size = several * heads_of * given.key.shape[2]
+        step = max(1, (_CPU if slots.device.type == "cpu" else _GPU) // size)
+        total = None
+        for start in range(0, slots.shape[1], step):
+            some = slice(start, start + step)
+            weights = over_heads(self._visual(given.weights(slots[:, some])), heads)
+            part = (weights * share[:, :, some]).sum(2)
+            total = part if total is None else total + part
+        assert total is not None  # there is some row
+        return _joined(total, heads)
 
     def last(self) -> Tensor:
         """See :class:`~prunus.method.signals.Layer`."""
@@ -174,6 +193,33 @@ class ShownLayer:
         one = self._shown.batch[:, 0].to(own.output.device)
         return Influence(self.pick(own.cosine), self.pick(own.change), own.output[one])
 
+    def _asked(self, rows: Rows) -> tuple[Given, Tensor, Tensor]:
+        """What the layer's attention was given for the G images, slots int64 ``[G, R]`` of the
+        query ``rows``, and which of them are there."""
+        shown = self._shown
+        batch = self._rows_of_batch()
+        given = _of_rows(self._look().whole, batch)
+        if rows == "visual":
+            positions = shown.positions
+            valid = torch.ones_like(positions, dtype=torch.bool)
+        else:
+            positions, valid = shown.behind()[0], shown.text(rows == "question")
+        slots = self._slots(positions).to(batch.device)
+        if rows == "next":
+            slots, valid = slots[:, :1], valid[:, :1]
+            own = self._slots(shown.positions).to(batch.device)
+            _check_blind(given, torch.cat([own, slots], 1), slots)
+        return given, slots, valid.to(batch.device)
+
+    def _visual(self, weights: Tensor) -> Tensor:
+        """Of weights ``[G, H, R, S]`` those of the images' tokens: ``[G, H, R, n]``."""
+        columns = self._slots(self._shown.positions).to(weights.device)[:, None, None]
+        return weights.gather(3, columns.expand(*weights.shape[:3], -1))
+
+    def _rows_of_batch(self) -> Tensor:
+        """Int64 ``[G]``, where the layer ran."""
+        return self._shown.batch[:, 0].to(self._look().key.device)
+
     def _slots(self, positions: Tensor) -> Tensor:
         return self._kept.layout.slot[self._shown.batch, positions]
 
@@ -185,6 +231,25 @@ class ShownLayer:
                 "variant) that needs no attention"
             )
         return self._kept.look
+
+
+def _joined(weights: Tensor, heads: ByHead) -> Tensor:
+    return weights if heads == "each" else weights.squeeze(1)
+
+
+def _check_blind(given: Given, slots: Tensor, end: Tensor) -> None:
+    """Raise PrunusError where queries in ``slots [G, R]`` see something behind ``end [G, 1]``: then
+    they are not what they would be if the prompt ended there."""
+    if not isinstance(given.mask, Tensor) and given.causal:
+        return
+    visible = given.rules(slots)[0]  # [G, 1|H, R, S]
+    behind = torch.arange(visible.shape[-1], device=visible.device) > end.to(visible.device)
+    if bool(((visible > HIDDEN / 2) & behind[:, None, None]).any()):
+        raise PrunusError(
+            "in this model an image, or the token next to it, sees what stands behind that token, "
+            "so that no row of attention is free of the question: choose a method that does not "
+            "compare the question with what was there before it"
+        )
 
 
 def _of_rows(given: Given | None, batch: Tensor) -> Given:

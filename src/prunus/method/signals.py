@@ -15,6 +15,7 @@ from torch import Tensor
 
 from prunus.errors import PrunusError
 from prunus.method.words import Words
+from prunus.signals.attention import ByHead, over_heads
 from prunus.signals.influence import Influence
 
 T_co = TypeVar("T_co", covariant=True)
@@ -22,8 +23,9 @@ T_co = TypeVar("T_co", covariant=True)
 #: Which tokens a signal is of: the visual ones of each image, or the text behind it.
 Of = Literal["visual", "text"]
 #: Query rows: the last prompt token; the text of the prompt behind the image; the user's question
-#: alone, without the template's tokens; the image's own tokens.
-Rows = Literal["last", "text", "question", "visual"]
+#: alone, without the template's tokens; the image's own tokens; the first token of text behind the
+#: image, as if the prompt ended there.
+Rows = Literal["last", "text", "question", "visual", "next"]
 #: A block of the vision tower: its number; a share in [0, 1) of those that reach the projector,
 #: rounded down (0.25: block 6 of 24); "next", the first behind these, which the model runs and
 #: throws away (where there is none, the last); None, the last, or inside the tower that at hand.
@@ -49,6 +51,10 @@ class Layer(Protocol):
     def rows(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Float32 ``[G, H, R, n]``, post-softmax attention of some query rows to the visual tokens,
         and bool ``[G, R]``, which of them are there."""
+
+    def mean(self, rows: Rows, heads: ByHead) -> Tensor:
+        """Float32 ``[G, n]``, with ``heads="each"`` ``[G, H, n]``: the mean of these rows that are
+        there, heads joined in each of them before. Rows are taken in pieces."""
 
     def last(self) -> Tensor:
         """Float32 ``[G, n]``: mean over heads of the last prompt token's row."""
@@ -176,15 +182,19 @@ class Attention(Signal[Tensor]):
     """Float32: post-softmax attention in decoder ``layer`` to each of the image's tokens.
 
     ``[G, n]`` for the last prompt token, mean over heads, unless: ``rows`` names others, of which
-    the mean is taken, or with ``each`` ``[G, R, n]``; ``heads`` is "max" instead of "mean", or
-    "each" (``[G, H, ...]``). A few query rows are computed beside the model's own kernel; a map is
-    never made. ``layer`` may be the one that is about to run at this cut (PyramidDrop): it then
-    runs up to its attention function on what is there now.
+    the mean is taken, or with ``each`` ``[G, R, n]``; ``heads`` is "max" instead of "mean", in each
+    row before the mean over rows, or "each" (``[G, H, ...]``). Query rows are computed beside the
+    model's own kernel, for a mean in pieces: a map is never made. ``layer`` may be the one that is
+    about to run at this cut (PyramidDrop): it then runs up to its attention function on what is
+    there now.
+
+    The mean over rows is refused for an image with no such row (no text stands behind it), and
+    "next" where that token, or the image, sees what stands behind the token.
     """
 
     layer: int
     rows: Rows = "last"
-    heads: Literal["mean", "max", "each"] = "mean"
+    heads: ByHead = "mean"
     each: bool = False
 
     @property
@@ -203,14 +213,9 @@ class Attention(Signal[Tensor]):
         there = source.layer(self.layer)
         if self.rows == "last" and self.heads == "mean" and not self.each:
             return there.last()
-        weights, valid = there.rows(self.rows)
-        if self.heads == "mean":
-            weights = weights.mean(1, keepdim=True)
-        elif self.heads == "max":
-            weights = weights.amax(1, keepdim=True)
         if not self.each:
-            share = valid.float() / valid.sum(1, keepdim=True).clamp_min(1)
-            weights = (weights * share[:, None, :, None]).sum(2)
+            return there.mean(self.rows, self.heads)
+        weights = over_heads(there.rows(self.rows)[0], self.heads)
         return weights if self.heads == "each" else weights.squeeze(1)
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+#: What becomes of attention heads: their mean, the largest of them, or all.
+ByHead = Literal["mean", "max", "each"]
 
 
 def row_weights(
@@ -44,6 +49,13 @@ def row_weights(
     return torch.cat([logits, sink], dim=-1).softmax(dim=-1)[..., :-1]
 
 
+def over_heads(weights: Tensor, heads: ByHead) -> Tensor:
+    """Weights ``[B, H, ...]``, heads joined: ``[B, 1, ...]`` ("each": as they are)."""
+    if heads == "each":
+        return weights
+    return weights.amax(1, keepdim=True) if heads == "max" else weights.mean(1, keepdim=True)
+
+
 def last_row(
     query: Tensor,
     key: Tensor,
@@ -73,7 +85,7 @@ def column_mean(
         scaling: factor on the logits, usually ``d ** -0.5``.
         bias: float32 ``[B, S]``, added to the logits of each key.
         budget: elements of the map that exist at a time (default: what fits the caches of a CPU,
-            or keeps a GPU busy). Heads and queries are taken in pieces, so that memory grows with
+            or keeps a GPU busy). ByHead and queries are taken in pieces, so that memory grows with
             S and not with its square.
 
     Returns:
