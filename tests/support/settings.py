@@ -14,6 +14,7 @@ from prunus.pruners.divprune import DivPrune
 from prunus.pruners.evs import EVS
 from prunus.pruners.fastv import FastV
 from prunus.pruners.pooling import Pooling
+from prunus.pruners.priortr import PriorTR
 from prunus.pruners.prumerge import PruMerge
 from prunus.pruners.pyramiddrop import PyramidDrop
 from prunus.pruners.sparsevlm import SparseVLM
@@ -97,6 +98,7 @@ CHOSEN = {
         PyramidDrop(keep=0.7, layers=(1, 4)),
         PyramidDrop(ratio=0.4, layers=(2, 3), positions="original"),
     ],
+    "priortr": [PriorTR(keep=5), PriorTR(keep=0.3, layer=2, rows="but-last", trim_cache=False)],
     "sparsevlm": [
         SparseVLM(keep=0.3),
         SparseVLM(keep=5, layers=(1, 2, 4)),

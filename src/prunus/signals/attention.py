@@ -85,7 +85,7 @@ def column_mean(
         scaling: factor on the logits, usually ``d ** -0.5``.
         bias: float32 ``[B, S]``, added to the logits of each key.
         budget: elements of the map that exist at a time (default: what fits the caches of a CPU,
-            or keeps a GPU busy). ByHead and queries are taken in pieces, so that memory grows with
+            or keeps a GPU busy). Heads and queries are taken in pieces, so that memory grows with
             S and not with its square.
 
     Returns:
