@@ -26,6 +26,7 @@ ORDER = (
     "method",  # what a method says
     "results",  # what a run leaves behind
     "cost",
+    "companion",  # a model beside the model
     "selector",  # the learned selector
     "pruners",  # the methods
     "engine",

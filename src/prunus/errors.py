@@ -51,7 +51,8 @@ def shown(value: Any) -> str:
 
 def one_line(error: BaseException) -> str:
     """The message of ``error`` on a single line; its type where it has no message."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text = str(error).encode("utf-8", "backslashreplace").decode()  # names may be half a sign
+    return " ".join(text.split()) or type(error).__name__
 
 
 def brief(error: BaseException) -> str:

@@ -12,8 +12,9 @@ from torch import nn
 from prunus.builtin import BUILTIN, load_builtin
 from prunus.errors import PrunusError, PrunusFileError, PrunusTypeError, brief, shown
 from prunus.families import model_types
-from prunus.inference.checkpoint import broken, load_weights
+from prunus.inference.checkpoint import load_weights
 from prunus.inference.processor import load_processor
+from prunus.io.broken import broken
 from prunus.method.question import belongs
 from prunus.versions import check_transformers
 

@@ -51,7 +51,8 @@ class Run:
         self._family = family_of(model)
         self._family.check_decoder(untested)
         self._plan = make_plan(methods, self._family, positions, budget)
-        self._engine = Engine(self._family, self._plan, positions, self._marks(processor))
+        marks, tokenizer = self._marks(processor), self._tokenizer(processor)
+        self._engine = Engine(self._family, self._plan, positions, marks, tokenizer)
         self._finalizer: weakref.finalize[..., Run] | None = None
         check_backend(self._family.text_config._attn_implementation)
 
@@ -151,6 +152,11 @@ class Run:
                 stacklevel=4,
             )
             return None
+
+    def _tokenizer(self, processor: Any) -> Any:
+        """The model's, where a method asks for the question and it is known."""
+        known = processor or processor_of(self._family.top)
+        return getattr(known, "tokenizer", known) if self._plan.words else None
 
     def asked(self, tokens: int) -> float | None:
         """Visual tokens that are to be left of an image that has so many: nominal; None where the

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from prunus import CLSE, EvoPrune, Fixed, Knockout, Method, Random, VisiPruner, methods
+from prunus.pruners.cdpruner import CDPruner
 from prunus.pruners.clse_m import CLSEM
 from prunus.pruners.dart import DART
 from prunus.pruners.divprune import DivPrune
@@ -104,6 +105,7 @@ CHOSEN = {
         SparseVLM(keep=5, layers=(1, 2, 4)),
         SparseVLM(keep=5, recycle=False),
     ],
+    "cdpruner": [CDPruner(keep=5), CDPruner(keep=5, halves=True)],
     "divprune": [DivPrune(keep=5), DivPrune(keep=0.4)],
     "prumerge": [PruMerge(keep=5), PruMerge(plus=True)],
     "pooling": [Pooling(keep=5), Pooling(keep=4, space="tower"), Pooling(keep=0.7)],

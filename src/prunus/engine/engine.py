@@ -55,8 +55,9 @@ class Engine:
         plan: Plan,
         positions: str = "original",
         marks: QuestionMarks | None = None,
+        tokenizer: Any = None,
     ) -> None:
-        self.family, self.plan, self._marks = family, plan, marks
+        self.family, self.plan, self._marks, self._tokenizer = family, plan, marks, tokenizer
         self.prefill: Prefill | None = None
         self.prompts = self.calls = 0
         self._positions = positions
@@ -242,7 +243,8 @@ class Engine:
         if prompt.images:
             check_length(family, plan, embeds.shape[1])
             check_replay(family, bool(plan.edits))
-            running.looks.sight = Sight(core.get("input_ids"), valid, self._marks)
+            ids = core.get("input_ids")
+            running.looks.sight = Sight(ids, valid, self._marks, self._tokenizer)
             ids = call.get("position_ids")
             running.line = ids is None or ids.ndim == 2
             if running.line and plan.compacts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,11 +24,12 @@ from prunus.signals.influence import Influence, leave_one_out
 @dataclass(frozen=True)
 class Sight:
     """What a prompt was made of: token ids int64 ``[B, L]`` where they are known, which of them are
-    there (bool ``[B, L]``), and the model's chat template."""
+    there (bool ``[B, L]``), and the model's chat template and tokenizer, where these are known."""
 
     ids: Tensor | None
     valid: Tensor
     marks: QuestionMarks | None
+    tokenizer: Any = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class Looks:
         holders = self.family.placeholders(ids, None).values()
         visual = torch.stack(list(holders)).any(0)
         embed = self.family.top.get_input_embeddings()
-        return Words(ids, prompt, visual, embed, sight.marks)
+        return Words(ids, prompt, visual, embed, sight.marks, sight.tokenizer)
 
     def noted(self, layer: int) -> Kept:
         """What was kept of ``layer``.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
-import torch
-
-from prunus.errors import PrunusError, PrunusFileError, brief
+from prunus.errors import PrunusError, PrunusFileError
+from prunus.io.broken import broken
 
 _NAMED = 3  # weights that a message names
 
@@ -64,19 +62,3 @@ def _told(what: str, keys: Iterable[str]) -> list[str]:
         return []
     more = ", ..." if len(names) > _NAMED else ""
     return [f"{len(names)} {what} ({', '.join(names[:_NAMED])}{more})"]
-
-
-@contextmanager
-def broken(name: str) -> Iterator[None]:
-    """Turn whatever transformers raises about the files of a model into one line.
-
-    A broken file ends in almost any exception there (KeyError, RecursionError, ones of safetensors
-    and tokenizers): inside the block nothing else than reading happens.
-    """
-    try:
-        yield
-    except (PrunusError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        kind = "" if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: "
-        raise PrunusFileError(f"{name} cannot be loaded: {kind}{brief(error)}") from error

@@ -8,8 +8,9 @@ of text (the longest of the G), D channels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -61,6 +62,24 @@ class Layer(Protocol):
 
     def influence(self) -> Influence:
         """Of the last prompt token's row."""
+
+
+class Embedded(NamedTuple):
+    """What a companion model makes of G images and their questions, in one space: float32 ``[G, n,
+    E]`` of the visual tokens, ``[G, M, E]`` of the questions' parts, bool ``[G, M]``, which of
+    these are there, and the multiply-accumulates that this took."""
+
+    visual: Tensor
+    text: Tensor
+    there: Tensor
+    macs: float
+
+
+class Companion(Protocol):
+    """Another model, loaded by a method in ``bind``, that knows what features are about."""
+
+    def embed(self, features: Tensor, questions: Sequence[str]) -> Embedded:
+        """Of the tower's ``features [G, n, D]`` and G questions."""
 
 
 class Tower(Protocol):
@@ -397,3 +416,26 @@ class Question(Signal[Words]):
 
     def read(self, source: Source) -> Words:
         return source.words()
+
+
+@dataclass(frozen=True)
+class Embeddings(Signal[Embedded]):
+    """:class:`Embedded`: the image's :class:`Features` and the user's question as text, in the
+    space of a ``companion``, which runs beside the model (CDPruner's CLIP). Of ``leaving_off``,
+    what the question ends with is not shown to it."""
+
+    companion: Any  # a Companion; until the method is bound, its name
+    leaving_off: tuple[str, ...] = ()
+    tower: ClassVar[Literal["", "features", "block"]] = "features"
+
+    @property
+    def words(self) -> bool:
+        return True
+
+    @property
+    def asks(self) -> bool:
+        return True
+
+    def read(self, source: Source) -> Embedded:
+        companion: Companion = self.companion
+        return companion.embed(source.features(), source.words().spoken(self.leaving_off))

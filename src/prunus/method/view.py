@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.grid import AnyGrid
@@ -29,6 +29,14 @@ class Facts(Protocol):
     @property
     def text_width(self) -> int:
         """Channels of a word embedding."""
+
+    @property
+    def tower(self) -> nn.Module:
+        """The vision encoder."""
+
+    @property
+    def reads_tower(self) -> bool:
+        """Whether :class:`~prunus.method.signals.Features` are what enters the projector."""
 
     @property
     def tower_takes_bias(self) -> bool:

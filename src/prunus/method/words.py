@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from prunus.errors import PrunusError
 from prunus.method.question import QuestionMarks, question_mask
 
 
@@ -20,7 +22,7 @@ class Words:
         prompt: bool ``[G, L]``, tokens up to the last one of the prompt: no padding, no answer.
         visual: bool ``[G, L]``, placeholders of visual tokens.
         embed: the model's word embeddings: int64 ``[...]`` to ``[..., D]``.
-        marks: the model's chat template, where it is known.
+        marks: the model's chat template, where it is known; tokenizer: its tokenizer.
     """
 
     ids: Tensor
@@ -28,6 +30,7 @@ class Words:
     visual: Tensor
     embed: Callable[[Tensor], Tensor]
     marks: QuestionMarks | None = None
+    tokenizer: Any = None
 
     def question(self, marks: QuestionMarks | None = None) -> Tensor:
         """Bool ``[G, L]``: the user's last question, without the chat template's tokens; by
@@ -41,11 +44,53 @@ class Words:
         last = (self.prompt * steps).amax(1)
         return question_mask(self.ids, last, self.prompt, marks or self.marks, self.visual)
 
+    def spoken(self, leaving_off: Sequence[str] = ()) -> list[str]:
+        """The user's last question of each of the ``G`` prompts, as text, without what of
+        ``leaving_off`` it ends with.
+
+        Raises:
+            PrunusError: the tokenizer is unknown, or as :meth:`question`.
+        """
+        if self.tokenizer is None:
+            raise PrunusError(
+                "a method reads the question as text, and nobody said what the model's tokenizer "
+                "is: load the model with prunus.load, or give prunus.prune(..., processor=...)"
+            )
+        rows = zip(self.ids, self.question(), strict=True)
+        texts = [self.tokenizer.decode(ids[own], skip_special_tokens=True) for ids, own in rows]
+        return [_without(text.strip(), leaving_off) for text in texts]
+
+    def outside(self) -> Tensor:
+        """Bool ``[G, L]``: all text of the prompt, the chat template's too, without placeholders
+        and (where the template is known) what it writes around them."""
+        found = self.prompt & ~self.visual
+        if self.marks is not None and self.marks.skip:
+            found &= ~torch.isin(self.ids, torch.tensor(self.marks.skip, device=self.ids.device))
+        return found
+
+
+def _without(text: str, endings: Sequence[str]) -> str:
+    found = next((one for one in endings if text.endswith(one)), "")
+    return text.removesuffix(found).strip()
+
 
 def question_text(words: Words, marks: QuestionMarks | None = None) -> tuple[Tensor, Tensor]:
     """Word embeddings ``[G, L, D]`` of the question that each of G images is asked, and bool
     ``[G, L]``, which of them are there (questions differ in length)."""
-    ids, valid = compact_text(words.ids[..., None], words.question(marks))
+    return _embedded(words, words.question(marks))
+
+
+def mean_text(words: Words) -> Tensor:
+    """Float32 ``[G, D]``: the mean word embedding of all text :meth:`~Words.outside` images; zeros
+    where there is none."""
+    rows, valid = _embedded(words, words.outside())
+    there = valid[..., None].float()
+    return (rows.float() * there).sum(1) / there.sum(1).clamp_min(1)
+
+
+def _embedded(words: Words, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """``[G, T, D]``, the words in ``mask``, and bool ``[G, T]``, which of them are there."""
+    ids, valid = compact_text(words.ids[..., None], mask)
     return words.embed(ids[..., 0]), valid
 
 
