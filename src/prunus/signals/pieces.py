@@ -8,16 +8,23 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from prunus.grid import AnyGrid, tile_order
+from prunus.grid import AnyGrid, Grid, tile_order
 from prunus.signals.shares import shares
+from prunus.signals.topk import rank_in
 
 
 @lru_cache(maxsize=256)
 def piece_sizes(grid: AnyGrid) -> tuple[int, ...]:
     """Tokens of each frame and tile of ``grid``, in the order of
     :func:`~prunus.grid.tile_order`."""
+    return tuple(tile.size for tile in piece_tiles(grid))
+
+
+@lru_cache(maxsize=256)
+def piece_tiles(grid: AnyGrid) -> tuple[Grid, ...]:
+    """The grid of each frame and tile of ``grid``, in the same order."""
     return tuple(
-        tile.rows * tile.cols
+        Grid(1, tile.rows, tile.cols, tile.cell)
         for part in grid.parts
         for _ in range(part.frames)
         for band in part.tiles
@@ -51,11 +58,6 @@ def best_of_pieces(
     """Ascending indices int64 ``[G, k]`` of the ``counts[g][p]`` largest of ``scores [G, n]`` in
     frame or tile p of image g; ties by lower index. Every image keeps k in all."""
     piece = pieces_of(grid, present)
-    first = torch.sort(scores, dim=1, descending=True, stable=True).indices
-    order = first.gather(1, torch.sort(piece.gather(1, first), dim=1, stable=True).indices)
-    line = piece.gather(1, order)  # ascending: pieces one behind the other, the best first
-    rank = torch.arange(line.shape[1], device=line.device) - torch.searchsorted(line, line)
-    stays = rank < torch.tensor(counts, device=line.device).gather(1, line)
-    total = sum(counts[0])
-    gone = torch.sort((~stays).byte(), dim=1, stable=True).indices[:, :total]
-    return order.gather(1, gone).sort(1).values
+    most = torch.tensor(counts, device=piece.device).gather(1, piece)
+    gone = rank_in(scores, piece) >= most
+    return torch.sort(gone.byte(), dim=1, stable=True).indices[:, : sum(counts[0])]

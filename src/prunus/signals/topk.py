@@ -15,10 +15,20 @@ def stable_topk(scores: Tensor, count: int) -> Tensor:
     return order[..., :count].sort(dim=-1).values
 
 
+def rank_in(scores: Tensor, group: Tensor) -> Tensor:
+    """Int64 ``[G, n]``: the rank (0 for the largest) of each of ``scores [G, n]`` among those with
+    the same number in ``group`` (int64 ``[G, n]``); of equal ones the lower index comes first."""
+    first = torch.sort(scores, dim=1, descending=True, stable=True).indices
+    order = first.gather(1, torch.sort(group.gather(1, first), dim=1, stable=True).indices)
+    line = group.gather(1, order)  # ascending: groups one behind the other, the best first
+    rank = torch.arange(line.shape[1], device=line.device) - torch.searchsorted(line, line)
+    return torch.empty_like(rank).scatter(1, order, rank)
+
+
 def first_best(scores: Tensor) -> Tensor:
     """Index int64 ``[...]`` of the largest of ``scores [..., n]``; of equal ones the lowest
-    (``torch.argmax`` promises no order)."""
+    (``torch.argmax`` promises no order); where some are NaN, any."""
     count = scores.shape[-1]
     best = scores == scores.amax(-1, keepdim=True)
     steps = torch.arange(count, device=scores.device)
-    return torch.where(best, steps, count).amin(-1)
+    return torch.where(best, steps, count - 1).amin(-1)

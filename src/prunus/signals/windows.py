@@ -1,4 +1,4 @@
-"""Pieces of grids that average pooling takes together."""
+"""Pieces of grids that average pooling takes together, and windows of equal size."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import itertools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from prunus.grid import AnyGrid, tile_order
+from prunus.signals.pieces import piece_tiles
 
 
 def windows(sheets: Sequence[tuple[int, int]], count: int) -> list[list[int]]:
@@ -77,3 +83,25 @@ def _shares(sizes: Sequence[int], count: int) -> list[int]:
             if sum(shares) != count and 1 <= shares[number] + step <= sizes[number]:
                 shares[number] += step
     return shares
+
+
+def windows_of(grid: AnyGrid, side: int) -> Tensor:
+    """Int64 ``[N]``: the window that each token of ``grid`` is in, counted through frames and
+    tiles. Each of these has ``side`` windows along both sides, as far as its tokens reach, all of
+    equal size but for the last ones, which have what is left at the edge as well (VScan)."""
+    numbers: list[int] = []
+    start = 0
+    for tile in piece_tiles(grid):
+        down, across = min(side, tile.rows), min(side, tile.cols)
+        for row in range(tile.rows):
+            above = min(row // (tile.rows // down), down - 1) * across
+            for col in range(tile.cols):
+                numbers.append(start + above + min(col // (tile.cols // across), across - 1))
+        start += down * across
+    found = torch.tensor(numbers)
+    return torch.empty_like(found).scatter(0, torch.tensor(tile_order(grid)), found)
+
+
+def window_counts(grid: AnyGrid, side: int) -> list[int]:
+    """How many windows each frame and tile has in :func:`windows_of`."""
+    return [min(side, tile.rows) * min(side, tile.cols) for tile in piece_tiles(grid)]

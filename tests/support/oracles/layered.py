@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -161,6 +161,8 @@ def replayed(
     """Logits ``[B, L, V]`` with everything done that ``trace`` tells of; zeros where no token is
     left."""
     assert all(one.place != "attention" for one in trace)
+    # What was made new before the language model enters it so: it is not to be made twice.
+    trace = [replace(one, mix=None) if one.layer is None else one for one in trace]
     rows, embeds = [], entering(model, inputs)
     for row, spots in enumerate(visible.spots):
         unseen: dict[int, set[int]] = {}
