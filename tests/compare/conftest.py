@@ -1,0 +1,51 @@
+"""Chromium, the page of the sample, and a visit to it: skipped where there is no browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from prunus.compare.contract import Comparison
+from prunus.compare.page import write_page
+from tests.compare.chromium import Visit
+from tests.compare.sample import make_comparison
+
+
+@pytest.fixture(scope="session")
+def comparison() -> Comparison:
+    """The sample, which a test must leave as it is."""
+    return make_comparison(questions=120, pictures=2)
+
+
+@pytest.fixture(scope="session")
+def address(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the page of the sample lies."""
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    write_page(comparison, path)
+    return path.as_uri()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Headless Chromium of the system, driven by Playwright."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="Playwright is not installed: make test-page"
+    )
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(chromium: Any, address: str) -> Iterator[Any]:
+    """The page on a desk. Whatever a test does with it: no complaints, no requests."""
+    opened = Visit(chromium, address)
+    yield opened.ready()
+    opened.close()
