@@ -15,6 +15,7 @@ from prunus.pruners.divprune import DivPrune
 from prunus.pruners.duet import Duet
 from prunus.pruners.evs import EVS
 from prunus.pruners.fastv import FastV
+from prunus.pruners.fitprune import FitPrune
 from prunus.pruners.pooling import Pooling
 from prunus.pruners.priortr import PriorTR
 from prunus.pruners.prumerge import PruMerge
@@ -101,6 +102,7 @@ CHOSEN = {
         PyramidDrop(keep=0.7, layers=(1, 4)),
         PyramidDrop(ratio=0.4, layers=(2, 3), positions="original"),
     ],
+    "fitprune": [FitPrune(), FitPrune(deleted=(1, 6, 2, 1, 0), tokens=16)],
     "priortr": [PriorTR(keep=5), PriorTR(keep=0.3, layer=2, rows="but-last", trim_cache=False)],
     "sparsevlm": [
         SparseVLM(keep=0.3),

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from prunus.analyse.context import Context
-from prunus.errors import PrunusError, unknown
+from prunus.errors import PrunusError, PrunusFileError, unknown
+from prunus.io.files import make_folder
 from prunus.method import methods
 from prunus.tasks.sets import EvalSet
 
@@ -82,6 +84,16 @@ class Outcome:
 
     facts: dict[str, Any]
     lines: list[str]
+
+
+def make_room(output: Path) -> None:
+    """Refuse a place where no file can be written now, not after minutes of work."""
+    if output.is_dir():
+        raise PrunusError(f"--output {str(output)!r} is a folder: give a file name in .json")
+    try:
+        make_folder(output.parent)
+    except PrunusFileError as error:
+        raise PrunusFileError(f"--output {str(output)!r}: {error}") from error
 
 
 def calibrated() -> list[str]:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prunus.analyse.context import Context
-from prunus.calibrate.setup import Opt, Outcome, Setup
+from prunus.calibrate.setup import Opt, Outcome, Setup, make_room
 from prunus.calibrate.shallow import Tried, candidates, find_shallow
 from prunus.calibrate.visipruner import calibrate_visipruner
-from prunus.errors import PrunusError, PrunusFileError
-from prunus.io.files import make_folder
+from prunus.errors import PrunusError
 from prunus.method.calibration import Calibration
 from prunus.pruners.visipruner import VisiPruner
 from prunus.tasks.sets import training_questions
@@ -47,7 +46,7 @@ def calibrate(
         raise PrunusError(f"--target {target:g}: give a number of visual tokens above 0")
     method = VisiPruner(shallow_layers=shallow_layers, layer_threshold=layer_threshold)
     questions = setup.asked(limit) or training_questions(limit, 1)
-    _make_room(output)
+    make_room(output)
     context = setup.context(questions)
     method.cuts(context.depth)  # refuses too many shallow layers now, not after minutes
     with setup.busy("encoding images"):
@@ -67,16 +66,6 @@ def calibrate(
     found = replace(found, measured=measured)
     found.save(output)
     return Outcome({**asdict(found), "file": str(output)}, _lines(found, tried, output))
-
-
-def _make_room(output: Path) -> None:
-    """Refuse a place where no file can be written now, not after minutes of work."""
-    if output.is_dir():
-        raise PrunusError(f"--output {str(output)!r} is a folder: give a file name in .json")
-    try:
-        make_folder(output.parent)
-    except PrunusFileError as error:
-        raise PrunusFileError(f"--output {str(output)!r}: {error}") from error
 
 
 def _search(setup: Setup, context: Context, max_loss: float) -> tuple[int, list[Tried]]:

@@ -1,4 +1,5 @@
-"""The cost figures of the VisiPruner paper (arXiv 2510.17205v1), from sizes and counts alone.
+"""Cost figures as papers define them, from sizes and counts alone: those of VisiPruner (arXiv
+2510.17205v1), and one of FitPrune.
 
 They are *nominal*: visual tokens only, a multiply-add counted once, key/value heads counted like
 query heads, and savings charged as the paper charges them, whether or not a kernel can have them.
@@ -46,6 +47,22 @@ def visual_flops(
 def dense_flops(shape: DecoderShape, original: float) -> float:
     """:func:`visual_flops` of the unpruned model: ``original`` visual tokens in every layer."""
     return visual_flops(shape, [original] * shape.layers)
+
+
+def fitted_flops(shape: DecoderShape, visual: Sequence[float]) -> float:
+    """FitPrune's count (arXiv 2409.10197, released code), where a layer drops tokens between
+    attention and MLP: ``3nd^2 + 2n^2d`` for the n visual tokens that enter it, and ``md^2 + 3mdf``
+    for the m that leave it, which are those that enter the next; the last leaves all.
+
+    Arguments, result and errors are those of :func:`visual_flops`, which this is where no layer
+    drops any.
+    """
+    _check(shape, visual)
+    d, total = shape.width, 0.0
+    for layer, (n, m) in enumerate(zip(visual, [*visual[1:], visual[-1]], strict=True)):
+        total += 3 * n * d * d + 2 * n * n * d
+        total += m * d * d + shape.ffn_matrices * m * d * shape.inside(layer)
+    return total
 
 
 def nominal_flops(shape: DecoderShape, original: float, per_layer: Sequence[float]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,14 @@ class Calibration:
         method: name of the method.
         model: name or path of the model, for people; ``depth``: its decoder layers, which are
             checked.
-        params: parameters of the method by name.
+        params: parameters of the method by name: numbers, or lists of whole ones.
         measured: what they follow from; any JSON.
     """
 
     method: str
     model: str
     depth: int
-    params: Mapping[str, float | int]
+    params: Mapping[str, float | int | Sequence[int]]
     measured: Mapping[str, Any]
 
     @classmethod
@@ -88,7 +88,7 @@ class Calibration:
 def _check_params(method: str, params: dict[str, Any]) -> None:
     """Raise PrunusError for parameters that are no numbers, or that ``method`` does not take."""
     for name, value in params.items():
-        if type(value) is int:
+        if type(value) is int or _is_list(value):
             continue  # its range is the method's to check
         if type(value) is not float or not math.isfinite(value):
             raise PrunusError(f"{name}={shown(value)} must be a number")
@@ -96,3 +96,8 @@ def _check_params(method: str, params: dict[str, Any]) -> None:
     if absent := [name for name in needed if name not in params]:
         raise PrunusError(f"params lack {', '.join(absent)}")
     make_method(method, params)
+
+
+def _is_list(value: Any) -> bool:
+    """Whether it is a list of whole numbers."""
+    return type(value) is list and all(type(one) is int for one in value)

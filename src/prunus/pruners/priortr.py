@@ -18,11 +18,11 @@ from prunus.signals.contrast import contrast
 
 @dataclass(frozen=True)
 class PriorTR(Method):
-    """PriorTR, as released: one cut at the input of ``layer``, by the attention of the layer before
-    (mean over heads), as two distributions over the image's tokens. The prior Q is the row of the
-    first token of text behind the image, which has seen the image and no question yet; P is the
-    mean of the question's ``rows``. The score is ``P ln((P + eps) / (Q + eps))``. Positions stay;
-    the tokens go from the caches of earlier layers as well.
+    """PriorTR (arXiv 2606.24156), as released: one cut at the input of ``layer``, by the attention
+    of the layer before (mean over heads), as two distributions over the image's tokens. The prior Q
+    is the row of the first token of text behind the image, which has seen the image and no question
+    yet; P is the mean of the question's ``rows``. The score is ``P ln((P + eps) / (Q + eps))``.
+    Positions stay; the tokens go from the caches of earlier layers as well.
 
     ``rows`` is what was released for each model: all text behind the image, Q's own row among it
     ("text": LLaVA-1.5 and InternVL), without the last token ("but-last": Qwen), or the last token
@@ -38,7 +38,7 @@ class PriorTR(Method):
     """
 
     name = "priortr"
-    paper = "PriorTR (code: CodeChildCZJ/PriorTR)"
+    paper = "arXiv 2606.24156 (ECCV 2026)"
     summary = "tokens that the question attends to more than the row before it did"
     presets = {
         "192": {"keep": 192},
