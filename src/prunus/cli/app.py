@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from prunus.cli import analyse, builtin, calibrate, check, demo, listing, models, run, train
+from prunus.cli import compare as compare_command
 from prunus.cli import eval as eval_command
 from prunus.cli.console import plain_warnings
 from prunus.cli.errors import is_refusal
@@ -39,6 +40,7 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("eval")(eval_command.evaluate)
+app.command("compare")(compare_command.compare)
 app.command("analyse")(analyse.analyse)
 app.command("methods")(listing.methods)
 app.command("models")(models.models)

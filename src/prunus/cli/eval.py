@@ -107,10 +107,10 @@ def evaluate(
     questions, meaning = questions.first(limit), meaning_of(budget)
     names = [name for name in default_names() if questions.has_scenes or name != GROUND_TRUTH]
     if methods is not None:
-        names = _listed(methods, "--methods")
+        names = listed(methods, "--methods")
     if GROUND_TRUTH in names and not questions.has_scenes:
         raise BadInput("ground-truth needs the scenes of the built-in questions: leave it out")
-    keeps = RATIOS if keep is None else [parse_keep(text) for text in _listed(keep, "--keep")]
+    keeps = RATIOS if keep is None else [parse_keep(text) for text in listed(keep, "--keep")]
     cells = make_cells(names, keeps, range(seeds))
     if pictures and output is None:
         raise BadInput("--pictures needs a folder to write to: add --output DIR")
@@ -151,7 +151,12 @@ def evaluate(
     _show(asked, outcomes, settings, written, as_json)
 
 
-def _listed(text: str, option: str) -> list[str]:
+def listed(text: str, option: str) -> list[str]:
+    """The parts of what was given to ``option``.
+
+    Raises:
+        BadInput: an empty one.
+    """
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
         raise BadInput(f"{option} {text!r}: separate names or numbers by single commas")

@@ -19,12 +19,9 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
     with busy(f"loading {name}"):
         import torch
 
-        from prunus.builtin import BUILTIN
         from prunus.loading import load
 
-        looks_like_a_name = "/" not in name and not Path(name).exists()
-        if name not in BUILTIN and looks_like_a_name:
-            raise unknown("model", name, [*BUILTIN, "a local folder", "a Hugging Face id (a/b)"])
+        check_model(name)
         place = _choose(device)
         try:
             torch.empty(0, device=place)
@@ -34,6 +31,16 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
                 + str(error).splitlines()[0]
             ) from error
         return load(name, dtype=dtype, device=place)
+
+
+def check_model(name: str) -> None:
+    """Raise PrunusError where ``name`` is neither a built-in model nor a folder, and cannot be a
+    Hugging Face id."""
+    from prunus.builtin import BUILTIN
+
+    looks_like_a_name = "/" not in name and not Path(name).exists()
+    if name not in BUILTIN and looks_like_a_name:
+        raise unknown("model", name, [*BUILTIN, "a local folder", "a Hugging Face id (a/b)"])
 
 
 def _choose(device: str) -> str:

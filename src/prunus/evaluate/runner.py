@@ -399,7 +399,7 @@ class Asker:
             began = time.perf_counter()
             output = self._model.generate(**inputs, **self._options)
             return Given(self._texts(inputs, output), time.perf_counter() - began)
-        method, budget = self._method(cell, group, shown)
+        method, budget = self.method(cell, group, shown)
         began = time.perf_counter()
         with prune(self._model, method, budget=budget) as run:
             output = self._model.generate(**inputs, **self._options)
@@ -427,7 +427,7 @@ class Asker:
             inputs |= self._vision.inputs(prepared, self._vision.must_run(cell.methods))
         return inputs
 
-    def _method(
+    def method(
         self, cell: Cell, group: Sequence[Encoded], shown: Mapping[int, Prepared]
     ) -> tuple[Methods, Meaning]:
         """The method for this batch, and what its ``keep`` counts."""

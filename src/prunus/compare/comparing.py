@@ -1,0 +1,183 @@
+"""The whole of a comparison: ask what is not known, time it, and put the numbers together."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from prunus.compare.columns import DENSE
+from prunus.compare.contract import FORMAT, Comparison, Facts, Made, Picture, Run, Time
+from prunus.compare.course import Course, Ledger
+from prunus.compare.crew import Message, Task, Tasks, alone, together
+from prunus.compare.desk import Desk
+from prunus.compare.facts import facts_of
+from prunus.compare.notes import notes_of
+from prunus.compare.pictures import take_pictures
+from prunus.compare.published import published_tables
+from prunus.compare.rows import by_row, make_run
+from prunus.compare.setting import Setting
+from prunus.compare.store import Store
+from prunus.compare.timing import time_columns
+from prunus.errors import PrunusError, one_line
+from prunus.evaluate.output import versions
+
+
+class Watch(Protocol):
+    """Who is told how far it is."""
+
+    def stage(self, name: str, total: int) -> None:
+        """Something else begins, with so many steps."""
+
+    def step(self, count: int) -> None:
+        """So many of them are done."""
+
+    def say(self, line: str) -> None:
+        """Something to be seen now."""
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def compare(
+    setting: Setting,
+    place: Path,
+    watch: Watch,
+    *,
+    workers: int,
+    command: str = "",
+    title: str = "prunus compare",
+) -> Comparison:
+    """Everything of ``setting``, with the answers that are stored in the folder ``place``, which is
+    to be claimed.
+
+    Raises:
+        PrunusError: nothing that is wanted can be compared, or a question cannot be asked. What was
+            answered before stays in the store, after Ctrl-C too.
+    """
+    began = time.perf_counter()
+    store = Store(place)
+    courses, left_out = _courses(setting, store, watch)
+    for line in store.told:
+        watch.say(line)
+    _ask(setting, courses, workers, watch)
+    runs, pictures = [], []
+    for course in courses:
+        run, own = _finish(setting, course, store, watch)
+        runs.append(run)
+        pictures += own
+    facts: dict[str, Facts] = {}
+    for course in courses:
+        facts |= facts_of((one.column for one in course.ledgers), course.depth)
+    return Comparison(
+        format=FORMAT,
+        title=title,
+        made=_made(setting, courses, workers, command, time.perf_counter() - began),
+        notes=[*notes_of(setting, courses, runs), *left_out],
+        budgets=[float(one) for one in setting.keeps],
+        methods=facts,
+        runs=runs,
+        pictures=pictures,
+        published=published_tables(),
+    )
+
+
+def _courses(setting: Setting, store: Store, watch: Watch) -> tuple[list[Course], list[str]]:
+    """The runs that can be had, and a line for each of those that cannot."""
+    found, left_out = [], []
+    watch.stage("reading", len(setting.runs))
+    for number, spec in enumerate(setting.runs):
+        try:
+            found.append(Course(setting, number, store))
+        except PrunusError as error:
+            if len(setting.runs) == 1:
+                raise
+            left_out.append(f"left out: {spec.model} on {spec.data}: {one_line(error)}")
+            watch.say(left_out[-1])
+        watch.step(1)
+    if not found:
+        raise PrunusError(f"nothing can be compared: {left_out[0]}")
+    return found, left_out
+
+
+def _ask(setting: Setting, courses: Sequence[Course], workers: int, watch: Watch) -> None:
+    """Ask what is not known."""
+    tasks = Tasks([task for course in courses for task in course.tasks()])
+    if not tasks.waiting:
+        return
+    by_number = {course.number: course for course in courses}
+    watch.stage("answers", sum(len(task.numbers) for task in tasks.waiting))
+    count = min(workers, len(tasks.waiting))
+    messages: Iterator[tuple[Task, Message]]
+    messages = alone(setting, tasks) if count == 1 else together(setting, tasks, count)
+    told: set[tuple[int, int]] = set()
+    try:
+        for task, message in messages:
+            course = by_number[task.run]
+            watch.step(course.take(task, message))
+            ledger = course.ledgers[task.column]
+            if ledger.why_not is not None and ledger.column.refused is None:
+                watch.step(tasks.drop(task, everywhere=ledger.failed is not None))
+                if (task.run, task.column) not in told:
+                    told.add((task.run, task.column))
+                    watch.say(f"{course.id}: {ledger.column.words}: {ledger.why_not}")
+    finally:
+        messages.close()  # type: ignore[attr-defined]
+
+
+def _finish(
+    setting: Setting, course: Course, store: Store, watch: Watch
+) -> tuple[Run, list[Picture]]:
+    """Time and draw one run, now that all is asked, and make its rows."""
+    rows = {
+        key: ledgers[0]
+        for key, ledgers in by_row(course.ledgers).items()
+        if key != DENSE
+        and ledgers[0].column.cell.prunes
+        and all(one.why_not is None for one in ledgers)
+    }
+    alike = {id(one): one for one in rows.values()}
+    times: dict[str, Time] = {}
+    pictures: list[Picture] = []
+    if course.dense.why_not is None and course.numbers and (setting.rounds or setting.pictures):
+        desk = Desk(setting, setting.runs[course.number])
+        if setting.rounds and alike:
+            watch.stage(f"times of {course.id}", len(alike))
+            ledgers: list[Ledger] = list(alike.values())
+            each = time_columns(course, desk, ledgers, setting.rounds, store, watch.step)
+            by_ledger = {id(ledgers[place]): one for place, one in each.items()}
+            times = {key: by_ledger[id(ledger)] for key, ledger in rows.items()}
+        if setting.pictures:
+            watch.stage(f"pictures of {course.id}", len(rows) * setting.pictures)
+            pictures = take_pictures(course, desk, rows, setting.pictures, store, watch.step)
+    return make_run(course, setting.rival, times), pictures
+
+
+def _made(
+    setting: Setting, courses: Sequence[Course], workers: int, command: str, seconds: float
+) -> Made:
+    device = setting.device
+    if device.startswith("cuda"):
+        device += f" ({torch.cuda.get_device_name(torch.device(device))})"
+    else:
+        device += f" ({platform.machine()}, {cores()} cores)"
+    return Made(
+        command=command,
+        versions=versions(),
+        device=device,
+        threads=torch.get_num_threads(),
+        dtype={course.spec.model: course.model["dtype"] for course in courses},
+        seconds=seconds,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        settings=setting.plain() | {"workers": workers},
+    )

@@ -1,0 +1,47 @@
+"""How the numbers came about, in words, beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prunus.compare.contract import Run
+from prunus.compare.course import Course
+from prunus.compare.setting import Setting
+from prunus.compare.statistics import EXACT
+from prunus.tasks.faults import told
+
+
+def notes_of(setting: Setting, courses: Sequence[Course], runs: Sequence[Run]) -> list[str]:
+    """What is said of intervals, corrections, costs and seeds; what was refused; what was left
+    out."""
+    notes = [
+        "An answer is right if it equals the true one, whatever its case, punctuation and articles."
+        " Accuracies have Wilson's 95 % interval; seeds are averaged.",
+        "Differences are paired over questions. Questions about one image share its luck, so their "
+        "variance is that between images, and their 95 % interval is the normal one. p is two-"
+        f"sided: where at most {EXACT} images differ, of all ways to flip their signs; else "
+        "normal.",
+        "p_corrected is Holm's correction over all methods of a run at one budget and meaning, for "
+        "each comparison (dense, random, rival) by itself; controls are not counted among them.",
+        "The true budget is the average of visual tokens over all decoder layers, the nominal one "
+        "what a method's own schedule makes of the number asked for. Where nothing is removed "
+        "inside the language model, both are the same, and were asked once.",
+        "FLOPs are matrix products of the prefill, text included; all FLOPs: with vision tower, "
+        "projector and the method's own work. KV: bytes of the cache behind the prompt.",
+    ]
+    if setting.rounds:
+        notes.append(
+            "Times are of a whole prefill with its vision tower, one prompt at a time, against the "
+            f"dense model, timed in the same {setting.rounds} rounds with nothing beside it: on "
+            "this machine, and no promise for others."
+        )
+    for run in runs:
+        for row in run["rows"]:
+            if row["refused"] is not None:
+                asked = "" if row["asked"] is None else f" at {row['asked']:.4g} ({row['meaning']})"
+                notes.append(f"refused: {run['id']}: {row['method']}{asked}: {row['refused']}")
+    for course in courses:
+        if found := [*course.lines, *course.faults.values()]:
+            notes.append(f"{course.id}: {len(found)} questions were left out:")
+            notes += told(found)
+    return notes

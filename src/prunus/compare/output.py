@@ -1,0 +1,188 @@
+"""Writes a comparison: one JSON object, tables for people, and tables for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prunus.compare.contract import FORMAT, Comparison, Row, Run
+from prunus.compare.tables import latex, markdown
+from prunus.errors import PrunusError, PrunusFileError
+from prunus.io.claim import BRIEFLY, claim
+from prunus.io.files import replacing_all
+from prunus.io.jsons import finite, parse, read_bytes
+
+COMPARISON, MARKDOWN, LATEX = "comparison.json", "table.md", "table.tex"
+ANSWERS, ROWS = "answers.parquet", "rows.parquet"
+
+
+def needs_parquet() -> Any:
+    """The modules that write Parquet.
+
+    Raises:
+        PrunusError: they are not installed; says how they are.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise PrunusError(
+            "a comparison is written as Parquet, too, and pyarrow is not installed: pip install "
+            "'prunus[compare]'"
+        ) from error
+    return pyarrow
+
+
+def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
+    """Write everything into ``folder``: all files, or none.
+
+    Raises:
+        PrunusFileError: it cannot be written; PrunusError: pyarrow is missing.
+    """
+    pyarrow = needs_parquet()
+    names = (COMPARISON, MARKDOWN, LATEX, ANSWERS, ROWS)
+    paths = [folder / name for name in names]
+    with claim(folder, BRIEFLY), replacing_all(paths) as partials:
+        partials[0].write_text(dumped(comparison), encoding="utf-8")
+        partials[1].write_text(markdown(comparison), encoding="utf-8")
+        partials[2].write_text(latex(comparison), encoding="utf-8")
+        for partial, lines in zip(
+            partials[3:], (answer_lines(comparison), row_lines(comparison)), strict=True
+        ):
+            table = pyarrow.Table.from_pylist(list(lines))
+            pyarrow.parquet.write_table(table, str(partial))
+    return paths
+
+
+def dumped(comparison: Comparison) -> str:
+    """As JSON, a line for each run, row and picture, which can be read in a diff."""
+    whole = finite(comparison)
+    parts = []
+    for key, value in whole.items():
+        if key == "runs":
+            parts.append(f'"runs": [\n{_joined(map(_run_lines, value))}\n]')
+        elif key in ("pictures", "published", "notes"):
+            parts.append(f"{_text(key)}: [\n{_joined(map(_text, value))}\n]")
+        else:
+            parts.append(f"{_text(key)}: {_text(value)}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _run_lines(run: Mapping[str, Any]) -> str:
+    parts = []
+    for key, value in run.items():
+        if key in ("rows", "questions_list"):
+            parts.append(f"{_text(key)}: [\n{_joined(map(_text, value))}\n]")
+        elif key in ("answers", "right"):
+            lines = (f"{_text(name)}: {_text(one)}" for name, one in value.items())
+            parts.append(f"{_text(key)}: {{\n{_joined(lines)}\n}}")
+        else:
+            parts.append(f"{_text(key)}: {_text(value)}")
+    return "{" + ",\n".join(parts) + "}"
+
+
+def _joined(lines: Iterator[str] | Any) -> str:
+    return ",\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def read_comparison(path: Path) -> Comparison:
+    """What :func:`write_comparison` wrote: the file, or its folder.
+
+    Raises:
+        PrunusFileError: it cannot be read, or is something else.
+    """
+    place = path / COMPARISON if path.is_dir() else path
+    found = parse(read_bytes(place, "the comparison"), repr(str(place)))
+    wanted = Comparison.__required_keys__
+    if not isinstance(found, dict) or not wanted <= set(found):
+        raise PrunusFileError(f"{str(place)!r} is no comparison: prunus compare writes one")
+    if found["format"] != FORMAT:
+        raise PrunusFileError(
+            f"{str(place)!r} has format {found['format']!r}, and this prunus reads {FORMAT}: "
+            "make it anew with prunus compare"
+        )
+    comparison: Comparison = found  # type: ignore[assignment]
+    return comparison
+
+
+def answer_lines(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """A line for every answer."""
+    for run in comparison["runs"]:
+        rows = {row["key"]: row for row in (run["dense"], *run["rows"])}
+        for cell, marks in run["right"].items():
+            key, _, seed = cell.partition("#")
+            texts: Sequence[str | None] = run["answers"].get(cell) or [None] * len(marks)
+            asked = zip(run["questions_list"], texts, marks, strict=True)
+            for number, (question, text, mark) in enumerate(asked):
+                yield {
+                    **_which(run, rows[key]),
+                    "seed": int(seed) if seed else None,
+                    "question": number,
+                    "image": question["image"],
+                    "type": question["type"],
+                    "text": question["text"],
+                    "answer": question["answer"],
+                    "given": text,
+                    "right": mark == "1",
+                }
+
+
+def row_lines(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """A line for every row, flat."""
+    for run in comparison["runs"]:
+        for row in (run["dense"], *run["rows"]):
+            yield _which(run, row) | _flat(row)
+
+
+def _which(run: Run, row: Row) -> dict[str, Any]:
+    return {
+        "run": run["id"],
+        "model": run["model"],
+        "set": run["set"],
+        "key": row["key"],
+        "method": row["method"],
+        "meaning": row["meaning"],
+        "asked": row["asked"],
+    }
+
+
+#: Columns of a row that are one number; those with dots are inside.
+_FLAT = (
+    "nominal",
+    "refused",
+    "average",
+    "kept",
+    "resident",
+    "cost.llm_flops",
+    "cost.flops",
+    "cost.kv",
+    "cost.time.median",
+    "cost.time.q1",
+    "cost.time.q3",
+    "accuracy.value",
+    "accuracy.low",
+    "accuracy.high",
+)
+_AGAINST = ("value", "low", "high", "p", "p_corrected", "lost", "won")
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    found = {name.replace(".", "_"): _inside(row, name) for name in _FLAT}
+    against = row.get("against", {})
+    rival = next((name for name in against if name not in ("dense", "random")), None)
+    for column, name in (("dense", "dense"), ("random", "random"), ("rival", rival)):
+        for part in _AGAINST:
+            found[f"{column}_{part}"] = _inside(against, f"{name}.{part}")
+    return found | {"rival": rival, "seeds": row.get("seeds"), "per_seed": row.get("per_seed")}
+
+
+def _inside(value: Any, name: str) -> Any:
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,53 @@
+"""Comparisons that have a name: what is asked where nothing else is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prunus.evaluate.cells import RATIOS, default_names
+from prunus.method.budget import Keep, Meaning
+
+_BOTH: tuple[Meaning, ...] = ("true", "nominal")
+_MODELS = ("tiny-llava", "tiny-qwen")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Values of the options of ``prunus compare`` that were not given; ``methods`` None: all that
+    need nothing trained, and the controls."""
+
+    models: Sequence[str] = _MODELS
+    methods: Sequence[str] | None = None
+    keeps: Sequence[Keep] = RATIOS
+    meanings: Sequence[Meaning] = _BOTH
+    seeds: int = 3
+    limit: int | None = 500
+    pictures: int = 2
+    rounds: int = 7
+    rival: str | None = "divprune"
+
+
+PRESETS: dict[str, Preset] = {
+    # does it work here? about a minute
+    "smoke": Preset(
+        methods=("fastv", "divprune", "random", "uniform"),
+        keeps=(1 / 9,),
+        seeds=2,
+        limit=24,
+        pictures=1,
+        rounds=3,
+    ),
+    # the first look: some of each kind, at the papers' smallest budget
+    "readme": Preset(keeps=(1 / 9,), limit=300, seeds=2),
+    # everything
+    "leaderboard": Preset(),
+}
+
+
+def methods_of(preset: Preset, scenes: bool) -> list[str]:
+    """The names that are compared; the ground truth only where ``scenes`` are known."""
+    from prunus.evaluate.cells import GROUND_TRUTH
+
+    names = list(preset.methods) if preset.methods is not None else default_names()
+    return [name for name in names if scenes or name != GROUND_TRUTH]

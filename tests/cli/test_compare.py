@@ -1,0 +1,57 @@
+"""``prunus compare`` from the command line: options, what is refused, writing anew."""
+
+import json
+from pathlib import Path
+
+from tests.support.command_line import Cli, refused
+
+FEW = ("compare", "--models", "tiny-llava", "--methods", "uniform,random", "--keep", "0.2,64",
+       "--limit", 3, "--seeds", 1, "--no-time", "--pictures", 0, "--workers", 1)  # fmt: skip
+
+
+def test_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
+    result = cli(*FEW, "--output", tmp_path / "out", "--rival", "uniform", "--json")
+    assert result.code == 0, result.err
+    found = result.json
+    saved = json.loads((tmp_path / "out" / "comparison.json").read_text("utf-8"))
+    files = found.pop("files")
+    assert found == saved and len(files) == 5
+    [run] = saved["runs"]
+    assert [(row["method"], row["meaning"], row["nominal"]) for row in run["rows"]] == [
+        (method, meaning, count)
+        for count in (115, 64)
+        for meaning in ("true", "nominal")
+        for method in ("uniform", "random")
+    ]
+    assert run["rival"] == "uniform" and set(run["rows"][1]["against"]) == {"dense", "uniform"}
+    assert saved["made"]["settings"]["workers"] == 1 and saved["pictures"] == []
+    assert (tmp_path / "out" / "store" / "store.json").is_file()
+    # one meaning, no rival: nothing of it is asked
+    again = cli(*FEW, "--output", tmp_path / "out", "--budget", "true", "--rival", "none")
+    assert again.code == 0 and again.err == "" and "115 t" in again.out
+    page = tmp_path / "leaderboard.md"
+    result = cli("compare", "--from", tmp_path / "out", "--markdown", page)
+    assert result.code == 0, result.err
+    assert page.read_text("utf-8") == (tmp_path / "out" / "table.md").read_text("utf-8")
+
+
+def test_what_is_refused(cli: Cli, tmp_path: Path) -> None:
+    out = ("--output", tmp_path)
+    refused(cli("compare"), "--output", "--store")
+    refused(cli("compare", *out, "--preset", "smok"), "did you mean 'smoke'")
+    refused(cli("compare", *out, "--budget", "truth"), "true, nominal or both")
+    refused(cli("compare", *out, "--methods", "fastw"), "did you mean 'fastv'")
+    refused(cli("compare", *out, "--methods", "fastv", "--rival", "dart"), "--methods")
+    refused(cli("compare", *out, "--methods", "fastv,,dart"), "single commas")
+    refused(
+        cli("compare", *out, "--models", "tiny-lama", "--methods", "fastv"),
+        "did you mean 'tiny-llava'",
+    )
+    refused(cli("compare", *out, "--data", "nowhere.jsonl", "--methods", "fastv"), "nowhere")
+    refused(cli("compare", "--from", tmp_path / "no.json"), "no.json")
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "a.png").touch()
+    data = tmp_path / "mine.jsonl"
+    data.write_text('{"image": "holiday/a.png", "question": "which?", "answer": "a"}')
+    refused(cli("compare", *out, "--data", data, "--methods", "ground-truth"), "scenes")
+    refused(cli(*FEW, "--store", tmp_path / "holiday"), "no store of answers")
