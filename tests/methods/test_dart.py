@@ -76,6 +76,20 @@ def test_published_budgets(keep: int, kept: int, average: float) -> None:
     assert (2 * 576 + 30 * kept) / 32 == pytest.approx(average, abs=0.06)
 
 
+@pytest.mark.parametrize(
+    ("preset", "kept", "average"),
+    [("equal-192", 164, 189.8), ("equal-128", 100, 129.8), ("equal-64", 28, 62.3)],
+)
+def test_settings_that_compute_as_much_as_they_say(preset: str, kept: int, average: float) -> None:
+    method = DART(**DART.presets[preset])  # type: ignore[arg-type]
+    assert counts(method, 576, 32) == (kept,)
+    assert (2 * 576 + 30 * kept) / 32 == pytest.approx(average, abs=0.06)
+    nearer = [(2 * 576 + 30 * n) / 32 for n in (kept - 8, kept + 8)]
+    target = int(preset.split("-")[1])
+    assert all(abs(average - target) < abs(other - target) for other in nearer)
+    assert counts(DART(**DART.presets["llava-next"]), 2880, 32) == (324,)  # type: ignore[arg-type]
+
+
 def test_one_pivot_takes_what_is_least_like_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dart, "_IMAGE", 1)
     monkeypatch.setattr(dart, "_TEXT", 0)

@@ -85,6 +85,16 @@ def test_a_true_budget_keeps_fewer() -> None:
             assert abs((layer * 576 + (32 - layer) * found) / 32 - keep) <= 0.5
 
 
+def test_named_settings() -> None:
+    for name, keep in (("paper", 288), ("paper-k3", 288), ("hf", 144), ("192", 192)):
+        assert counts(FastV(**FastV.presets[name]), 576, 32) == (keep,)  # type: ignore[arg-type]
+    assert [FastV.presets[name]["layer"] for name in ("paper", "paper-k3", "hf")] == [2, 3, 3]
+    for average, kept in ((192, 166), (128, 98), (64, 30)):
+        method = FastV(**FastV.presets[f"equal-{average}"])  # type: ignore[arg-type]
+        assert counts(method, 576, 32) == (kept,)
+        assert abs((2 * 576 + 30 * kept) / 32 - average) <= 0.5
+
+
 def test_refused(llava: Case) -> None:
     with pytest.raises(ValueError, match="some layer must have run before"):
         FastV(layer=0)

@@ -23,7 +23,8 @@ class PyramidDrop(Method):
 
     ``keep`` is the *average* over all layers, as in the paper's "270 tokens": with it the ratio is
     found that reaches it. The layers before the first stage see everything, so that the published
-    8, 16, 24 of 32 never average under a quarter: published rows for less used other layers.
+    8, 16, 24 of 32 never average under a quarter: published rows for less used other layers, and
+    which is not known. "paper" is the released setting; "192", "128" and "64" are ours.
     """
 
     name = "pyramiddrop"
