@@ -13,10 +13,10 @@ LATEST_VENV := .venv-latest
 # done take tests from the others.
 JOBS ?= $(shell nproc 2> /dev/null || echo 2)
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
-test test-all test-lowest test-latest mutants: export OMP_NUM_THREADS = 1
+test test-all test-lowest test-latest test-page mutants: export OMP_NUM_THREADS = 1
 
-.PHONY: help demo test test-all lint format test-lowest test-latest test-python test-wheel test-gpu mutants \
-	clean
+.PHONY: help demo test test-all lint format test-lowest test-latest test-python test-wheel test-gpu \
+	test-page mutants clean
 
 help:
 	@echo "make demo         built-in model on its sample image; picture in out/demo.png"
@@ -30,6 +30,7 @@ help:
 	@echo "make test-python  AT=python3.13: what can be tried on another Python (TORCH=1: all tests)"
 	@echo "make test-wheel   the wheel in an empty environment, as \`pip install\` gives it"
 	@echo "make test-gpu     what only a GPU can show: CUDA, FlashAttention"
+	@echo "make test-page    the page of a comparison, in headless Chromium"
 	@echo "make mutants      small wrong changes to the code, each of which a test must notice"
 	@echo "make clean        remove environments, caches and outputs"
 
@@ -104,6 +105,13 @@ PYTHON_GPU ?= $(BIN)/python
 
 test-gpu:
 	PYTHONPATH=src $(PYTHON_GPU) -m pytest -n0 tests/gpu
+
+# Chromium is the system's: Playwright's own would have to be downloaded.
+test-page: $(READY)
+	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null \
+		|| { echo "there is no chromium: apt-get install chromium"; exit 1; }
+	$(BIN)/python -c 'import playwright' 2> /dev/null || $(BIN)/python -m pip install playwright
+	$(BIN)/python -m pytest -n0 tests/compare -k "page or chromium"
 
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py

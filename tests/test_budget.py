@@ -19,6 +19,7 @@ from prunus.families import family_of
 from prunus.inference.inputs import placed, process
 from prunus.inference.prompts import render
 from prunus.method.budget import Budget, check_keep, resolve_keep
+from prunus.pruners.duet import Duet
 from prunus.pruners.fastv import FastV
 from prunus.pruners.pyramiddrop import PyramidDrop
 from prunus.pruners.tome import ToMe
@@ -112,15 +113,23 @@ def test_a_true_average_is_within_half_a_token_or_refused_with_its_least(cls: An
             assert asked < least - 0.44  # as the message rounds
             up = dataclasses.replace(method, keep=int(least + 0.5 + 0.999))
             assert abs(_reached(up, depth, size) - up.keep) <= 0.5
-            own = method.counts(0.0, size, depth)  # no stage can have less than its own least
-            at_least = tuple(max(1, min(size, int(count + 1e-6))) for count in own)
-            assert abs(average(method, at_least, size, depth) - least) < 0.06
+            own = method.counts(1e-6, size, depth)  # no stage can have less than its own least
+            assert abs(average(method, floored(cls, own, size), size, depth) - least) < 0.06
             continue
         assert counts is not None
         assert abs(average(method, counts, size, depth) - asked) <= 0.5 + 1e-9, (params, counts)
-        assert all(1 <= later <= before for before, later in itertools.pairwise((size, *counts)))
-    early = all((cut.layer or 0) < 1 for cut in cls().cuts(12)) if cls is not Fixed else True
-    assert early or refused  # what cuts in the decoder cannot average one token
+        assert all(later <= before for before, later in itertools.pairwise((size, *counts)))
+        assert cls.leaves or min(counts) >= 1
+    first = [] if cls is Fixed else cls().cuts(12)[:1]
+    early = all((cut.layer or 0) < 1 for cut in first)
+    assert early or refused  # what first cuts in the decoder cannot average one token
+
+
+def floored(cls: Any, counts: Any, size: int) -> tuple[int, ...]:
+    """Rounded down; at least one, but where vision leaves."""
+    return tuple(
+        0 if cls.leaves and count == 0 else max(1, min(size, int(count + 1e-6))) for count in counts
+    )
 
 
 def _reached(method: Any, depth: int, size: int) -> float:
@@ -136,7 +145,7 @@ def test_nominal_counts_are_the_methods_own(cls: Any) -> None:
     for depth, size, keep in itertools.product((12, 32), (576, 23), (1 / 3, 1 / 9, 17)):
         method = cls(keep=keep)
         own = method.counts(resolve_keep(keep, size), size, depth)
-        floor = tuple(max(1, min(size, int(count + 1e-6))) for count in own)
+        floor = floored(cls, own, size)
         assert Budget([method], depth).counts(method, 1, size) == floor
         assert Budget([method], depth).asked(method, 1, size) == resolve_keep(keep, size)
 
@@ -273,3 +282,20 @@ def test_a_report_says_that_the_average_was_reached(name: str) -> None:
         pytest.raises(PrunusBudgetError, match="the least is"),
     ):
         model(**inputs)
+
+
+def test_vision_leaves_where_a_method_says_so_and_is_nowhere_else_rounded_away() -> None:
+    """A count of 0 is none, whatever the budget means; what rounds to 0 is one."""
+    method = Duet(keep=192)
+    assert Budget([method], 32).counts(method, 1, 576) == (307, 153, 0)
+    true = Budget([method], 32, "true").counts(method, 1, 576)
+    assert true is not None and true[2] == 0  # (307, 153, 1) is nearer, but vision would stay
+    assert abs(average(method, true, 576, 32) - 192) <= 0.5
+    small = Duet(keep=1)
+    assert Budget([small], 32).counts(small, 1, 576) == (1, 1, 0)
+    more = Duet(keep=400)  # above what is published it goes towards all
+    counts = Budget([more], 32, "true").counts(more, 1, 576)
+    assert counts is not None and counts[2] > 0
+    assert abs(average(more, counts, 576, 32) - 400) <= 0.5
+    every = Duet(keep=1.0)
+    assert Budget([every], 32).counts(every, 1, 576) == (576, 576, 576)

@@ -1,85 +1,60 @@
-"""A small comparison, and somebody who watches it."""
+"""A small comparison; Chromium and a visit to the sample's page: skipped where there is none."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prunus.compare.comparing import compare
 from prunus.compare.contract import Comparison
-from prunus.compare.setting import RunSpec, Setting
-from prunus.io.claim import claim
+from prunus.compare.page import write_page
+from tests.compare.chromium import Visit
+from tests.compare.sample import make_comparison
+from tests.compare.small import SMALL, run
 
 
-@dataclass
-class Listener:
-    """Counts steps by stage; after ``stop`` answers it is interrupted."""
-
-    stop: int | None = None
-    stages: list[tuple[str, int]] = field(default_factory=list)
-    steps: dict[str, int] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
-
-    def stage(self, name: str, total: int) -> None:
-        self.stages.append((name, total))
-        self.steps[name] = 0
-
-    def step(self, count: int) -> None:
-        name = self.stages[-1][0]
-        self.steps[name] += count
-        if self.stop is not None and self.steps.get("answers", 0) >= self.stop:
-            raise KeyboardInterrupt
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    @property
-    def asked(self) -> int:
-        """Questions that were asked or left, all columns together."""
-        return dict(self.stages).get("answers", 0)
+@pytest.fixture(scope="session")
+def comparison() -> Comparison:
+    """The sample, which a test must leave as it is."""
+    return make_comparison(questions=120, pictures=2)
 
 
-Runner = Callable[..., Comparison]
-
-SMALL = Setting(
-    (RunSpec("tiny-llava", "scenes"),),
-    ("divprune", "random", "fastv"),
-    (0.2,),
-    seeds=(0, 1),
-    rival="divprune",
-    limit=7,
-    part=1,  # so that there are several parts: the first two images have seven questions
-    batch=3,
-    pictures=1,
-    rounds=2,
-)
-
-
-def run(
-    setting: Setting, place: Path, listener: Listener | None = None, workers: int = 1
-) -> Comparison:
-    with claim(place):
-        return compare(setting, place, listener or Listener(), workers=workers)
-
-
-def same(comparison: Comparison) -> dict[str, Any]:
-    """What must not depend on how it was made: all but times and dates."""
-    found: Any = copy.deepcopy(dict(comparison))
-    del found["made"]
-    for one in found["runs"]:
-        for row in one["rows"]:
-            if "cost" in row:
-                row["cost"]["time"] = None
-    return found
+@pytest.fixture(scope="session")
+def address(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the page of the sample lies."""
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    write_page(comparison, path)
+    return path.as_uri()
 
 
 @pytest.fixture(scope="package")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path]:
-    """:data:`SMALL`, and its store."""
+    """A small comparison of the built-in model, and its store."""
     place = tmp_path_factory.mktemp("comparison") / "store"
     return run(SMALL, place), place
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Headless Chromium of the system, driven by Playwright."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="Playwright is not installed: make test-page"
+    )
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(chromium: Any, address: str) -> Iterator[Any]:
+    """The page on a desk. Whatever a test does with it: no complaints, no requests."""
+    opened = Visit(chromium, address)
+    yield opened.ready()
+    opened.close()

@@ -17,7 +17,7 @@ from prunus.io.claim import claim
 from prunus.loading import load
 from prunus.results.stats import paired_difference
 from prunus.tasks.sample import load_sample
-from tests.compare.conftest import SMALL, Listener, run, same
+from tests.compare.small import SMALL, Listener, run, same
 
 Made = tuple[Comparison, Path]
 

@@ -72,6 +72,11 @@ def test_one_token() -> None:
     assert max_min(torch.zeros(2, 1, 1), 1)[0].tolist() == [[0], [0]]
 
 
+def test_nothing_is_read_from_the_device() -> None:
+    order, _ = max_min(torch.zeros(2, 9, 9, device="meta"), 4)
+    assert order.shape == (2, 4)
+
+
 @pytest.mark.parametrize("keep", [1, 3, 11, 35])
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_keeps_what_the_literal_loop_picks(kind: str, keep: int) -> None:

@@ -12,6 +12,8 @@ from torch import Tensor
 import prunus
 from prunus import MMR
 from prunus.families import family_of
+from prunus.grid import Grid
+from tests.support.entering import view_by_hand
 from tests.support.facts import asks
 from tests.support.models import Case
 
@@ -93,6 +95,13 @@ def test_equals_a_literal_loop(case: Case, weight: float) -> None:
 def test_a_weight_out_of_range_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match=f"weight={weight}: .*(from 0 to 1|a finite number)"):
         MMR(weight=weight)
+
+
+def test_nothing_is_read_from_the_device_on_the_way() -> None:
+    method = MMR(keep=4, weight=0.0)
+    rows = torch.zeros(9, 5, device="meta")
+    view = view_by_hand(4, Grid(1, 3, 3, (8, 8)), rows, sees=method.cuts(2)[0].sees)
+    assert method.select(0, view).kept.shape == (1, 4)  # type: ignore[union-attr]
 
 
 def test_only_relevance_looks_at_the_question() -> None:

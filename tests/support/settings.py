@@ -12,6 +12,7 @@ from prunus.pruners.cdpruner import CDPruner
 from prunus.pruners.clse_m import CLSEM
 from prunus.pruners.dart import DART
 from prunus.pruners.divprune import DivPrune
+from prunus.pruners.duet import Duet
 from prunus.pruners.evs import EVS
 from prunus.pruners.fastv import FastV
 from prunus.pruners.fitprune import FitPrune
@@ -42,6 +43,7 @@ CHOSEN = {
         CLSEM(layer=0, positions="compact", factor="intensity"),
         CLSEM(keep=0.5, layer=0),
     ],
+    "duet": [Duet(keep=5), Duet(keep=0.7, contextual=2, layers=(1, 4))],
     "dart": [DART(keep=5), DART(keep=11, layer=3)],
     # Two blocks of the LLaVAs' towers reach the projector: 16 tokens become 8 by the second alone,
     # 4 by both.

@@ -11,8 +11,9 @@ from tests.support.llava import IMAGE, Prompts, llava_with
 from tests.support.models import Case
 
 
-def deep(kind: str = "clip", blocks: int = 7, **options: Any) -> Case:
-    """A LLaVA whose tower has some more blocks (all but one are read) and 36 tokens."""
+def deep(kind: str = "clip", blocks: int = 7, depth: int = 2, **options: Any) -> Case:
+    """A LLaVA whose tower has some more blocks (all but one are read) and 36 tokens; its language
+    model is shallow."""
     from transformers import CLIPVisionConfig, SiglipVisionConfig
 
     sizes: dict[str, Any] = {
@@ -26,10 +27,10 @@ def deep(kind: str = "clip", blocks: int = 7, **options: Any) -> Case:
     }
     if kind == "clip":
         vision: Any = CLIPVisionConfig(**sizes, projection_dim=32)
-        model = llava_with(vision, 2, vision_feature_select_strategy="default", **options)
+        model = llava_with(vision, depth, vision_feature_select_strategy="default", **options)
     else:
         model = llava_with(
-            SiglipVisionConfig(**sizes), 2, vision_feature_select_strategy="full", **options
+            SiglipVisionConfig(**sizes), depth, vision_feature_select_strategy="full", **options
         )
     return Case(kind, model, Prompts(0))
 

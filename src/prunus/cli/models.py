@@ -49,6 +49,7 @@ def runs(named: Named, family: type[Family]) -> bool:
     """Whether a method runs on ``family``: as was proved, or, of a method or a family that nobody
     tried, as far as its declarations tell (it names its ``families``, or needs blocks of a vision
     tower that the family has no adapter for)."""
+    from prunus.families import Family
     from prunus.families.proved import runs_on
 
     known = runs_on(family.name, named.kind.name)
@@ -57,21 +58,23 @@ def runs(named: Named, family: type[Family]) -> bool:
     named_families = getattr(named.kind, "families", None)
     if named_families is not None and family.name not in named_families:
         return False
-    return not (family.no_merging and _needs_blocks(named))
+    merges, looks = _needs_blocks(named)
+    blind = family.tower_adapter is Family.tower_adapter
+    return not (family.no_merging and merges) and not (blind and looks)
 
 
-def _needs_blocks(named: Named) -> bool:
-    """Whether a method merges in blocks of the vision tower or looks at them; false where that
-    depends on a parameter that has no default."""
+def _needs_blocks(named: Named) -> tuple[bool, bool]:
+    """Whether a method merges in blocks of the vision tower, and whether it looks at them; false
+    where that depends on a parameter that has no default."""
     from prunus.method import signals_of, tower_part
     from prunus.method.derived import DEPTH
     from prunus.method.registry import required
 
     if not set(required(named.kind)) <= set(named.params):
-        return False
+        return False, False
     made = named.make()
     looks = any(signal.tower == "block" for signal in signals_of(made, DEPTH))
-    return tower_part(made) is not None or looks
+    return tower_part(made) is not None, looks
 
 
 def _facts(family: type[Family]) -> dict[str, Any]:

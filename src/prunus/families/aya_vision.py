@@ -20,7 +20,9 @@ from prunus.families.tiles import (
     tiles_of,
     with_thumbnail,
 )
+from prunus.families.towers.base import Tower, read_block
 from prunus.families.towers.shapes import vit_shape
+from prunus.families.towers.tiles import Squares
 from prunus.grid import AnyGrid, Grid
 
 
@@ -70,6 +72,18 @@ class AyaVision(Family):
     @property
     def reads_tower(self) -> bool:
         return False  # the projector joins patches
+
+    def tower_adapter(self) -> Tower:
+        layer, blocks = getattr(self.config, "vision_feature_layer", -1), self._blocks
+        read = read_block(layer, len(blocks))
+        return Squares(blocks, None, self._tile, self.config.downsample_factor, read=read)
+
+    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> list[Any]:
+        return list(grids)  # the tower sees their tiles, in the order of the prompt
+
+    @property
+    def _blocks(self) -> Any:
+        return self.core.vision_tower.encoder.layers
 
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:

@@ -62,8 +62,8 @@ class Family(ABC):
     model_types: ClassVar[tuple[str, ...]]
     summary: ClassVar[str] = ""
     no_merging: ClassVar[str] = "its adapter says nothing of the tower's blocks"
-    """Why methods inside the vision tower are not supported; "" where :meth:`tower_adapter` gives
-    them its blocks."""
+    """Why methods that merge inside the vision tower are not supported; "" where
+    :meth:`tower_adapter` gives them its blocks. It may give them all the same, to be looked at."""
     takes_sizes: ClassVar[bool] = False
     """Whether calls may say in ``image_sizes``, rows (height, width), how large the original
     pictures are, which the processor keeps to itself."""
@@ -243,14 +243,22 @@ class Family(ABC):
         return torch.stack(rows)
 
     def tower_adapter(self) -> Tower:
-        """The blocks of the vision tower, for methods that merge inside it.
+        """The blocks of the vision tower, for methods that look at them, and, unless there is
+        something in the way (:attr:`no_merging`), for those that merge inside it.
 
         Raises:
             PrunusError: not supported for this family or configuration.
         """
-        raise PrunusError(
-            f"methods inside the vision tower are not supported for {self.name}: {self.no_merging}"
-        )
+        self.check_merging()
+        raise PrunusError(f"{self.name}: its adapter says nothing of the tower's blocks")
+
+    def check_merging(self) -> None:
+        """Raise PrunusError where methods inside the vision tower are not supported."""
+        if self.no_merging:
+            raise PrunusError(
+                f"methods inside the vision tower are not supported for {self.name}: "
+                f"{self.no_merging}"
+            )
 
     def tower_adapters(self) -> Mapping[str | None, Tower]:
         """:meth:`tower_adapter` for each of :attr:`towers`."""
@@ -347,6 +355,12 @@ class Family(ABC):
                 f"{kind} is cut into tiles: {self.no_merging}"
             )
         return whole
+
+    def stays(self, grid: AnyGrid) -> Tensor | None:
+        """Where the model leaves some of the tower's tokens of an input away (padding): int64
+        ``[N]``, for each cell of its ``grid`` the number of the token in there, on the grid that
+        :meth:`seen_whole` gives. None: that has the same cells."""
+        return None
 
     def behind(
         self, inputs: Mapping[str, Tensor], before: Sequence[Mapping[str, Tensor]]

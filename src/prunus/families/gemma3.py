@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from prunus.families.base import Family
 from prunus.families.shapes import ProjectorShape, TowerShape
+from prunus.families.towers.base import Tower
 from prunus.families.towers.shapes import vit_shape
+from prunus.families.towers.tiles import Squares
 from prunus.grid import AnyGrid, Grid
 
 
@@ -43,6 +45,11 @@ class Gemma3(Family):
     @property
     def reads_tower(self) -> bool:
         return False  # the projector joins patches
+
+    def tower_adapter(self) -> Tower:
+        grid, vision = self.default_grid(), self.config.vision_config
+        side = vision.image_size // vision.patch_size // grid.rows
+        return Squares(self.core.vision_tower.encoder.layers, None, grid, side)
 
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:

@@ -17,6 +17,9 @@ from prunus.errors import PrunusError
 from prunus.families.base import Family
 from prunus.families.llava import vit_with_mlp
 from prunus.families.shapes import ProjectorShape, TowerShape
+from prunus.families.tiles import mosaic
+from prunus.families.towers.base import Tower, read_block
+from prunus.families.towers.vit import ViT
 from prunus.grid import AnyGrid, Grid, Tiles
 
 _TOWERS = {"clip_vision_model": "default", "siglip_vision_model": "full"}
@@ -61,6 +64,36 @@ class LlavaNext(Family):
     def reads_tower(self) -> bool:
         return False  # tokens that are padding are gone only behind the projector
 
+    def tower_adapter(self) -> Tower:
+        has_cls = self.config.vision_config.model_type == "clip_vision_model"
+        depth = len(self.core.vision_tower.encoder.layers)
+        read = read_block(self.config.vision_feature_layer, depth)
+        return ViT(self.tower, read, int(has_cls), 0, lambda pixels: [self._tile] * len(pixels))
+
+    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> list[Any]:
+        """Tiles with the padding that the model cuts away behind the tower."""
+        whole: list[Any] = []
+        for grid in grids:
+            overview, tiles = grid.parts
+            left = self._left(*self._size(grid))
+            if (tiles.rows, tiles.cols) != tuple(left.shape):
+                raise PrunusError(
+                    f"methods inside the vision tower, and such as look at it, are not supported "
+                    f"for {self.name} where an image is cut into tiles that the model resizes "
+                    f"behind the tower: it makes {tiles.rows}x{tiles.cols} tokens, which are "
+                    f"others, of {left.shape[0]}x{left.shape[1]}. Give smaller pictures, or choose "
+                    "a method that looks at no tower"
+                )
+            whole.append(Tiles((overview, mosaic(self._tile, *self._shape(*self._size(grid))))))
+        return whole
+
+    def stays(self, grid: AnyGrid) -> Tensor | None:
+        if not isinstance(grid, Tiles):
+            return None
+        overview = grid.parts[0]
+        left = self._left(*self._size(grid)).flatten() + overview.size
+        return torch.cat([torch.arange(overview.size), left])
+
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
         return vit_with_mlp(config)
@@ -87,11 +120,30 @@ class LlavaNext(Family):
         return torch.cat([torch.arange(overview.size), ended.flatten()])
 
     def tower_grids(self, grid: AnyGrid) -> Sequence[Grid]:
-        overview, _ = grid.parts
+        down, across = self._shape(*self._size(grid))
+        return [grid.parts[0]] * (1 + down * across)
+
+    @property
+    def _tile(self) -> Grid:
+        """What the tower sees at a time."""
+        patch = self.config.vision_config.patch_size
+        return Grid(1, self._side, self._side, (patch, patch))
+
+    def _size(self, grid: AnyGrid) -> tuple[int, int]:
+        """Height and width of the picture, in pixels."""
+        overview = grid.parts[0]
         assert overview.area is not None
         _, _, width, height = (round(edge / self._covered) for edge in overview.area)
+        return height, width
+
+    def _left(self, height: int, width: int) -> Tensor:
+        """Int64 ``[rows, cols]``: the cells of the padded canvas of an image of this size (pixels)
+        that are left, numbered row by row over all of it. The model itself says which."""
+        side = self._side
         down, across = self._shape(height, width)
-        return [overview] * (1 + down * across)
+        numbers = torch.arange(down * side * across * side).view(1, down * side, across * side)
+        left: Tensor = unpad_image(numbers, (height, width))[0]
+        return left
 
     @property
     def _side(self) -> int:
@@ -117,9 +169,7 @@ class LlavaNext(Family):
         """The parts of an image of this size (pixels)."""
         vision, side = self.config.vision_config, self._side
         down, across = self._shape(height, width)
-        # The model itself says which cells of the padded canvas are left.
-        numbers = torch.arange(down * side * across * side).view(1, down * side, across * side)
-        left = unpad_image(numbers, (height, width))[0]
+        left = self._left(height, width)
         top, start = divmod(int(left[0, 0]), across * side)
         # The processor scales the picture into the canvas and pads it evenly on two sides. A tile
         # is taken to be covered by its cells: where patches leave a rest, they reach over it.

@@ -55,6 +55,13 @@ class LlavaNextVideo(LlavaNext):
 
         return tower, replace(projector, rows=rows)
 
+    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> list[Any]:
+        """Frames of a video before they are pooled."""
+        if kind != "video":
+            return super().seen_whole(kind, grids)
+        tile = self._tile
+        return [Grid(grid.frames, tile.rows, tile.cols, tile.cell) for grid in grids]
+
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         video = self.holds(self.config.video_token_id, input_ids, embeds)
         return {**super().placeholders(input_ids, embeds), "video": video}

@@ -12,8 +12,6 @@ from torch import Tensor
 from prunus.errors import PrunusError
 from prunus.families.frames import frames_of
 from prunus.families.llava_next import LlavaNext
-from prunus.families.towers.base import Tower, read_block
-from prunus.families.towers.vit import ViT
 from prunus.grid import AnyGrid, Grid, Tiles
 
 
@@ -31,28 +29,13 @@ class LlavaOnevision(LlavaNext):
     summary = "LLaVA-OneVision: tiles, several images, videos that are pooled; SigLIP tower"
     no_merging = ""
 
-    def tower_adapter(self) -> Tower:
-        has_cls = self.config.vision_config.model_type == "clip_vision_model"
-        depth = len(self.core.vision_tower.encoder.layers)
-        read = read_block(self.config.vision_feature_layer, depth)
-        return ViT(self.tower, read, int(has_cls), 0, self._passes)
-
-    def _passes(self, pixels: Tensor) -> list[Grid]:
-        return [self._tile] * len(pixels)
-
-    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> list[Grid]:
-        """Frames of a video before they are halved; images that have one tile each."""
-        if any(isinstance(grid, Tiles) for grid in grids):
-            raise PrunusError(
-                f"methods inside the vision tower are not supported for {self.name} where an image "
-                "is cut into tiles: behind the tower the model cuts and resizes these by the "
-                "places of tokens. Videos, and several images of a sample (batch_num_images), work"
-            )
+    def seen_whole(self, kind: str, grids: Sequence[AnyGrid]) -> list[Any]:
+        """Frames of a video before they are halved; images of one tile, or with padding."""
         tile = self._tile
-        return [
-            Grid(grid.frames, tile.rows, tile.cols, tile.cell) if kind == "video" else grid
-            for grid in super().seen_whole(kind, grids)
-        ]
+        if kind == "video":
+            return [Grid(grid.frames, tile.rows, tile.cols, tile.cell) for grid in grids]
+        cut = iter(super().seen_whole(kind, [grid for grid in grids if isinstance(grid, Tiles)]))
+        return [next(cut) if isinstance(grid, Tiles) else grid for grid in grids]
 
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         video = self.holds(self.config.video_token_id, input_ids, embeds)
@@ -87,12 +70,6 @@ class LlavaOnevision(LlavaNext):
             return super().tower_grids(grid)
         return [self._tile] * grid.frames
 
-    @property
-    def _tile(self) -> Grid:
-        """A tile, or a frame of a video, in the tower."""
-        patch = self.config.vision_config.patch_size
-        return Grid(1, self._side, self._side, (patch, patch))
-
     def _by_sample(self, images: list[AnyGrid], counts: list[int]) -> list[AnyGrid]:
         """``images``, ``counts`` of them in each sample, as the model packs them."""
         if sum(counts) != len(images):
@@ -106,8 +83,7 @@ class LlavaOnevision(LlavaNext):
     def _square(self, image: AnyGrid) -> Grid:
         """The one tile of an ``image`` among others: padded to a square, evenly on two sides."""
         overview = image.parts[0]
-        assert overview.area is not None
-        _, _, width, height = (round(edge / self._covered) for edge in overview.area)
+        height, width = self._size(image)
         longest = max(width, height)
         corner = -((longest - width) // 2), -((longest - height) // 2)
         seen = longest * self._covered

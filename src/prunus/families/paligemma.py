@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from prunus.families.base import Family
 from prunus.families.shapes import ProjectorShape, TowerShape
+from prunus.families.towers.base import Tower
 from prunus.families.towers.shapes import vit_shape
+from prunus.families.towers.vit import ViT
 from prunus.grid import AnyGrid, Grid
 
 
@@ -38,6 +40,10 @@ class PaliGemma(Family):
     def projector(self) -> nn.Module:
         projector: nn.Module = self.core.multi_modal_projector
         return projector
+
+    def tower_adapter(self) -> Tower:
+        depth = len(self.core.vision_tower.encoder.layers)
+        return ViT(self.tower, depth, 0, 0, lambda pixels: [self.default_grid()] * len(pixels))
 
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:

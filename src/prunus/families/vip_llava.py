@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from prunus.families.base import Family
 from prunus.families.shapes import ProjectorShape, TowerShape
+from prunus.families.towers.base import Tower, read_block
 from prunus.families.towers.shapes import vit_shape
+from prunus.families.towers.vit import ViT
 from prunus.grid import AnyGrid, Grid
 
 
@@ -33,6 +35,12 @@ class VipLlava(Family):
     def projector(self) -> nn.Module:
         projector: nn.Module = self.core.multi_modal_projector
         return projector
+
+    def tower_adapter(self) -> Tower:
+        layers, depth = block_layers(self.config), len(self.core.vision_tower.encoder.layers)
+        read = max(read_block(layer, depth) for layer in layers)
+        grid, several = self.default_grid(), len(layers) > 1
+        return ViT(self.tower, read, 1, 0, lambda p: [grid] * len(p), beside=not several)
 
     @property
     def feature_width(self) -> int:
@@ -59,6 +67,11 @@ class VipLlava(Family):
 
 def blocks_read(config: Any) -> int:
     """How many blocks of the tower the projector reads."""
+    return len(block_layers(config))
+
+
+def block_layers(config: Any) -> Sequence[int]:
+    """Numbers of the hidden states of the tower that the projector reads."""
     name = "vision_feature_layer" if hasattr(config, "vision_feature_layer") else None
     layers = getattr(config, name or "vision_feature_layers")  # as transformers 5.19 calls it
-    return 1 if isinstance(layers, int) else len(layers)
+    return [layers] if isinstance(layers, int) else layers

@@ -40,6 +40,8 @@ class Method:
         kind: "drop", "merge" or "edit": what its oracle must do.
         averages: ``keep`` is the average over all layers by the method's own definition, so that
             its budget is always a true one.
+        leaves: no visual token stays at a stage for which :meth:`counts` says 0 (where others keep
+            one).
         measured: parameters that a calibration file (:mod:`prunus.method.calibration`) must have.
         presets: settings that have a name, as published or as an ablation: ``clse@released``.
         compared: those of them that `prunus eval` takes by itself.
@@ -51,6 +53,7 @@ class Method:
     summary: ClassVar[str] = ""
     kind: ClassVar[Literal["drop", "merge", "edit"]] = "drop"
     averages: ClassVar[bool] = False
+    leaves: ClassVar[bool] = False
     measured: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     compared: ClassVar[tuple[str, ...]] = ()
@@ -89,8 +92,8 @@ class Method:
 
     def counts(self, keep: float | None, original: int, depth: int) -> Sequence[float] | None:
         """Tokens of an input with ``original`` of them that are left after each stage where
-        ``keep`` are asked for; rounded down. None: it finds its own count. By default ``keep``
-        after each."""
+        ``keep`` are asked for; rounded down, at least one but where vision :attr:`leaves`. None: it
+        finds its own count. By default ``keep`` after each."""
         return None if keep is None else [keep] * max(1, len(self.cuts(depth)))
 
     def score(self, stage: int, view: View) -> Tensor:

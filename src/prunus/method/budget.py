@@ -75,6 +75,7 @@ class Counted(Protocol):
 
     name: ClassVar[str]
     averages: ClassVar[bool]
+    leaves: ClassVar[bool]
 
     @property
     def unit(self) -> Unit:
@@ -193,7 +194,7 @@ class Budget:
         self, method: Counted, keep: float | None, original: int
     ) -> tuple[int, ...] | None:
         """What ``method`` itself says: rounded down (a millionth of a token is added first), at
-        least 1, at most all.
+        least 1 (but where it says 0 of a method that lets vision leave), at most all.
 
         Raises:
             PrunusError: not one number for each stage.
@@ -207,7 +208,10 @@ class Budget:
                 f"{method.name}.counts returned {shown(list(counts))}: give one number for each of "
                 f"its {stages} stages (or None, if it finds its own count)"
             )
-        return tuple(max(1, min(original, math.floor(count + 1e-6))) for count in counts)
+        return tuple(
+            0 if method.leaves and not count else max(1, min(original, math.floor(count + 1e-6)))
+            for count in counts
+        )
 
     def _entering(self, last: Counted, frames: int, size: int) -> list[float]:
         """Tokens that each layer would have without ``last`` and what comes behind it."""
@@ -228,7 +232,7 @@ class Budget:
             counts = self._scheduled(method, keep, each) or ()
             return counts, self._average(method, entering, counts)
 
-        low, high = 0.0, float(each)
+        low, high = 1e-6, float(each)  # of nothing, stages that vision leaves were all of them
         most, reachable = reached(high)
         if target == each or abs(reachable - target) <= 0.5:
             return most
@@ -261,7 +265,7 @@ class Budget:
             better = False
             for stage in range(len(counts)):
                 more = [count + (at == stage) for at, count in enumerate(counts)]
-                ordered = stage == 0 or more[stage] <= more[stage - 1]
+                ordered = counts[stage] > 0 and (stage == 0 or more[stage] <= more[stage - 1])
                 off = abs(self._average(method, entering, more) - target)
                 if ordered and off < best - 1e-9:
                     counts, best, better = more, off, True

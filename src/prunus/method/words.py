@@ -69,6 +69,18 @@ class Words:
         return found
 
 
+def embedded_texts(words: Words, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Word embeddings ``[G, T, D]`` of G texts, without signs of start and end, and bool ``[G,
+    T]``, which of them are there; ``words`` know their :attr:`~Words.tokenizer`."""
+    rows = [words.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    ids = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.long)
+    valid = torch.zeros_like(ids, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row, dtype=torch.long)
+        valid[number, : len(row)] = True
+    return words.embed(ids.to(words.ids.device)), valid.to(words.ids.device)
+
+
 def _without(text: str, endings: Sequence[str]) -> str:
     found = next((one for one in endings if text.endswith(one)), "")
     return text.removesuffix(found).strip()

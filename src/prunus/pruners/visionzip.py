@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from prunus.errors import PrunusError
 from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import Features, Summary, TowerAttention, TowerKeys
+from prunus.signals.contextual import contextual, others_of
 from prunus.signals.similarity import unit
-from prunus.signals.topk import first_best, stable_topk
+from prunus.signals.topk import stable_topk
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class VisionZip(Method):
         return [Cut(None, sees, space="tower")]
 
     def select(self, stage: int, view: View) -> Selection:
-        groups, there = view.present.shape
+        there = view.present.shape[1]
         count = min(view.count or 0, there)
         attention = view[TowerAttention()]
         if count == there:
@@ -71,31 +71,13 @@ class VisionZip(Method):
         cls = self.cls and view[Summary()] is not None and count > few
         dominant = stable_topk(attention, count - few - cls)
         keys = unit(view[TowerKeys(rotary=True)])
-        made = [_made(dominant[g], keys[g], few, cls) for g in range(groups)]
+        made = [
+            contextual(own, others_of(own, there), keys[g], few, cls)
+            for g, own in enumerate(dominant)
+        ]
         order = [own for _, _, own in made] if self.order == "published" else None
         kept = torch.stack([own for own, _, _ in made])
         return Selection(kept, attention, order=order, mix=[mix for _, mix, _ in made])
 
     def macs(self, stage: int, grid: object, present: int, width: int) -> float:
         return float(present * width)  # at most: keys of one head's width, few targets
-
-
-def _made(dominant: Tensor, keys: Tensor, few: int, cls: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one image: kept tokens, ascending; the sums they become, ``[k, n + 1]``; and the kept
-    tokens as CLS, dominant, contextual."""
-    count, device = len(keys), keys.device
-    rest = torch.ones(count, dtype=torch.bool, device=device).scatter(0, dominant, False)
-    others = rest.nonzero().flatten()
-    targets = others[torch.arange(0, len(others), max(1, len(others) // max(few, 1)))[:few]]
-    free = others[~torch.isin(others, targets)]
-    place = free[:1] if cls else free[:0]  # of CLS
-    line = torch.cat([place, dominant, targets])
-    mix = torch.zeros(count, count + 1, device=device)
-    mix[dominant, dominant] = mix[targets, targets] = 1.0
-    mix[place, count] = 1.0
-    if few:
-        nearest = targets[first_best(keys[free] @ keys[targets].T)]
-        share = 1.0 / torch.bincount(nearest, minlength=count)[nearest]
-        mix[nearest, free] = share
-    kept = line.sort().values
-    return kept, mix[kept], line

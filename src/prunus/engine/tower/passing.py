@@ -39,6 +39,8 @@ class TowerPass:
         looks: names of what is kept of blocks, by block.
         call: the tower's own arguments; grids: of its images; kind: what the call is for.
         asked: grids of these in the prompt; of what the model pools, smaller ones.
+        stays: for each, of what the model leaves some away, which of the tower's tokens stand in
+            the cells of the prompt's grid (:meth:`~prunus.families.base.Family.stays`), or None.
     """
 
     def __init__(
@@ -51,9 +53,14 @@ class TowerPass:
         grids: Sequence[Any],
         kind: str | None,
         asked: Sequence[AnyGrid] | None = None,
+        stays: Sequence[Tensor | None] | None = None,
     ) -> None:
         self.asked = list(grids if asked is None else asked)
-        self.pooled = [one != own for one, own in zip(self.asked, grids, strict=True)]
+        self._stays = [None] * len(self.asked) if stays is None else list(stays)
+        self.pooled = [
+            one != own and stay is None
+            for one, own, stay in zip(self.asked, grids, self._stays, strict=True)
+        ]
         self._left: Tensor | None = None  # behind the projector, where the model pools
         self._sign = 0.0
         self.tower, self.method, self.kind = tower, method, kind
@@ -340,7 +347,11 @@ class TowerPass:
 
     def _rows_joined(self, frames: list[Rows], image: int) -> Rows:
         grid, order = self.grids[image], self._order(image, frames[0].present.device)
-        return Rows.joined(frames, grid.size // grid.pieces).numbered(order)
+        found = Rows.joined(frames, grid.size // grid.pieces).numbered(order)
+        stay = self._stays[image]
+        if stay is None:
+            return found
+        return Rows(torch.arange(len(stay), device=stay.device), found.of(stay))
 
     def _by_image(
         self, one: Callable[[Group, int], Any], joined: Callable[[list[Any], int], Any]

@@ -54,6 +54,8 @@ class TowerStage:
 
     def __init__(self, family: Family, plan: Plan) -> None:
         self._family, self._plan, self._method = family, plan, plan.in_tower
+        if self._method is not None:
+            family.check_merging()
         self._towers, self._here = family.tower_adapters(), _Here()
         part = tower_part(self._method)
         for tower in self._towers.values() if part is not None else ():
@@ -165,15 +167,23 @@ class TowerStage:
         # does it say which of its images are frames of one video.
         found: str | None = None
         asked: list[AnyGrid] | None = None
+        stays: list[Tensor | None] | None = None
         while self._here.expected and found is None:
             name, wanted = self._here.expected.pop(0)
             passes = [own for grid in wanted for own in self._family.tower_grids(grid)]
             if kind in (None, name) and [*map(_size, passes)] == [*map(_size, grids)]:
                 found, grids = name, self._family.seen_whole(name, wanted)
-                asked = wanted
+                asked, stays = wanted, [self._family.stays(grid) for grid in wanted]
+                if self.merges and any(own is not None for own in stays):
+                    raise PrunusError(
+                        f"methods inside the vision tower are not supported for "
+                        f"{self._family.name} where an {name} is cut into tiles: behind the tower "
+                        "the model leaves tokens away by their places, and what was merged into "
+                        "these would be lost"
+                    )
         plan = self._plan
         run = TowerPass(
-            tower, plan.in_tower, self._count, plan.tower_looks, call, grids, found, asked
+            tower, plan.in_tower, self._count, plan.tower_looks, call, grids, found, asked, stays
         )
         run.check_pooling()
         self._here.running = run

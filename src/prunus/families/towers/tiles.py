@@ -19,20 +19,28 @@ class Squares(ViT):
     the tile, so that features go on at full length.
 
     Args:
-        blocks: all of them, which are read; exit: the norm behind the last.
+        blocks: all of them; exit: the norm behind the last, where features have passed that.
         tile: the grid of a tile, in visual tokens.
         side: patches along a side of a visual token.
         lead: rows in front of a tile's patches (1 for a CLS token).
+        read: how many blocks are read; None: all.
     """
 
     takes_bias = False
     whole = True
 
     def __init__(
-        self, blocks: Sequence[nn.Module], exit: nn.Module, tile: Grid, side: int, lead: int = 0
+        self,
+        blocks: Sequence[nn.Module],
+        exit: nn.Module | None,
+        tile: Grid,
+        side: int,
+        lead: int = 0,
+        read: int | None = None,
     ) -> None:
         self.blocks = list(blocks)
-        self.read, self.lead, self.has_summary = len(self.blocks), lead, lead > 0
+        self.read = len(self.blocks) if read is None else read
+        self.lead, self.has_summary = lead, lead > 0
         self._exit, self._tile, self._side = exit, tile, side
 
     def grids(self, call: Mapping[str, Any]) -> list[Grid]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunus.families.towers.base import Arrangement, Call, Frames, Tower
-from prunus.grid import Grid
+from prunus.grid import AnyGrid, Grid
 from prunus.signals.attention import column_mean, last_row
 
 
@@ -23,6 +23,8 @@ class ViT(Tower):
             the projector.
         grids: reads the tower's ``pixel_values``.
         exit: a norm behind the last block, where that is read.
+        beside: whether the CLS token is as wide as what enters the projector, beside which it may
+            stand.
     """
 
     takes_bias = True
@@ -35,10 +37,11 @@ class ViT(Tower):
         features_lead: int,
         grids: Any,
         exit: nn.Module | None = None,
+        beside: bool = True,
     ) -> None:
         self.blocks = list(tower.encoder.layers)
         self.read, self.lead, self.features_lead = read, lead, features_lead
-        self.has_summary = lead > 0
+        self.has_summary = lead > 0 and beside
         self._grids, self._exit = grids, exit
 
     @property
@@ -67,10 +70,10 @@ class ViT(Tower):
         grids: list[Grid] = self._grids(call["pixel_values"])
         return grids
 
-    def frames(self, grids: Sequence[Grid]) -> list[Frames]:
-        first = grids[0]  # all are of one size
-        members = [(image, frame) for image, own in enumerate(grids) for frame in range(own.frames)]
-        return [Frames(Grid(1, first.rows, first.cols, first.cell), members)]
+    def frames(self, grids: Sequence[AnyGrid]) -> list[Frames]:
+        tile = grids[0].parts[0].tiles[0][0]  # all are of one size
+        members = [(image, piece) for image, own in enumerate(grids) for piece in range(own.pieces)]
+        return [Frames(Grid(1, tile.rows, tile.cols, tile.cell), members)]
 
     def inside(self, frames: Sequence[Frames], call: dict[str, Any]) -> Arrangement:
         return _rows(frames[0], self.lead)
@@ -110,7 +113,7 @@ class ViT(Tower):
     def summed(
         self, number: int, seen: Mapping[str, Tensor], call: Call, bias: Tensor | None
     ) -> tuple[Tensor, float]:
-        if not self.has_summary:
+        if not self.lead:
             return self.received(number, seen, call, bias)
         query, key = (self._heads(number, seen[name]) for name in ("query", "key"))
         return _first_row(query, key, bias, float(self._attention(number).scale))

@@ -1,0 +1,33 @@
+"""``python -m prunus.compare.page comparison.json page.html``: the page of a saved comparison."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from prunus.compare.page.build import write_page
+from prunus.errors import PrunusError
+from prunus.io.jsons import parse, read_bytes
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the page and say how large it is; 1 where that cannot be done."""
+    parser = ArgumentParser(prog="python -m prunus.compare.page", description=__doc__)
+    parser.add_argument(
+        "comparison", type=Path, help="comparison.json, as prunus compare writes it"
+    )
+    parser.add_argument("page", type=Path, help="the HTML file to write")
+    asked = parser.parse_args(arguments)
+    try:
+        read = parse(read_bytes(asked.comparison, "the comparison"), str(asked.comparison))
+        size = write_page(read, asked.page)
+    except PrunusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{asked.page}: {size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

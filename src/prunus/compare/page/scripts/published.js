@@ -1,0 +1,64 @@
+// Numbers of papers beside those measured here, with what is doubtful about them.
+
+const plainName = (name) => name.toLowerCase().replace(/\+/g, "plus").replace(/[^a-z0-9]/g, "");
+
+/** Our name for a method of a paper. */
+function ourName(row) {
+  if (row.measured) return row.measured;
+  return NAMES.find((name) => plainName(name) === plainName(row.method)) ?? null;
+}
+
+/** Mean over the benchmarks of what is left of the unpruned model's number; null where one is missing. */
+function keptOf(table, row) {
+  const shares = table.benchmarks.map((name) => (known(row.values[name]) && table.dense[name] ? row.values[name] / table.dense[name] : null));
+  const there = shares.filter(known);
+  return there.length ? { mean: there.reduce((a, b) => a + b, 0) / there.length, whole: there.length === shares.length } : null;
+}
+
+function showPublished() {
+  if (!DATA.published.length) return void byId("published").remove();
+
+  function measured(table, row) {
+    const name = ourName(row);
+    const share = row.budget <= 1 ? row.budget : table.tokens ? row.budget / table.tokens : null;
+    if (name === null || share === null) return null;
+    const { run } = state;
+    const rows = rowsOf(run, state.meaning).filter((one) => one.method === name && !one.refused && known(one.asked));
+    const found = rows.find((one) => Math.abs(shareOf(run, one.asked) - share) < 0.012);
+    return found ? { row: found, share: found.accuracy.value / run.dense.accuracy.value } : null;
+  }
+
+  function draw() {
+    put(byId("published-tables"), DATA.published.map((table, number) => {
+      const flags = [...new Set([...(table.flags || []), ...table.rows.flatMap((row) => row.flags || [])])];
+      const mark = (list) => (list || []).map((flag) => [" ", h("a", { class: "flag", href: `#flag-${number}-${flags.indexOf(flag)}`, title: flag, onclick: (event) => { event.preventDefault(); const note = byId(`flag-${number}-${flags.indexOf(flag)}`); note.scrollIntoView({ block: "center" }); note.focus({ preventScroll: true }); } }, `⚑${flags.indexOf(flag) + 1}`)]);
+      const digits = Object.fromEntries(table.benchmarks.map((name) => [name, table.rows.some((row) => known(row.values[name]) && !Number.isInteger(row.values[name])) ? 1 : 0]));
+      const pairs = table.rows.map((row) => ({ row, kept: keptOf(table, row), own: measured(table, row) }));
+      const comparable = pairs.filter(({ kept, own, row }) => kept && own && near(own.row.asked, state.budget) && !(row.flags || []).length)
+        .map(({ kept, own }) => ({ method: own.row.method, published: kept.mean, measured: own.share }));
+      return h("article", { class: "source" },
+        h("h3", null, table.title, mark(table.flags)),
+        h("p", { class: "about" }, `${table.model}. ${table.protocol}. Source: `, linked(table.source), "."),
+        h("div", { class: "scroller", role: "region", tabindex: "0", "aria-label": table.title }, h("table", { class: "numbers" },
+          h("thead", null, h("tr", null, h("th", { scope: "col" }, "Method"), h("th", { scope: "col" }, "Budget"), table.benchmarks.map((name) => h("th", { scope: "col" }, name)),
+            h("th", { scope: "col", title: "Mean over the benchmarks of the share of the unpruned model’s number; ours, not the paper’s" }, "Of unpruned, %"),
+            h("th", { scope: "col", class: "own", title: `Measured here: ${state.run.id}, ${state.meaning} budget` }, "Measured here, %"), h("th", { scope: "col" }, "Source"))),
+          h("tbody", null,
+            h("tr", { class: "dense" }, h("th", { scope: "row" }, "unpruned"), h("td", null, table.tokens ? String(table.tokens) : ""), table.benchmarks.map((name) => h("td", null, known(table.dense[name]) ? table.dense[name].toFixed(digits[name]) : "–")), h("td", null, "100"), h("td", { class: "own" }, "100"), h("td", null)),
+            pairs.map(({ row, kept, own }, i) => h("tr", { class: i && row.budget !== pairs[i - 1].row.budget ? "next" : null },
+              h("th", { scope: "row" }, row.method, mark(row.flags)), h("td", null, budgetCell(row.budget)),
+              table.benchmarks.map((name) => h("td", null, known(row.values[name]) ? row.values[name].toFixed(digits[name]) : "–")),
+              h("td", { title: kept && !kept.whole ? "over the benchmarks that have a number" : "" }, kept ? `${bare(kept.mean)}${kept.whole ? "" : "*"}` : "–"),
+              h("td", { class: "own", title: own ? `${own.row.method}: ${percent(own.row.accuracy.value)} right` : "" }, own ? bare(own.share) : "–"),
+              h("td", null, linked(row.source || ""))))))),
+        h("p", { class: "about" }, pairs.some(({ kept }) => kept && !kept.whole) && "* over the benchmarks that have a number. ",
+          `“Measured here” is ${state.run.id} at the same share of tokens (${state.meaning}), as a share of the unpruned model.`),
+        flags.length > 0 && h("ol", { class: "flags" }, flags.map((flag, i) => h("li", { id: `flag-${number}-${i}`, tabindex: "-1" }, h("span", { class: "flag" }, "⚑ "), flag))),
+        comparable.length > 2 && h("figure", { class: "chart scatter" }, scatter(comparable),
+          h("figcaption", { class: "about" }, `At ${budgetName(state.budget)}, rows without a flag.`)));
+    }));
+  }
+
+  const budgetCell = (budget) => (budget <= 1 ? percent(budget) : String(budget));
+  watch(["budget", "meaning"], draw);
+}

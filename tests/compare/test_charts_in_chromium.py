@@ -1,0 +1,100 @@
+"""Curves and stars of the page, read off as they are drawn."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.compare.chromium import choose
+
+
+def test_points_of_the_curves_by_keyboard_and_pointer(visit: Any) -> None:
+    chart = visit.locator("#pareto svg")
+    chart.focus()
+    visit.keyboard.press("ArrowRight")
+    tip = visit.locator("#tip")
+    assert tip.is_visible() and tip.locator("b").inner_text() == "clse"
+    visit.keyboard.press("ArrowDown")
+    assert tip.locator("b").inner_text() == "evoprune"
+    assert re.search(r"evoprune at .* right", visit.locator("#pareto-said").inner_text())
+    assert chart.locator(".whisker").count() >= 1
+    visit.keyboard.press("Escape")
+    assert not tip.is_visible()
+    mark = chart.locator('.series[data-method="stepwise"] .mark').first
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    visit.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert tip.is_visible() and tip.locator("b").inner_text() == "stepwise"
+
+
+def test_points_lie_where_the_axes_say(visit: Any, comparison: Any) -> None:
+    """Read off the drawing: ticks give the scale, a mark's middle the value."""
+    [run, *_] = comparison["runs"]
+    for cost, value in (("LLM FLOPs", "llm_flops"), ("KV cache", "kv")):
+        choose(visit, "cost", cost)
+        axes = visit.evaluate(
+            "[...document.querySelectorAll('#pareto svg > text:not([class])')].map(t =>"
+            " [t.getAttribute('text-anchor'), +t.textContent,"
+            " +t.getAttribute('x'), +t.getAttribute('y')])"
+        )
+        across = [(number, x) for anchor, number, x, _ in axes if anchor == "middle"]
+        up = [(number, y - 4) for anchor, number, _, y in axes if anchor == "end"]
+        marks = visit.evaluate(
+            "[...document.querySelectorAll('.series[data-method=\"divprune\"] .mark')].map(m => {"
+            " const b = m.getBBox(); return [b.x + b.width / 2, b.y + b.height / 2]; })"
+        )
+        wanted = sorted(
+            (row["cost"][value], row["accuracy"]["value"])
+            for row in run["rows"]
+            if row["method"] == "divprune" and row["meaning"] == "true"
+        )
+        assert len(marks) == len(wanted) == 3
+        for (x, y), (share, right) in zip(marks, wanted, strict=True):
+            assert _between(across, x) == pytest.approx(100 * share, abs=0.3)
+            assert _between(up, y) == pytest.approx(100 * right, abs=0.5)
+
+
+def _between(ticks: list[tuple[float, float]], place: float) -> float:
+    (low, at), (high, end) = min(ticks), max(ticks)
+    return low + (place - at) / (end - at) * (high - low)
+
+
+def test_the_frontier_is_what_nothing_beats(visit: Any) -> None:
+    found = visit.evaluate(
+        "document.querySelector('#pareto .frontier').getAttribute('d')"
+        ".match(/[\\d.]+/g).map(Number)"
+    )
+    marks = visit.evaluate(
+        "[...document.querySelectorAll('.series .line')].flatMap(l => l.getAttribute('d').slice(1)"
+        ".split('L').map(p => p.split(' ').map(Number)))"
+    )
+    best: list[list[float]] = []
+    for x, y in sorted(marks):
+        if not best or y < best[-1][1]:
+            best.append([x, y])
+    flat = [number for point in best for number in point]
+    assert len(found) == len(flat) + 1  # and on to the right edge
+    assert found[:-1] == pytest.approx(flat, abs=0.1)
+
+
+def test_the_legend_hides_methods(visit: Any) -> None:
+    chip = visit.locator('#pareto-legend .chip[data-method="random"]')
+    assert visit.locator(".random-band").count() == 1
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "false"
+    assert visit.locator('.series[data-method="random"], .random-band').count() == 0
+    visit.get_by_role("button", name="Ours and controls").click()
+    assert visit.locator('.series[data-method="fastv"]').count() == 0
+    visit.get_by_role("button", name="All methods").click()
+    assert visit.locator('.series[data-method="fastv"]').count() == 1
+
+
+def test_the_radar_shows_what_is_chosen(visit: Any) -> None:
+    visit.locator("#kinds summary").click()
+    visit.locator('#radar-choice .chip[data-method="holov"]').click()
+    assert "holov" in visit.locator("#radar-table").inner_text()
+    count = visit.locator("#radar .area").count()
+    visit.locator('#radar-choice .chip[data-method="random"]').click()
+    assert visit.locator("#radar .area").count() == count - 1

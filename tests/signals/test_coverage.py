@@ -1,0 +1,63 @@
+"""Greedy coverage: bounds that are looked at only sometimes choose what all gains would."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from prunus.signals import coverage
+from prunus.signals.coverage import cover_lazily, greedy_cover
+from tests.support.literal.cover import literal_cover
+
+
+def random_cover(groups: int, rows: int, tokens: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(groups, rows, tokens, generator=generator).pow(4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("count", [1, 3, 11])
+def test_picks_what_a_literal_loop_picks(count: int, weighted: bool) -> None:
+    cover = random_cover(3, 9, 14, count)
+    weight = torch.rand(3, 14, generator=torch.Generator().manual_seed(1)) if weighted else None
+    picked = greedy_cover(cover, count, weight)
+    for n, own in enumerate(cover):
+        rated = None if weight is None else weight[n].tolist()
+        assert picked[n].tolist() == literal_cover(own.tolist(), count, rated)
+
+
+def test_equal_tokens_are_taken_from_the_first_on() -> None:
+    cover = torch.eye(3)[:, [0, 0, 1, 1, 2, 2]][None]
+    assert greedy_cover(cover, 6)[0].tolist() == [0, 2, 4, 1, 3, 5]
+
+
+def eager(monkeypatch: pytest.MonkeyPatch, fresh: int, first: int) -> None:
+    monkeypatch.setattr(coverage, "_FRESH", fresh)
+    monkeypatch.setattr(coverage, "_FIRST", first)
+
+
+def test_few_fresh_gains_are_enough_where_it_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    cover = random_cover(2, 30, 60)
+    columns, weight = cover.transpose(1, 2), torch.ones(2, 60)
+    every = cover_lazily(columns, 25, weight, every=1)
+    eager(monkeypatch, 30, 10)
+    some = cover_lazily(columns, 25, weight)
+    assert bool(some[1]) and torch.equal(some[0], every[0])
+
+
+def test_where_it_is_not_sure_all_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One fresh gain at a step is not the best one for long."""
+    cover = random_cover(2, 30, 60)
+    columns, weight = cover.transpose(1, 2), torch.ones(2, 60)
+    every = greedy_cover(cover, 25)
+    eager(monkeypatch, 1, 1)
+    some, sure = cover_lazily(columns, 25, weight)
+    assert not bool(sure) and not torch.equal(some, every)
+    assert torch.equal(greedy_cover(cover, 25), every)
+    assert every[0].tolist() == literal_cover(cover[0].tolist(), 25)
+
+
+def test_nothing_is_read_from_the_device_on_the_way() -> None:
+    columns = torch.zeros(1, 200, 7, device="meta")
+    assert cover_lazily(columns, 60, columns[..., 0])[0].shape == (1, 60)
