@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 _LONGEST = 80  # signs of a value in a message
+_AS_LIKE = 0.06  # names whose likeness to a wrong one differs by less are both named
 
 
 class PrunusError(ValueError):
@@ -62,11 +63,24 @@ def brief(error: BaseException) -> str:
     return text if len(text) <= 4 * _LONGEST else f"{text[: 4 * _LONGEST]}..."
 
 
-def unknown(kind: str, name: str, known: Sequence[str]) -> PrunusError:
-    """The error for a ``name`` that is not among the ``known`` ones, with the closest of them."""
-    close = get_close_matches(name, known, n=1) or get_close_matches(name.lower(), known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+def unknown(
+    kind: str, name: str, known: Sequence[str], about: Mapping[str, str] | None = None
+) -> PrunusError:
+    """The error for a ``name`` that is not among the ``known`` ones, with the closest of them;
+    where others are as like it as that, with these, and what ``about`` says of each."""
+    close = get_close_matches(name, known, n=3) or get_close_matches(name.lower(), known, n=3)
+    near = [_likeness(name.lower(), one) for one in close]
+    close = [one for one, own in zip(close, near, strict=True) if own > near[0] - _AS_LIKE]
+    told = [repr(one) for one in close]
+    if len(close) > 1 and about is not None:
+        told = [f"{one!r} ({about[one]})" if one in about else repr(one) for one in close]
+    hint = f"did you mean {' or '.join(told)}? " if close else ""
     return PrunusError(f"unknown {kind} {shown(name)}: {hint}there are {', '.join(known)}")
+
+
+def _likeness(one: str, other: str) -> float:
+    """From 0 to 1."""
+    return SequenceMatcher(None, one, other).ratio()
 
 
 class PromptEndWarning(UserWarning):

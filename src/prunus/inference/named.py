@@ -66,7 +66,8 @@ def parse_one(text: str) -> Named:
     name = full_name(start)
     start = name.partition("@")[0]
     if ".py:" not in start and start not in methods():
-        raise unknown("method", start, [*methods(), NONE, "path/to/file.py:Class"])
+        about = {name: cls.summary for name, cls in methods().items()}
+        raise unknown("method", start, [*about, NONE, "path/to/file.py:Class"], about)
     kind, params = find_method(name)
     own = parse_params(kind, settings)
     _, file, rest = name.rpartition(".py:")

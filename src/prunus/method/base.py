@@ -121,7 +121,18 @@ class Method:
                 f"{self.name} ranks tokens but has no count to keep: give it a field `keep`, or "
                 "define counts()"
             )
-        count = min(view.count, view.present.shape[1])
+        count, scores = min(view.count, view.present.shape[1]), self.checked(stage, view, scores)
+        if each and view.grid.pieces > 1:
+            counts = piece_shares(view.grid, view.present, count)
+            return Selection(best_of_pieces(scores, view.grid, view.present, counts), scores)
+        return Selection(stable_topk(scores, count), scores)
+
+    def checked(self, stage: int, view: View, scores: Tensor) -> Tensor:
+        """``scores`` ``[G, n]`` as float32.
+
+        Raises:
+            PrunusError: of another shape, or NaN among them.
+        """
         scores = scores.float()
         if scores.shape != view.present.shape:
             raise PrunusError(
@@ -130,10 +141,7 @@ class Method:
             )
         if bool(torch.isnan(scores).any()):
             raise PrunusError(f"{self.name}.score returned NaN at stage {stage}")
-        if each and view.grid.pieces > 1:
-            counts = piece_shares(view.grid, view.present, count)
-            return Selection(best_of_pieces(scores, view.grid, view.present, counts), scores)
-        return Selection(stable_topk(scores, count), scores)
+        return scores
 
     def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
         """Multiply-accumulates that choosing among the ``present`` tokens of one image costs beyond

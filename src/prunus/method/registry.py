@@ -57,7 +57,8 @@ def find_method(name: str) -> tuple[type[Method], dict[str, Any]]:
         cls = _from_file(f"{folder}{file}{kind}")
     else:
         if kind not in known:
-            raise unknown("method", kind, [*known, "path/to/file.py:Class"])
+            about = {name: cls.summary for name, cls in known.items()}
+            raise unknown("method", kind, [*known, "path/to/file.py:Class"], about)
         cls = known[kind]
     if not at:
         return cls, {}

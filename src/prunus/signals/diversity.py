@@ -32,3 +32,29 @@ def max_min(distance: Tensor, count: int) -> tuple[Tensor, Tensor]:
         score = nearest
     order = torch.cat(picked, 1) if picked else alone.new_zeros(groups, 0, dtype=torch.long)
     return order, alone
+
+
+def thinned(alike: Tensor, order: Tensor, count: int, step: int = 8) -> Tensor:
+    """What is left of a list of tokens that loses, in each round, the ``step`` of its first, third,
+    fifth ... whose most similar one among the others (the second, fourth ...) is nearest, until
+    ``count`` are left (VisPruner). Those that stay of the former go on in the order of falling
+    similarity, in front of the latter, so that the next round splits otherwise.
+
+    Args:
+        alike: similarities float32 ``[M, n, n]``; order: int64 ``[M, r]``, some of the n tokens.
+
+    Returns:
+        int64 ``[M, count]``, of equal similarities the first went.
+    """
+    groups, size, _ = alike.shape
+    rows = alike.reshape(groups * size, size)
+    first = torch.arange(groups, device=alike.device)[:, None] * size
+    while count and order.shape[1] > count:
+        odd, even = order[:, ::2], order[:, 1::2]
+        fewer = min(step, order.shape[1] - count, odd.shape[1])
+        barred = alike.new_full((groups, size), -torch.inf).scatter(1, even, 0.0)
+        own = rows.index_select(0, (odd + first).flatten()).view(groups, -1, size)
+        nearest = own.add_(barred[:, None]).amax(2)
+        falling = torch.sort(nearest, dim=1, descending=True, stable=True).indices
+        order = torch.cat([odd.gather(1, falling[:, fewer:]), even], 1)
+    return order[:, :count]

@@ -43,13 +43,18 @@ def pieces_of(grid: AnyGrid, present: Tensor) -> Tensor:
 def piece_shares(grid: AnyGrid, present: Tensor, count: int) -> list[list[int]]:
     """For each of the G images, how many of ``count`` tokens each frame and tile keeps: in
     proportion to what it has originally, and no more than is left of it."""
+    return [shares(count, piece_sizes(grid), own) for own in left_of_pieces(grid, present)]
+
+
+def left_of_pieces(grid: AnyGrid, present: Tensor) -> list[list[int]]:
+    """For each of the G images, how many tokens are left of each frame and tile."""
     sizes = piece_sizes(grid)
     if present.shape[1] == grid.size:
-        return [shares(count, sizes, sizes)] * len(present)
+        return [list(sizes)] * len(present)
     piece = pieces_of(grid, present)
     left = torch.zeros(len(present), len(sizes), dtype=torch.long, device=present.device)
-    left = left.scatter_add(1, piece, torch.ones_like(piece))
-    return [shares(count, sizes, own) for own in left.tolist()]
+    found: list[list[int]] = left.scatter_add(1, piece, torch.ones_like(piece)).tolist()
+    return found
 
 
 def best_of_pieces(
