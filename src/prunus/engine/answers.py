@@ -35,6 +35,8 @@ def _check(name: str, view: View, answer: Selection) -> None:
                 f"{name}: {part} is for {len(given)} images, and the view has {groups}: give one "
                 "row for each"
             )
+    if answer.scores is not None and bool(torch.isnan(answer.scores).any()):
+        raise PrunusError(f"{name}: scores hold NaN, so that there is no order among tokens")
     for kept in [answer.kept] if isinstance(answer.kept, Tensor) else answer.kept:
         if kept.dtype != torch.int64 or not 1 <= kept.ndim <= 2:
             raise PrunusError(
@@ -51,8 +53,6 @@ def _check(name: str, view: View, answer: Selection) -> None:
             f"{name}: scores have shape {tuple(answer.scores.shape)}, expected {(groups, count)} "
             "(images, tokens)"
         )
-    if answer.scores is not None and bool(torch.isnan(answer.scores).any()):
-        raise PrunusError(f"{name}: scores hold NaN, so that there is no order among tokens")
     for own, order in zip(answer.kept, answer.order or (), strict=False):
         if not torch.equal(order.sort().values, own.to(order.device)):
             raise PrunusError(f"{name}: order and kept are not the same tokens")
