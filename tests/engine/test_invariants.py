@@ -15,7 +15,8 @@ from prunus import Fixed, Method
 from prunus.engine.cache import PrunedLayer
 from prunus.families import family_of
 from prunus.method import EditsAttention
-from tests.support.facts import counts, in_tower, nominal, proportional
+from prunus.method.budget import Budget
+from tests.support.facts import in_tower, nominal, proportional
 from tests.support.llava import DEPTH
 from tests.support.models import Case
 from tests.support.oracles.decoder import decoder_of
@@ -298,13 +299,20 @@ def test_the_count_is_exactly_the_budget(case: Case, method: Method) -> None:
         plain(case.model, inputs)
     spots = case.prompts.spots(inputs["input_ids"])
     if nominal(method, 100, DEPTH) is not None:  # others find their own count
-        for stage, entry in enumerate(run.trace):
-            # In the tower a budget is for each frame, behind it for a whole video.
+        budget = Budget([method], DEPTH)
+        steps = [
+            (part, stage)
+            for part in method.parts()
+            for stage in range(max(1, len(part.cuts(DEPTH))))
+        ]
+        for (part, stage), entry in zip(steps, run.trace, strict=True):
             for sample, images, grids in zip(entry.kept, spots, entry.grid, strict=True):
                 for kept, places, grid in zip(sample, images, grids, strict=True):
-                    frames = grid.pieces if entry.place == "encoder" else 1
-                    each = len(places) // frames
-                    assert len(kept) == frames * counts(method, each, DEPTH)[stage]
+                    # In the tower a budget is for each frame, behind it for a whole video.
+                    frames = 1 if part.unit == "image" else grid.pieces
+                    expected = budget.counts(part, grid.pieces, len(places))
+                    assert expected is not None
+                    assert len(kept) == frames * expected[stage]
     for entry in run.trace:
         for sample in entry.kept:
             for image in sample:

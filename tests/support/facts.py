@@ -10,7 +10,7 @@ from prunus.method.budget import Budget
 
 def asks(method: Any, depth: int = 12) -> bool:
     """Whether its choice depends on the question."""
-    return looks_at_question(method, depth)
+    return any(looks_at_question(part, depth) for part in method.parts())
 
 
 def needs_grid(method: Any, depth: int = 12) -> bool:
@@ -21,13 +21,13 @@ def needs_grid(method: Any, depth: int = 12) -> bool:
 
 def in_tower(method: Any) -> bool:
     """Whether it merges inside the vision tower."""
-    return tower_part(method) is not None
+    return any(tower_part(part) is not None for part in method.parts())
 
 
 def proportional(method: Any) -> bool:
     """Whether it adds a bias to the tower's attention."""
-    part = tower_part(method)
-    return part is not None and part.proportional
+    found = [tower_part(part) for part in method.parts()]
+    return any(part is not None and part.proportional for part in found)
 
 
 def nominal(method: Any, size: int, depth: int = 12) -> float | None:

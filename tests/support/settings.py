@@ -19,6 +19,7 @@ from prunus.pruners.fitprune import FitPrune
 from prunus.pruners.pooling import Pooling
 from prunus.pruners.priortr import PriorTR
 from prunus.pruners.prumerge import PruMerge
+from prunus.pruners.prunus import Prunus
 from prunus.pruners.pyramiddrop import PyramidDrop
 from prunus.pruners.sparsevlm import SparseVLM
 from prunus.pruners.tome import ToMe
@@ -95,6 +96,17 @@ CHOSEN = {
         ),
         VisiPruner(
             layer_threshold=-1, force=True, late_layer=2, tokens_threshold=100, first_layer="cut"
+        ),
+    ],
+    "prunus": [
+        Prunus(keep=0.5),
+        Prunus(
+            keep=0.4,
+            stages=[
+                {"method": "tome", "leaves": [[0.4, 0.8]]},
+                {"method": "divprune", "leaves": [[0.4, 0.6]]},
+                {"method": "fastv", "params": {"layer": 2}},
+            ],
         ),
     ],
     "pyramiddrop": [

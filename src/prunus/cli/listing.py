@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from textwrap import shorten, wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,7 +61,42 @@ def _facts(named: Named) -> dict[str, Any]:
         "presets": {preset: dict(params) for preset, params in presets_of(method).items()},
         "families": [home for home, family in homes.items() if runs(named, family)],
         "derived": derived(named.make()) if complete else None,
+        "stages": _stages(named) if complete else [],
     }
+
+
+#: Averages of a composition that its stages are shown at.
+_AVERAGES = (1 / 3, 2 / 9, 1 / 9)
+
+
+def _stages(named: Named) -> list[dict[str, Any]]:
+    """Of a composition, what each of its methods leaves for the averages of :data:`_AVERAGES`."""
+    from prunus.method.budget import Budget
+    from prunus.method.derived import DEPTH, TOKENS, derived
+
+    made = [named.make(keep=one) if named.takes("keep") else named.make() for one in _AVERAGES]
+    if len(made[0].parts()) == 1:
+        return []
+    budgets = [(one.parts(), Budget([one], DEPTH)) for one in made]
+    found = []
+    for at, part in enumerate(made[0].parts()):
+        left = [budget.counts(parts[at], 1, TOKENS) for parts, budget in budgets]
+        found.append(
+            {
+                "method": part.name,
+                "params": _changed(part),
+                "places": derived(part)["places"],
+                "left": [None if counts is None else counts[-1] for counts in left],
+            }
+        )
+    return found
+
+
+def _changed(method: Method) -> dict[str, Any]:
+    """Parameters besides ``keep`` that are not at their defaults."""
+    fields = [one for one in dataclasses.fields(method) if one.name != "keep"]  # type: ignore[arg-type]
+    values = {one.name: getattr(method, one.name) for one in fields if one.init}
+    return {one.name: values[one.name] for one in fields if values[one.name] != one.default}
 
 
 def _lines(described: dict[str, dict[str, Any]]) -> list[str]:
@@ -123,6 +159,19 @@ def _derived_lines(derived: dict[str, Any] | None) -> list[str]:
     ]
 
 
+def _stage_lines(stages: list[dict[str, Any]]) -> list[str]:
+    """One stage below the other, with what it leaves of 576 tokens."""
+    if not stages:
+        return []
+    lines = ["  stages, and tokens left of 576 for an average of 192, 128, 64 over 32 layers:"]
+    for stage in stages:
+        words = ", ".join(f"{one}={_show(value)}" for one, value in stage["params"].items())
+        left = ", ".join("?" if count is None else str(count) for count in stage["left"])
+        text = f"{stage['method']}{f' ({words})' if words else ''}, {'; '.join(stage['places'])}"
+        lines += wrap(f"{text}: {left}", _WIDTH, initial_indent="    ", subsequent_indent="      ")
+    return lines
+
+
 def _explained(described: dict[str, dict[str, Any]]) -> list[str]:
     lines = []
     for name, facts in described.items():
@@ -130,6 +179,7 @@ def _explained(described: dict[str, dict[str, Any]]) -> list[str]:
         head = wrap(f"{name}: {facts['summary']}", _WIDTH, subsequent_indent="  ")
         lines += [*head, *paper, f"  kind: {facts['kind']}"]
         lines += _derived_lines(facts["derived"])
+        lines += _stage_lines(facts["stages"])
         homes = f"  runs on: {', '.join(facts['families'])}"
         lines += wrap(homes, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
         lines += ["", "parameters (default):"]
@@ -145,7 +195,13 @@ def _explained(described: dict[str, dict[str, Any]]) -> list[str]:
             lines += ["", f"presets ({name}@NAME):"]
         for preset, params in facts["presets"].items():
             words = ", ".join(f"{one}={_show(value)}" for one, value in params.items())
-            lines.append(f"  {name}@{preset}: {words}")
+            lines += wrap(
+                f"{name}@{preset}: {words}",
+                _WIDTH,
+                initial_indent="  ",
+                subsequent_indent="      ",
+                break_on_hyphens=False,
+            )
     return lines
 
 
@@ -176,4 +232,6 @@ def _parameters(method: type[Method]) -> list[dict[str, Any]]:
 def _show(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(_show, value)) or "none"
+    if isinstance(value, Mapping):  # a stage of a composition
+        return str(value.get("method", value))
     return f"{value:.4g}" if isinstance(value, float) else str(value).lower()

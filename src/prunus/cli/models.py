@@ -66,15 +66,15 @@ def runs(named: Named, family: type[Family]) -> bool:
 def _needs_blocks(named: Named) -> tuple[bool, bool]:
     """Whether a method merges in blocks of the vision tower, and whether it looks at them; false
     where that depends on a parameter that has no default."""
-    from prunus.method import signals_of, tower_part
+    from prunus.method import acting, signals_of, tower_part
     from prunus.method.derived import DEPTH
     from prunus.method.registry import required
 
     if not set(required(named.kind)) <= set(named.params):
         return False, False
-    made = named.make()
-    looks = any(signal.tower == "block" for signal in signals_of(made, DEPTH))
-    return tower_part(made) is not None, looks
+    parts = acting([named.make()])
+    looks = any(signal.tower == "block" for part in parts for signal in signals_of(part, DEPTH))
+    return any(tower_part(part) is not None for part in parts), looks
 
 
 def _facts(family: type[Family]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from prunus.engine.readers import check_readers
 from prunus.engine.recurrent import check_recurrent
 from prunus.errors import PrunusError, PrunusTypeError, shown
 from prunus.families import Family
-from prunus.method import Cut, Edit, EditsAttention, Method, tower_part
+from prunus.method import Cut, Edit, EditsAttention, Method, acting, tower_part
 from prunus.method.budget import Budget, Meaning
 from prunus.method.signals import Signal
 
@@ -99,7 +99,8 @@ def make_plan(
     """
     if not methods:
         raise PrunusError("no method given: name one, for example prunus.prune(model, 'clse')")
-    methods = [method.bind(family) for method in methods]
+    given = [method.bind(family) for method in methods]
+    methods = acting(given)
     depth = len(family.layers)
     inside = [method for method in methods if tower_part(method)]
     if len(inside) > 1:
@@ -158,7 +159,7 @@ def make_plan(
     return Plan(
         methods=tuple(methods),
         depth=depth,
-        budget=Budget(methods, depth, budget),
+        budget=Budget(given, depth, budget),
         features=features,
         decoder=decoder,
         noted=noted,

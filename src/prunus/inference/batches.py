@@ -18,7 +18,7 @@ from prunus.families import Family, family_of
 from prunus.grid import AnyGrid
 from prunus.inference.inputs import Parts, placed, process
 from prunus.inference.prompts import render
-from prunus.method import Method, signals_of, tower_part
+from prunus.method import Method, acting, signals_of, tower_part
 from prunus.method.signals import Signal
 from prunus.tasks.sets import Clip
 
@@ -184,7 +184,7 @@ class Vision:
         depth = self.family.depth
         return any(
             bool(tower_part(method)) or any(map(self._needs_tower, signals_of(method, depth)))
-            for method in methods
+            for method in acting(methods)
         )
 
     def _needs_tower(self, signal: Signal[Any]) -> bool:

@@ -1,6 +1,6 @@
 """What a pruning method is: its configuration, where it looks, what it answers."""
 
-from prunus.method.base import Method, looks_at_question, signals_of
+from prunus.method.base import Method, acting, looks_at_question, signals_of
 from prunus.method.capabilities import (
     EditsAttention,
     MergesInTower,
@@ -23,6 +23,7 @@ __all__ = [
     "Seen",
     "Selection",
     "View",
+    "acting",
     "find_method",
     "looks_at_question",
     "make_method",

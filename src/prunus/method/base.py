@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -85,6 +85,11 @@ class Method:
             PrunusError: nothing was learned or measured for this model.
         """
         return self
+
+    def parts(self) -> Sequence[Method]:
+        """What acts: the method itself, or the methods that it is composed of, in the order in
+        which data meets them (:mod:`prunus.method.composition`)."""
+        return (self,)
 
     def cuts(self, depth: int) -> Sequence[Cut]:
         """The stages of this method on a decoder of ``depth`` layers, in running order."""
@@ -183,6 +188,11 @@ def _know(cls: type[Method]) -> None:
             f"{other.__module__}.{other.__qualname__}: choose another"
         )
     KNOWN[cls.name] = cls
+
+
+def acting(methods: Iterable[Method]) -> list[Method]:
+    """``methods`` with the parts of compositions in their places."""
+    return [part for method in methods for part in method.parts()]
 
 
 def signals_of(method: Method, depth: int) -> list[Signal[Any]]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
 from prunus.errors import PrunusBudgetError, PrunusError, PrunusTypeError, shown
 
 Keep = int | float
+
+#: Pairs of shares: asked for, and left.
+Points = Sequence[tuple[float, float]]
 
 #: What a budget counts: what was asked for, as published; or the average over all layers.
 Meaning = Literal["nominal", "true"]
@@ -20,15 +24,36 @@ Meaning = Literal["nominal", "true"]
 Unit = Literal["image", "frame", "shared"]
 
 
+@dataclass(frozen=True)
+class Curve:
+    """In place of a ``keep``: what is left of an image depends on its size. ``asked`` tokens are
+    asked for in all, and :func:`left_of` of the ``points`` says which share is left here."""
+
+    asked: int
+    points: tuple[tuple[float, float], ...]
+
+    def of(self, original: int) -> float:
+        """The share of ``original`` tokens that is left."""
+        return left_of(self.points, min(self.asked, original) / original)
+
+
+def left_of(points: Points, share: float) -> float:
+    """What is left where ``share`` is asked for: lines between the ``points``, below them in
+    proportion, above them towards everything."""
+    return between({asked: (left,) for asked, left in points}, share, 1.0)[0]
+
+
 def check_keep(keep: object) -> Keep:
     """Return ``keep`` unchanged, or raise: an int >= 1 counts tokens per image, a float in (0, 1]
-    is a share of the original count of that image.
+    is a share of the original count of that image (and a :class:`Curve` is one that knows itself).
 
     Raises:
         PrunusTypeError: a boolean or something that is no number.
         PrunusError: zero, negative, NaN, or a float above 1.
     """
     hint = "give an int >= 1 (visual tokens per image) or a float in (0, 1] (share of them)"
+    if isinstance(keep, Curve):
+        return keep  # type: ignore[return-value] # no field's type: compositions make it
     if isinstance(keep, bool) or not isinstance(keep, Real):
         raise PrunusTypeError(f"keep={shown(keep)} is not a number: {hint}")
     if isinstance(keep, Integral):
@@ -81,6 +106,9 @@ class Counted(Protocol):
     def unit(self) -> Unit:
         """What ``keep`` counts the tokens of."""
 
+    def parts(self) -> Sequence[Any]:
+        """What acts: itself, or the methods that it is composed of."""
+
     def counts(self, keep: float | None, original: int, depth: int) -> Sequence[float] | None:
         """Tokens left after each stage where ``keep`` are asked for."""
 
@@ -92,7 +120,8 @@ class Budget:
     """The one owner of what ``keep`` comes to, for methods that act one after the other.
 
     Args:
-        methods: in any order; data meets them in that of their last cuts.
+        methods: in any order; data meets them in that of their last cuts. Of a composition its
+            parts act, the last of which makes up its average.
         depth: decoder layers that run.
         meaning: "nominal": the published schedule, and its rule between the published points.
             "true": the stages of the last method are scaled until the average of visual tokens over
@@ -111,8 +140,11 @@ class Budget:
         if meaning not in get_args(Meaning):
             raise PrunusError(f"budget={shown(meaning)}: choose {' or '.join(get_args(Meaning))}")
         self._depth, self._meaning = depth, meaning
-        self._layers = {id(method): _layers(method, depth) for method in methods}
-        self._methods = sorted(methods, key=lambda method: self._layers[id(method)][-1:])
+        self._parts = {id(method): tuple(method.parts()) for method in methods}
+        self._averaging = {id(own.parts()[-1]) for own in methods if own.averages}
+        acting: list[Counted] = [part for own in methods for part in self._parts[id(own)]]
+        self._layers = {id(method): _layers(method, depth) for method in acting}
+        self._methods = sorted(acting, key=lambda method: self._layers[id(method)][-1:])
         self.last = self._methods[-1]
         self._made: dict[tuple[int, int, int], tuple[int, ...] | None] = {}
         if meaning == "true":
@@ -123,7 +155,7 @@ class Budget:
         nominal; None where it finds its own count. Where it has a schedule without ``keep``, the
         average of that over the layers."""
         units, each = (1, size) if method.unit == "image" else (frames, size // frames)
-        keep: Keep | None = getattr(method, "keep", None)
+        keep = _keep_of(method, size)
         if keep is not None and method.unit == "shared":
             return float(resolve_keep(keep, size))
         if keep is not None:
@@ -143,41 +175,64 @@ class Budget:
         """
         key = (id(method), frames, size)
         if key not in self._made:
-            self._made[key] = self._counts(method, frames, size)
+            composed = self._parts.get(id(method), (method,)) != (method,)
+            found = self._of_parts if composed else self._counts
+            self._made[key] = found(method, frames, size)
         return self._made[key]
+
+    def removes(self, method: Counted) -> bool:
+        """Whether ``method`` takes tokens away."""
+        return bool(self._layers[id(method)])
+
+    def met_before(self, first: Counted, second: Counted) -> bool:
+        """Whether data meets all stages of ``first`` before the last one of ``second``."""
+        return self._layers[id(first)][-1] <= self._layers[id(second)][-1]
 
     def _check_known(self) -> None:
         """Raise PrunusError unless all counts are known before anything runs."""
         hint = "choose budget='nominal'"
-        if getattr(self.last, "keep", None) is None or self._own_count(self.last):
+        if getattr(self.last, "keep", None) is None or self.finds_own_count(self.last):
             raise PrunusError(
                 f"budget='true' needs a count to reach, and {self.last.name} has no keep (it finds "
                 f"its own count): give keep, or {hint}"
             )
         for method in self._methods[:-1]:
-            if self._layers[id(method)] and self._own_count(method):
+            if self._layers[id(method)] and self.finds_own_count(method):
                 raise PrunusError(
                     f"budget='true': how many tokens {method.name} leaves is not known before, so "
                     f"{self.last.name} behind it cannot reach a true average: {hint}"
                 )
 
-    def _own_count(self, method: Counted) -> bool:
+    def finds_own_count(self, method: Counted) -> bool:
         """Whether ``method`` finds its own count, whatever it looks at."""
         keep = getattr(method, "keep", None)
         some = 576  # of what size does not matter
         return method.counts(None if keep is None else some / 2, some, self._depth) is None
 
+    def _of_parts(self, method: Counted, frames: int, size: int) -> tuple[int, ...] | None:
+        """Of a composition: what its parts leave one after the other, those in the tower apart
+        unless there is nothing else."""
+        parts = self._parts[id(method)]
+        behind = [part for part in parts if self._layers[id(part)] > [-2]] or parts
+        found: list[int] = []
+        for part in behind:
+            counts = self.counts(part, frames, size)
+            if counts is None:
+                return None
+            found += counts
+        return tuple(found)
+
     def _counts(self, method: Counted, frames: int, size: int) -> tuple[int, ...] | None:
         each = size if method.unit == "image" else size // frames
         target = self._target(method, frames, size)
-        true = method.averages or (self._meaning == "true" and method is self.last)
+        true = id(method) in self._averaging or (self._meaning == "true" and method is self.last)
         if target is None or not true:
             return self._scheduled(method, target, each)
         return self._true(method, target, each, self._entering(method, frames, size))
 
     def _target(self, method: Counted, frames: int, size: int) -> int | None:
         """What ``keep`` comes to, of an input or of a frame."""
-        keep: Keep | None = getattr(method, "keep", None)
+        keep = _keep_of(method, size)
         if keep is None or method.unit == "image":
             return None if keep is None else resolve_keep(keep, size)
         if method.unit == "frame":
@@ -244,7 +299,7 @@ class Budget:
             )
         found = reached(low)[1]
         if found > target + 0.5:
-            nominal = "" if method.averages else ", or choose budget='nominal'"
+            nominal = "" if id(method) in self._averaging else ", or choose budget='nominal'"
             raise PrunusBudgetError(
                 f"{start} layers: the least is {found:.1f}, because the layers before its first "
                 f"stage see more; ask for {math.ceil(found - 0.5)} or more, name earlier layers"
@@ -283,6 +338,12 @@ class Budget:
             min([there, *(n for at, n in zip(layers, counts, strict=True) if at <= layer)])
             for layer, there in enumerate(entering)
         ]
+
+
+def _keep_of(method: Counted, size: int) -> Keep | None:
+    """Its ``keep`` for an input of ``size`` tokens."""
+    keep: Keep | Curve | None = getattr(method, "keep", None)
+    return keep.of(size) if isinstance(keep, Curve) else keep
 
 
 def _layers(method: Counted, depth: int) -> list[int]:

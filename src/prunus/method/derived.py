@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prunus.method.base import Method, looks_at_question, signals_of
+from prunus.method.base import Method, acting, looks_at_question, signals_of
 from prunus.method.capabilities import EditsAttention, Trained, tower_part
 
 DEPTH, TOKENS = 32, 576  # of LLaVA-1.5-7B: of what size does not matter
@@ -25,24 +25,28 @@ def derived(method: Method, depth: int = DEPTH) -> dict[str, Any]:
     * ``places``: where it acts: "vision tower", "before the language model", "decoder layers ...",
       "attention of decoder layers ...".
     """
-    part, cuts = tower_part(method), method.cuts(depth)
-    places = ["vision tower"] if part else []
+    parts = acting([method])
+    inside = [part for one in parts if (part := tower_part(one))]
+    cuts = [cut for one in parts for cut in one.cuts(depth)]
+    places = ["vision tower"] if inside else []
     if any(cut.layer is None for cut in cuts):
         places.append("before the language model")
     layers = [cut.layer for cut in cuts if cut.layer is not None]
     if layers:
         places.append(f"decoder layers {_line(layers)}")
-    seen = [*signals_of(method, depth), *((part.in_tower or ()) if part else ())]
-    edits = sorted(method.edits(depth)) if isinstance(method, EditsAttention) else []
-    if edits:
-        places.append(f"attention of decoder layers {_line(edits)}")
+    seen = [signal for one in parts for signal in signals_of(one, depth)]
+    seen += [signal for part in inside for signal in part.in_tower or ()]
+    edits = [one.edits(depth) for one in parts if isinstance(one, EditsAttention)]
+    edited = sorted({layer for own in edits for layer in own})
+    if edited:
+        places.append(f"attention of decoder layers {_line(edited)}")
     return {
-        "question": looks_at_question(method, depth),
-        "count": _count(method, depth) if part or cuts else "all",
-        "merges": method.kind == "merge",
-        "tower": part is not None or any(one.tower for one in seen),
+        "question": any(looks_at_question(one, depth) for one in parts),
+        "count": _count(method, depth) if inside or cuts else "all",
+        "merges": any(one.kind == "merge" for one in parts),
+        "tower": bool(inside) or any(one.tower for one in seen),
         "cls": any(one.cls for one in seen),
-        "needs": _needs(method),
+        "needs": next((word for one in parts if (word := _needs(one))), ""),
         "places": places,
     }
 

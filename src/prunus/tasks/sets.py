@@ -135,6 +135,43 @@ def builtin_set_for(model: str) -> str:
     return "sizes" if model == "tiny-qwen" else "scenes"
 
 
+def load_tuning_set(name: str, number: int = 0, scenes: int = 30, per_type: int = 6) -> EvalSet:
+    """Questions of the form of :func:`load_builtin_set`, about other scenes with *training* digits:
+    for choosing parameters, which must not be done on the evaluation sets.
+
+    Args:
+        name: as there.
+        number: of the set: different ones share no scene.
+        scenes: images or videos; at most 100,000.
+        per_type: questions of each type.
+
+    Raises:
+        PrunusError: an unknown name.
+    """
+    from prunus.tasks.evalset import Item, even_questions
+    from prunus.tasks.evalset.videos import VideoItem
+    from prunus.tasks.questions import TYPES, ask
+    from prunus.tasks.scenes import make_scene
+    from prunus.tasks.video_questions import VIDEO_TYPES, ask_video
+    from prunus.tasks.videos import make_video
+
+    if name not in BUILTIN_SETS:
+        raise PrunusError(f"no tuning set {name!r}: there are {', '.join(BUILTIN_SETS)}")
+    first = _TUNING_SEED + 100_000 * (1 + number)
+    seeds = range(first, first + scenes)
+    title = f"tuning {name} {number}"
+    if name == "videos":
+        videos = [make_video(seed, "train") for seed in seeds]
+        about = even_questions(videos, tuple(VIDEO_TYPES), ask_video, per_type, first)
+        pairs = zip(videos, about, strict=True)
+        return video_set(title, [VideoItem(video, tuple(own)) for video, own in pairs])
+    drawn = [make_scene(seed, "train") for seed in seeds]
+    asked = even_questions(drawn, tuple(TYPES), ask, per_type, first)
+    items = [Item(scene, tuple(own)) for scene, own in zip(drawn, asked, strict=True)]
+    found = scene_set(title, items)
+    return _stretched(found) if name == "sizes" else found
+
+
 def _stretched(data: EvalSet) -> EvalSet:
     from prunus.tasks.pictures import image_size, picture
 

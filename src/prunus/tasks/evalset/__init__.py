@@ -60,12 +60,13 @@ def even_questions(
     kinds: Sequence[str],
     ask: Callable[[T, str, np.random.Generator], Question | None],
     per_type: int,
+    seed: int = SEED,
 ) -> list[list[Question]]:
     """For each scene the questions about it; ``per_type`` of each kind in all, their answers as
     even as they go."""
     asked: list[list[Question]] = [[] for _ in drawn]
     for place, kind in enumerate(kinds):
-        rng = np.random.default_rng([SEED, place])
+        rng = np.random.default_rng([seed, place])
         pool = [
             (number, question)
             for number, scene in enumerate(drawn)
