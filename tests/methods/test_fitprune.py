@@ -16,7 +16,8 @@ from prunus.errors import PrunusError
 from prunus.method.budget import Budget
 from prunus.method.calibration import Calibration
 from prunus.method.signals import Attention
-from prunus.pruners.fitprune import RELEASED, FitPrune, left, stretched
+from prunus.pruners.fitprune import RELEASED, FitPrune
+from prunus.signals.schedule import left, stretched
 from prunus.signals.topk import stable_topk
 from tests.methods.test_signals import look
 from tests.support.facts import counts

@@ -19,7 +19,9 @@ from prunus.signals.contrast import contrast
 from prunus.signals.topk import stable_topk
 from tests.methods.test_signals import look
 from tests.support.facts import counts
+from tests.support.families import Kind
 from tests.support.family_invariants import case_of, load
+from tests.support.kinds import kinds
 from tests.support.kinds.gemma3 import GEMMA3
 from tests.support.kinds.paligemma import PALIGEMMA
 from tests.support.literal.clse import best
@@ -173,6 +175,18 @@ def test_the_two_pass_form_makes_the_same_choice(case: Case) -> None:
 
 def test_so_it_does_where_an_image_sees_itself_in_both_directions(tmp_path: Path) -> None:
     assert_second_pass_chooses_alike(case_of(GEMMA3, load(GEMMA3, tmp_path), "I"))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
+def test_so_it_does_on_every_family_that_is_not_refused(kind: Kind, tmp_path: Path) -> None:
+    case = case_of(kind, load(kind, tmp_path), "I")
+    try:
+        with prunus.prune(case.model, "priortr@2f", keep=5):
+            plain(case.model, case.prompts.rows(1))
+    except PrunusError as error:
+        pytest.skip(f"refused: {error}")
+    assert_second_pass_chooses_alike(case)
 
 
 def test_refused_where_an_image_sees_the_question(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from prunus.method.budget import Keep, between, check_keep
 from prunus.method.calibration import Calibration
 from prunus.method.signals import Attention, TextMask
 from prunus.method.view import Facts
+from prunus.signals.schedule import left, stretched
 
 #: Tokens of 576 that go in each of 32 layers, by the share of the visual FLOPs that this saves: as
 #: released for LLaVA-1.5-7B.
@@ -147,21 +147,6 @@ class FitPrune(Method):
 def _signals(layer: int) -> tuple[Attention, Attention]:
     """Means, not sums: neither by how many rows changes the order of an image's tokens."""
     return Attention(layer, "text", "max"), Attention(layer, "visual", "max")
-
-
-def left(deleted: Sequence[int], tokens: int) -> tuple[float, ...]:
-    """Share of ``tokens`` that is left behind each layer."""
-    return tuple((tokens - gone) / tokens for gone in itertools.accumulate(deleted))
-
-
-def stretched(shares: Sequence[float], depth: int) -> tuple[float, ...]:
-    """``shares`` behind each layer of a decoder, for the layers but the last of one with ``depth``,
-    at the same part of the way and in a straight line between."""
-    points, found = (1.0, *shares), []
-    for layer in range(1, depth):
-        below, part = divmod(layer * len(shares), depth)
-        found.append(points[below] + part / depth * (points[below + 1] - points[below]))
-    return tuple(found)
 
 
 def _check(deleted: Sequence[int], tokens: int) -> None:

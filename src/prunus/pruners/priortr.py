@@ -34,7 +34,7 @@ class PriorTR(Method):
     both passes, and so is the choice: ``priortr@2f`` is this setting, without the second pass. (The
     released "template" form, whose second prompt ends with a token that the first does not have at
     that place, is another row, and is left out.) Where an image or that token sees the text behind
-    it (PaliGemma), no row is free of the question, and the method is refused.
+    it (PaliGemma, images in Molmo 2), no row is free of the question, and the method is refused.
     """
 
     name = "priortr"
