@@ -35,6 +35,7 @@ from prunus.method.signals import (
     Values,
 )
 from prunus.tasks.sample import load_sample
+from tests.support.llava import IMAGE
 from tests.support.models import Case, case_of
 
 CLOSE = 2e-6
@@ -433,3 +434,18 @@ def test_a_new_signal_is_one_small_class(plain: Plain) -> None:
         assert view[Loudest(1)] is seen[Loudest(1)] and calls == [1]  # read once
     for number, (row, places) in enumerate(plain.images):
         close(seen[Loudest(1)][number], plain.given[1][1][row][:, places].abs().amax((0, 2)))
+
+
+def test_placeholders_that_are_no_cells_are_no_text() -> None:
+    """The CLS place of a second image, and what the first one's text is."""
+    case = case_of("llava-clip-full")
+    inputs = case.prompts.rows(2)
+    _, seen = look(case, inputs, 2, TextMask(), States(1, "text"))
+    there, states = seen[TextMask()], seen[States(1, "text")]
+    with torch.no_grad():
+        plain = case.model(**inputs, output_hidden_states=True).hidden_states[1]
+    ids = inputs["input_ids"][0]
+    for number, places in enumerate(case.prompts.spots(inputs["input_ids"])[0]):
+        text = [at for at in range(places[-1] + 1, len(ids)) if ids[at] != IMAGE]
+        assert int(there[number].sum()) == len(text)
+        close(states[number][there[number]], plain[0, text])

@@ -244,8 +244,9 @@ class Engine:
             check_length(family, plan, embeds.shape[1])
             check_replay(family, bool(plan.edits))
             ids = core.get("input_ids")
-            running.looks.sight = Sight(ids, valid, self._marks, self._tokenizer)
-            ids = call.get("position_ids")
+            visual = torch.stack(list(holders.values())).any(0)
+            running.looks.sight = Sight(ids, valid, visual, self._marks, self._tokenizer)
+            ids = running.looks.ids = call.get("position_ids")
             running.line = ids is None or ids.ndim == 2
             if running.line and plan.compacts:
                 check_windows(family, plan)

@@ -24,10 +24,12 @@ from prunus.signals.influence import Influence, leave_one_out
 @dataclass(frozen=True)
 class Sight:
     """What a prompt was made of: token ids int64 ``[B, L]`` where they are known, which of them are
-    there (bool ``[B, L]``), and the model's chat template and tokenizer, where these are known."""
+    there and which are placeholders (bool ``[B, L]``), and the model's chat template and tokenizer,
+    where these are known."""
 
     ids: Tensor | None
     valid: Tensor
+    visual: Tensor
     marks: QuestionMarks | None
     tokenizer: Any = None
 
@@ -109,6 +111,7 @@ class Looks:
         whole: frozenset[int] = frozenset(),
     ) -> None:
         self.sight: Sight | None = None
+        self.ids: Tensor | None = None  # position ids [..., B|1, L]; None: 0, 1, ...
         self.tower: TowerSeen | None = None
         self.images: Sequence[Image] = ()
         self.family, self.last = family, last
@@ -149,7 +152,7 @@ class Looks:
 
     def release(self) -> None:
         """Let go of everything."""
-        self.sight = self.tower = None
+        self.sight = self.tower = self.ids = None
         self._kept.clear()
 
     def words(self, rows: Tensor) -> Words:

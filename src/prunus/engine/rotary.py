@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from prunus.errors import PrunusError
 from prunus.families import Family
 
 
-def rotary_module(family: Family) -> nn.Module:
-    """The language model's rotary embedding, called with states and position ids.
+def rotary_module(family: Family, what: str = "positions cannot be closed up") -> nn.Module:
+    """The language model's rotary embedding, called with states and position ids; ``what`` is not
+    possible without one.
 
     Raises:
         PrunusError: it has none, or several.
@@ -24,9 +26,9 @@ def rotary_module(family: Family) -> nn.Module:
     ]
     if len(found) != 1:
         raise PrunusError(
-            f"positions cannot be closed up inside {type(family.language_model).__name__}, which "
-            f"has {len(found)} rotary embeddings of its own: choose a method (or "
-            "variant) that keeps positions, or one that acts before the language model"
+            f"{what} inside {type(family.language_model).__name__}, which has {len(found)} rotary "
+            "embeddings of its own: choose a method (or variant) that keeps positions, or one that "
+            "acts before the language model"
         )
     return found[0]
 
@@ -65,3 +67,29 @@ def tables(module: nn.Module, states: Tensor, ids: Tensor) -> tuple[Tensor, ...]
     with torch.no_grad():
         found: tuple[Tensor, ...] = module(states, ids)
     return found
+
+
+def angles(family: Family, layer: int, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines float32 ``[A, B, L, F]`` of position ids int64 ``[A, B, L]``, each axis by
+    itself, as decoder ``layer`` has them.
+
+    Raises:
+        PrunusError: the model turns its tokens in another way.
+    """
+    module = rotary_module(family, "where tokens are turned to cannot be asked")
+    more = {}
+    if "layer_type" in inspect.signature(module.forward).parameters:
+        more["layer_type"] = family.text_config.layer_types[layer]
+    like = torch.zeros(1, device=ids.device, dtype=torch.float32)
+    with torch.no_grad():
+        found = [module(like, axis, **more) for axis in ids]
+    wanted = ids.shape[1:]
+    for one in found:
+        if not isinstance(one, tuple) or any(part.shape[:-1] != wanted for part in one):
+            raise PrunusError(
+                f"the rotary embedding of {type(family.language_model).__name__} gives no cosines "
+                "and sines with a row for every token: choose a method that does not ask where "
+                "tokens are turned to"
+            )
+    cos, sin = (torch.stack(parts) for parts in zip(*found, strict=True))
+    return cos, sin

@@ -13,9 +13,10 @@ from prunus.engine.attention import HIDDEN, Given
 from prunus.engine.kept import Kept, Look, Looks
 from prunus.engine.layout import Layout
 from prunus.engine.prompt import Image
+from prunus.engine.rotary import angles
 from prunus.engine.tower.seen import TowerSeen
 from prunus.errors import PrunusError
-from prunus.method.signals import Block, Of, Rows, Signal
+from prunus.method.signals import Block, Of, Rows, Signal, Turns
 from prunus.method.view import View
 from prunus.method.words import Words
 from prunus.signals.attention import ByHead, over_heads
@@ -64,6 +65,7 @@ class Shown:
         self.batch = torch.tensor([i.row for i in images], device=every.device)[:, None]
         self._ends = every[:, -1:]
         self._text: tuple[Tensor, Tensor] | None = None
+        self._prompt: tuple[Tensor, Tensor] | None = None
 
     def layer(self, number: int | None) -> ShownLayer:
         """See :class:`~prunus.method.signals.Source`."""
@@ -100,22 +102,54 @@ class Shown:
         asked = self.words().question()
         return valid & asked.to(valid.device).gather(1, positions)
 
+    def prompt(self) -> Tensor:
+        """See :class:`~prunus.method.signals.Source`."""
+        return self.all_of_it()[1]
+
+    def turns(self, layer: int) -> Turns:
+        """See :class:`~prunus.method.signals.Source`."""
+        layout, ids = self.here.layout, self.looks.ids
+        present = layout.present
+        if layout.closed:
+            ids = present.long().cumsum(1)
+        elif ids is None:
+            ids = torch.arange(present.shape[1], device=present.device).expand_as(present)
+        ids = ids.to(present.device)
+        axes = ids[None] if ids.ndim == 2 else ids[-3:]  # a fourth counts the text
+        axes = axes.expand(-1, len(present), -1)
+        axes = axes - axes.gather(2, present.byte().argmax(1).expand(len(axes), -1)[..., None])
+        found = [one.permute(1, 2, 0, 3) for one in angles(self.looks.family, layer, axes)]
+        return Turns(*(one[self.batch, self.positions] for one in found))
+
     def behind(self) -> tuple[Tensor, Tensor]:
         """Logical positions ``[G, T]`` of the prompt's text behind each image, and which are
         there."""
         if self._text is None:
-            looks = self.looks
-            valid = looks.sight.valid if looks.sight is not None else self.here.layout.present
-            rows, last = self.batch[:, 0].to(valid.device), looks.last.to(valid.device)
-            steps = torch.arange(valid.shape[1], device=valid.device)
-            text = valid[rows] & (steps <= last[rows, None]) & (steps > self._ends.to(rows.device))
-            for other in looks.images:
+            there, steps, rows = self._there()
+            text = there & (steps > self._ends.to(rows.device))
+            for other in self.looks.images:
                 text[rows == other.row] &= ~torch.isin(steps, other.positions)
-            longest = max(1, int(text.sum(1).max()))
-            order = torch.sort(text.byte(), dim=1, descending=True, stable=True).indices
-            positions = order[:, :longest]
-            self._text = positions, text.gather(1, positions)
+            if self.looks.sight is not None:  # CLS, newlines: placeholders that are no cells
+                text &= ~self.looks.sight.visual.to(rows.device)[rows]
+            self._text = _packed(text)
         return self._text
+
+    def all_of_it(self) -> tuple[Tensor, Tensor]:
+        """Logical positions ``[G, P]`` of all tokens of each image's prompt, and which are there
+        (still)."""
+        if self._prompt is None:
+            there, _, rows = self._there()
+            self._prompt = _packed(there & self.here.layout.present.to(rows.device)[rows])
+        return self._prompt
+
+    def _there(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Bool ``[G, L]``, the tokens of each image's prompt; int64 ``[L]`` and ``[G]``, their
+        positions and the images' rows."""
+        looks = self.looks
+        valid = looks.sight.valid if looks.sight is not None else self.here.layout.present
+        rows, last = self.batch[:, 0].to(valid.device), looks.last.to(valid.device)
+        steps = torch.arange(valid.shape[1], device=valid.device)
+        return valid[rows] & (steps <= last[rows, None]), steps, rows
 
     def _tower(self) -> TowerSeen:
         if self.looks.tower is None:
@@ -144,8 +178,12 @@ class ShownLayer:
 
     def pick(self, values: Tensor, of: Of = "visual") -> Tensor:
         """See :class:`~prunus.method.signals.Layer`."""
-        positions = self._shown.positions if of == "visual" else self._shown.behind()[0]
-        rows = self._shown.batch.to(values.device)
+        shown = self._shown
+        if of == "visual":
+            positions = shown.positions
+        else:
+            positions = (shown.behind() if of == "text" else shown.all_of_it())[0]
+        rows = shown.batch.to(values.device)
         return values[rows, self._slots(positions).to(values.device)]
 
     def rows(self, rows: Rows) -> tuple[Tensor, Tensor]:
@@ -266,3 +304,11 @@ def _of_rows(given: Given | None, batch: Tensor) -> Given:
     }
     query, key, value = (one[batch] for one in (given.query, given.key, given.value))
     return replace(given, query=query, key=key, value=value, mask=own(given.mask), rest=rest)
+
+
+def _packed(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Int64 ``[G, T]``, where ``mask`` (bool ``[G, L]``) is true, T of the fullest row (at least
+    1), and bool ``[G, T]``, which of them are."""
+    longest = max(1, int(mask.sum(1).max()))
+    order = torch.sort(mask.byte(), dim=1, descending=True, stable=True).indices[:, :longest]
+    return order, mask.gather(1, order)

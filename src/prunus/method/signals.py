@@ -22,7 +22,7 @@ from prunus.signals.influence import Influence
 T_co = TypeVar("T_co", covariant=True)
 
 #: Which tokens a signal is of: the visual ones of each image, or the text behind it.
-Of = Literal["visual", "text"]
+Of = Literal["visual", "text", "prompt"]
 #: Query rows: the last prompt token; the text of the prompt behind the image; the user's question
 #: alone, without the template's tokens; the image's own tokens; the first token of text behind the
 #: image, as if the prompt ended there.
@@ -62,6 +62,14 @@ class Layer(Protocol):
 
     def influence(self) -> Influence:
         """Of the last prompt token's row."""
+
+
+class Turns(NamedTuple):
+    """Float32 ``[G, n, A, F]`` each: cosine and sine of the angle by which a rotary embedding turns
+    a token's F channels, for each of the A axes of its position (M-RoPE: time, row, column)."""
+
+    cos: Tensor
+    sin: Tensor
 
 
 class Embedded(NamedTuple):
@@ -112,6 +120,12 @@ class Source(Protocol):
 
     def text(self, question: bool) -> Tensor:
         """Bool ``[G, T]``: which places of text signals hold a token (of the ``question``)."""
+
+    def prompt(self) -> Tensor:
+        """Bool ``[G, P]``: which places of prompt signals hold a token."""
+
+    def turns(self, layer: int) -> Turns:
+        """How visual tokens are turned in decoder ``layer``."""
 
     def words(self) -> Words:
         """The text around the images."""
@@ -169,7 +183,7 @@ class States(Signal[Tensor]):
 
     @property
     def asks(self) -> bool:
-        return self.of == "text"
+        return self.of != "visual"
 
     def read(self, source: Source) -> Tensor:
         there = source.layer(self.layer)
@@ -194,6 +208,30 @@ class TextMask(Signal[Tensor]):
 
     def read(self, source: Source) -> Tensor:
         return source.text(self.question)
+
+
+@dataclass(frozen=True)
+class PromptMask(Signal[Tensor]):
+    """Bool ``[G, P]``: which of the P places of signals ``of`` the "prompt" hold a token."""
+
+    @property
+    def asks(self) -> bool:
+        return True
+
+    def read(self, source: Source) -> Tensor:
+        return source.prompt()
+
+
+@dataclass(frozen=True)
+class Rotary(Signal[Turns]):
+    """:class:`Turns`: what rotary embeddings say of where the visual tokens are, in decoder
+    ``layer``, asked of the model's own module in fp32. Positions count from the first token of the
+    prompt, so that padding does not matter."""
+
+    layer: int
+
+    def read(self, source: Source) -> Turns:
+        return source.turns(self.layer)
 
 
 @dataclass(frozen=True)
@@ -249,7 +287,7 @@ class Keys(Signal[Tensor]):
 
     @property
     def asks(self) -> bool:
-        return self.of == "text"
+        return self.of != "visual"
 
     def read(self, source: Source) -> Tensor:
         there = source.layer(self.layer)
@@ -266,7 +304,7 @@ class Queries(Signal[Tensor]):
 
     @property
     def asks(self) -> bool:
-        return self.of == "text"
+        return self.of != "visual"
 
     def read(self, source: Source) -> Tensor:
         there = source.layer(self.layer)
@@ -283,7 +321,7 @@ class Values(Signal[Tensor]):
 
     @property
     def asks(self) -> bool:
-        return self.of == "text"
+        return self.of != "visual"
 
     def read(self, source: Source) -> Tensor:
         there = source.layer(self.layer)

@@ -24,7 +24,7 @@ Literal = Callable[[Line, list[list[int]]], "list[list[int]] | None"]
 
 def behind(line: Line, tokens: list[int], places: list[int], spots: list[list[int]]) -> list[int]:
     """Those of ``tokens`` that are text behind an image at ``places``."""
-    visual = {place for own in spots for place in own}
+    visual = line.holders.union(*spots)  # CLS of another image is no text either
     return [token for token in tokens if token > places[-1] and token not in visual]
 
 

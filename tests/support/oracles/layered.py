@@ -30,6 +30,7 @@ class Line:
         maps: by layer that ran, attention ``[H, S, S]`` and the tokens it is over.
         entered: by layer that ran, the states that entered it, for those tokens.
         unseen: by layer, tokens that those from ``prompt`` on do not see.
+        holders: places of visual inputs, cells or not.
     """
 
     model: Any
@@ -42,6 +43,7 @@ class Line:
     maps: dict[int, tuple[Tensor, list[int]]] = field(default_factory=dict)
     entered: dict[int, Tensor] = field(default_factory=dict)
     unseen: Mapping[int, set[int]] = field(default_factory=dict)
+    holders: frozenset[int] = frozenset()
 
     def slots(self, tokens: list[int]) -> list[int]:
         """Where ``tokens`` are."""
@@ -147,7 +149,11 @@ def walk(
     with torch.no_grad(), eager(model):
         embeds = entering(model, inputs) if embeds is None else embeds
         states = embeds[row, tokens]
-        line = Line(model, states, tokens, where, prompt, unseen=unseen or {})
+        ids = [getattr(model.config, f"{kind}_token_id", None) for kind in ("image", "video")]
+        holders = {n for n, own in enumerate(inputs["input_ids"][row].tolist()) if own in ids}
+        line = Line(
+            model, states, tokens, where, prompt, unseen=unseen or {}, holders=frozenset(holders)
+        )
         for _ in model.get_decoder().layers:
             cut(line)
             line.step()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunus.method.signals import Block, Of, Rows, Source
+from prunus.method.signals import Block, Of, Rows, Source, Turns
 from prunus.method.view import View
 from prunus.signals.influence import Influence
 
@@ -61,6 +61,10 @@ class _Spread:
     def features(self) -> Tensor:
         """See :class:`~prunus.method.signals.Source`."""
         return self.spread(self._source.features())
+
+    def turns(self, layer: int) -> Turns:
+        """See :class:`~prunus.method.signals.Source`."""
+        return Turns(*map(self.spread, self._source.turns(layer)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)  # what is of no single token
