@@ -16,6 +16,7 @@ from prunus.pruners.duet import Duet
 from prunus.pruners.evs import EVS
 from prunus.pruners.fastv import FastV
 from prunus.pruners.fitprune import FitPrune
+from prunus.pruners.ivc_prune import IVCPrune
 from prunus.pruners.pooling import Pooling
 from prunus.pruners.priortr import PriorTR
 from prunus.pruners.prumerge import PruMerge
@@ -126,6 +127,7 @@ CHOSEN = {
     "prumerge": [PruMerge(keep=5), PruMerge(plus=True)],
     "pooling": [Pooling(keep=5), Pooling(keep=4, space="tower"), Pooling(keep=0.7)],
     "tome": [ToMe(keep=5), ToMe(r=3), ToMe(keep=6, proportional=False, cls=False)],
+    "ivc-prune": [IVCPrune(), IVCPrune(keep=5, columns="image", landmarks=0.1, trim_cache=False)],
     # The published order is proved in tests/methods/test_visionzip.py: masks cannot move tokens.
     "visionzip": [
         VisionZip(keep=5),
