@@ -31,7 +31,7 @@ SAY = {
     "cli/train.py": {"one-shot"},
     "checking/trials.py": {
         *("clse", "evoprune", "fixed", "knockout", "random", "stepwise", "visipruner"),
-        *("fastv", "pyramiddrop", "sparsevlm"),  # at layers that have attention
+        *("fastv", "pyramiddrop", "sparsevlm", "vscan", "duet"),  # at layers that have attention
     },
     "evaluate/properties.py": {"random", "uniform"},
     "evaluate/pictures.py": {"random", "uniform"},

@@ -111,6 +111,10 @@ def _few(
             {"layers": some[-1:], "mask": "both", "renormalise": True, "forget": True},
         ]
         found["pyramiddrop"] = [{"layers": tuple(attended[:3])}]
+    if late := [layer for layer in attended if layer]:
+        found["vscan"] = [{"keep": _KEEP, "layer": late[0]}]
+    if len(late) > 1:
+        found["duet"] = [{"keep": _KEEP, "layers": tuple(late[:2])}]
     if behind:
         hybrid = {"keep": _KEEP, "variant": "hybrid", "layers": behind[0]}
         found["clse"] = [{"keep": _KEEP}, hybrid]
