@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ from prunus.grid import Grid
 from prunus.method.signals import Features, Summary, TowerAttention, TowerKeys
 from prunus.pruners.visionzip import VisionZip
 from tests.support.entering import entering, text_and_images, view_by_hand
+from tests.support.families import encoded
+from tests.support.family_invariants import load
+from tests.support.kinds.internvl import INTERNVL
 from tests.support.literal.visionzip import places, zipped
 from tests.support.llava import IMAGE
 from tests.support.models import Case, case_of
@@ -297,6 +301,18 @@ def test_a_replay_is_exact(case: Case, order: Any) -> None:
     with prunus.prune(case.model, Fixed.replay(run.trace)) as again:
         assert torch.equal(plain(case.model, inputs), expected)
     assert again.trace[0].merged_into[0][0].equal(run.trace[0].merged_into[0][0])
+
+
+def test_a_cls_token_beside_projected_tokens_is_none(tmp_path: Path) -> None:
+    """InternVL's tower has one, but what is merged are tokens behind the projector."""
+    model, processor = load(INTERNVL, tmp_path)
+    inputs = encoded(INTERNVL, processor, "V?")
+    with prunus.prune(model, VisionZip(keep=4, contextual=1)) as run, torch.no_grad():
+        model(**inputs)
+    assert {len(kept) for kept in run.trace[0].kept[0]} == {4}
+    assert run.trace[0].mix is not None
+    for grid, (_, of, _) in zip(run.trace[0].grid[0], run.trace[0].mix[0], strict=True):
+        assert int(of.max()) < grid.size
 
 
 def test_features_computed_before_are_refused(llava: Case) -> None:

@@ -83,7 +83,9 @@ class Shown:
 
     def summary(self) -> Tensor | None:
         """See :class:`~prunus.method.signals.Source`."""
-        return None if self.looks.tower is None else self.looks.tower.summary(self.images)
+        if self.looks.tower is None or not self.looks.family.reads_tower:
+            return None  # beside projected tokens there is none
+        return self.looks.tower.summary(self.images)
 
     def normed(self, states: Tensor) -> Tensor:
         """See :class:`~prunus.method.signals.Source`."""
