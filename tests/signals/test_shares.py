@@ -19,6 +19,7 @@ from prunus.signals.shares import shares
         # 0.36, 1.07, 0.71 ...: the largest remainder is not that of the largest part.
         (5, [2, 2, 2, 6, 6, 6, 4], [2, 2, 2, 6, 6, 6, 4], [1, 0, 0, 1, 1, 1, 1]),
         (4, [4, 12], [4, 2], [2, 2]),  # what a part cannot take goes to the other
+        (9, [4, 0, 0], [4, 4, 4], [4, 3, 2]),  # all alike where nothing counts
         (0, [3, 3], [3, 3], [0, 0]),
         (2, [3, 3], [0, 2], [0, 2]),
     ],
