@@ -36,7 +36,7 @@ BUDGETS = {"11.1": 1 / 9, "22.2": 2 / 9, "33.3": 1 / 3}
 ROUNDS = ((6, 30), (14, 60), (20, 80))
 #: How many go on: the best, and the cheapest of those near the best (a share of the questions). In
 #: the first round all are asked at the first budget, and these at the others.
-BEST, CHEAPEST, NEAR = (8, 5, 2), (5, 3, 2), (0.1, 0.05, 0.025)
+BEST, CHEAPEST, NEAR = (4, 3, 2), (3, 2, 2), (0.1, 0.05, 0.025)
 #: Points that a cheaper composition may be behind the best one.
 LEAN, BALANCED = 0.02, 0.0075
 

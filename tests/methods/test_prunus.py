@@ -11,8 +11,11 @@ import torch
 
 import prunus
 from prunus import CLSE, EvoPrune, PrunusError, Random
+from prunus.compare.columns import make_columns
+from prunus.compare.facts import facts_of
+from prunus.compare.identity import cell_identity
 from prunus.errors import PrunusTypeError
-from prunus.evaluate.cells import make_cells
+from prunus.evaluate.cells import Cell, make_cells
 from prunus.families import family_of
 from prunus.method.budget import Budget, Curve, left_of
 from prunus.method.composition import Stage
@@ -176,6 +179,32 @@ def test_parts_are_fitted_once(llava: Case) -> None:
     with prunus.prune(llava.model, bound) as run:
         plain(llava.model, llava.prompts.rows(1))
     assert [len(kept[0][0]) for kept in (entry.kept for entry in run.trace)] == [12, 8]
+
+
+def test_stored_answers_are_of_the_parts_as_well(llava: Case) -> None:
+    """Another selector behind the same name is another composition; so is other code of a part."""
+    found = []
+    for seed in (0, 1, 0):
+        own = fitted(llava, prunus.OneShot(keep=4), seed=seed)
+        stage = {"method": "one-shot", "params": {"selector": own.loaded}}
+        cell = Cell("own", 0.5, None, Prunus(keep=0.5, stages=[EVO, stage]))
+        found.append(cell_identity(cell.fitted(family_of(llava.model)), "true"))
+    assert found[0] == found[2] != found[1]
+    assert [part["method"] for part in found[0]["methods"][0]["parts"]] == ["evoprune", "one-shot"]
+    assert (
+        "parts" not in cell_identity(Cell("one", 4, None, DivPrune(keep=4)), "true")["methods"][0]
+    )
+
+
+def test_a_comparison_knows_that_it_is_composed(llava: Case) -> None:
+    columns = make_columns(
+        ["prunus@lean", "divprune"], [0.5], ["nominal", "true"], [0], family_of(llava.model)
+    )
+    facts = facts_of(columns, DEPTH)
+    assert facts["prunus@lean"]["composition"] and not facts["divprune"]["composition"]
+    assert facts["prunus@lean"]["ours"]
+    assert facts["prunus@lean"]["place"].startswith("vision tower")
+    assert [column.cell.name for column in columns] == ["dense", "prunus@lean", "divprune"]
 
 
 MINE = """

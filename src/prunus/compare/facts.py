@@ -9,6 +9,8 @@ from prunus.compare.contract import Facts
 from prunus.compare.rows import CONTROLS
 from prunus.evaluate.cells import BLIND, GROUND_TRUTH, OTHER
 from prunus.inference.named import parse
+from prunus.method import acting
+from prunus.method.composition import Composition
 from prunus.method.derived import derived
 
 _CONTROLS = {
@@ -61,7 +63,7 @@ def _method(column: Column, depth: int) -> Facts:
         merges=any(facts["merges"] for facts in own),
         ours=not papers,
         control=any(paper.startswith("control") for paper in papers),
-        composition=len(methods) > 1,
+        composition=len(acting(methods)) > 1,
     )
 
 
@@ -78,5 +80,5 @@ def _unfitted(name: str) -> Facts:
         merges=any(kind.kind == "merge" for kind in kinds),
         ours=not papers,
         control=any(paper.startswith("control") for paper in papers),
-        composition=len(kinds) > 1,
+        composition=len(kinds) > 1 or issubclass(kinds[0], Composition),
     )

@@ -47,7 +47,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)
     if isinstance(value, Method):
-        return {"method": value.name, "code": _code(type(value)), "is": _fields(value)}
+        found = {"method": value.name, "code": _code(type(value)), "is": _fields(value)}
+        parts = [plain(part) for part in value.parts() if part is not value]  # of a composition
+        return {**found, "parts": parts} if parts else found
     if isinstance(value, (Tensor, np.ndarray)):
         return _array(value)
     if isinstance(value, nn.Module):

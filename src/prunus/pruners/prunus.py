@@ -26,7 +26,6 @@ class Prunus(Composition):
     """
 
     name = "prunus"
-    paper = "compositions"
     summary = "merges in the vision tower, then chooses before the language model"
     kind = "merge"
     default = _stages(
