@@ -31,7 +31,8 @@ SAY = {
     "cli/train.py": {"one-shot"},
     "checking/trials.py": {
         *("clse", "evoprune", "fixed", "knockout", "random", "stepwise", "visipruner"),
-        *("fastv", "pyramiddrop", "sparsevlm", "vscan", "duet"),  # at layers that have attention
+        # At layers that have attention:
+        *("fastv", "pyramiddrop", "sparsevlm", "sparsevlm-plus", "vscan", "duet"),
     },
     "evaluate/properties.py": {"random", "uniform"},
     "evaluate/pictures.py": {"random", "uniform"},

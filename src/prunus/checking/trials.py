@@ -120,7 +120,8 @@ def _few(
         found["clse"] = [{"keep": _KEEP}, hybrid]
         found["fastv"] = [{"keep": _KEEP, "layer": behind[0]}]
     if len(behind) > 2:
-        found["sparsevlm"] = [{"keep": _KEEP, "layers": tuple(behind[:3])}]
+        for name in ("sparsevlm", "sparsevlm-plus"):
+            found[name] = [{"keep": _KEEP, "layers": tuple(behind[:3])}]
     return found
 
 

@@ -108,7 +108,7 @@ class Shown:
         """See :class:`~prunus.method.signals.Source`."""
         return self.all_of_it()[1]
 
-    def turns(self, layer: int) -> Turns:
+    def turns(self, layer: int, of: Of) -> Turns:
         """See :class:`~prunus.method.signals.Source`."""
         layout, ids = self.here.layout, self.looks.ids
         present = layout.present
@@ -121,7 +121,14 @@ class Shown:
         axes = axes.expand(-1, len(present), -1)
         axes = axes - axes.gather(2, present.byte().argmax(1).expand(len(axes), -1)[..., None])
         found = [one.permute(1, 2, 0, 3) for one in angles(self.looks.family, layer, axes)]
-        return Turns(*(one[self.batch, self.positions] for one in found))
+        places = self.places(of).to(present.device)
+        return Turns(*(one[self.batch, places] for one in found))
+
+    def places(self, of: Of) -> Tensor:
+        """Logical positions int64 ``[G, n | T | P]`` of the tokens that a signal is of."""
+        if of == "visual":
+            return self.positions
+        return (self.behind() if of == "text" else self.all_of_it())[0]
 
     def behind(self) -> tuple[Tensor, Tensor]:
         """Logical positions ``[G, T]`` of the prompt's text behind each image, and which are
@@ -180,11 +187,7 @@ class ShownLayer:
 
     def pick(self, values: Tensor, of: Of = "visual") -> Tensor:
         """See :class:`~prunus.method.signals.Layer`."""
-        shown = self._shown
-        if of == "visual":
-            positions = shown.positions
-        else:
-            positions = (shown.behind() if of == "text" else shown.all_of_it())[0]
+        shown, positions = self._shown, self._shown.places(of)
         rows = shown.batch.to(values.device)
         return values[rows, self._slots(positions).to(values.device)]
 

@@ -124,7 +124,7 @@ class Source(Protocol):
     def prompt(self) -> Tensor:
         """Bool ``[G, P]``: which places of prompt signals hold a token."""
 
-    def turns(self, layer: int) -> Turns:
+    def turns(self, layer: int, of: Of) -> Turns:
         """How visual tokens are turned in decoder ``layer``."""
 
     def words(self) -> Words:
@@ -224,14 +224,19 @@ class PromptMask(Signal[Tensor]):
 
 @dataclass(frozen=True)
 class Rotary(Signal[Turns]):
-    """:class:`Turns`: what rotary embeddings say of where the visual tokens are, in decoder
-    ``layer``, asked of the model's own module in fp32. Positions count from the first token of the
-    prompt, so that padding does not matter."""
+    """:class:`Turns`: what rotary embeddings say of where the visual tokens are (or the text behind
+    the image: T tokens), in decoder ``layer``, asked of the model's own module in fp32. Positions
+    count from the first token of the prompt, so that padding does not matter."""
 
     layer: int
+    of: Of = "visual"
+
+    @property
+    def asks(self) -> bool:
+        return self.of == "text"
 
     def read(self, source: Source) -> Turns:
-        return source.turns(self.layer)
+        return source.turns(self.layer, self.of)
 
 
 @dataclass(frozen=True)

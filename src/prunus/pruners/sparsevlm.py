@@ -55,20 +55,11 @@ class SparseVLM(Method):
             raise PrunusError(f"layers={self.layers}: name three, from 1 on")
 
     def cuts(self, depth: int) -> Sequence[Cut]:
-        first = (States(0), States(0, "text"), TextMask())
         found = []
-        for stage, layer in enumerate(self._stages(depth)):
-            sees = (Attention(layer - 1, "text", each=True), *(first if stage == 0 else ()))
+        for stage, layer in enumerate(stages(self.layers, depth)):
+            sees = (Attention(layer - 1, "text", each=True), *(RATED if stage == 0 else ()))
             found.append(Cut(layer, sees, compact=True))
         return found
-
-    def _stages(self, depth: int) -> tuple[int, ...]:
-        if self.layers is not None:
-            return self.layers
-        layers: list[int] = []
-        for layer in _LAYERS:
-            layers.append(max(math.ceil(layer * depth / 32), layers[-1] + 1 if layers else 1))
-        return tuple(layers)
 
     def counts(self, keep: float | None, original: int, depth: int) -> Sequence[float]:
         there, left = original, []
@@ -82,12 +73,10 @@ class SparseVLM(Method):
         there = view.present.shape[1]
         total = min(view.count or 0, there)
         if stage == 0:
-            self._rate(view)
-        layer = self._stages(view.depth)[stage]
+            rate(view)
+        layer = stages(self.layers, view.depth)[stage]
         rows = view[Attention(layer - 1, "text", each=True)]
-        mask = rows.new_zeros(rows.shape[:2])
-        for line, owner in zip(mask, view.owners, strict=True):
-            line[_words_of(view, owner)] = 1.0
+        mask = rating(view, rows, self.name)
         scores = (rows * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
         if total == there:
             return replace(Selection.everything(view), scores=scores)
@@ -110,23 +99,41 @@ class SparseVLM(Method):
     def _added(self, gone: int) -> int:
         return centres(gone) if self.recycle else 0
 
-    def _rate(self, view: View) -> None:
-        """Remember by image, int64, the words behind it that rate its tokens."""
-        above = raters(view[States(0)], view[States(0, "text")], view[TextMask()])
-        places = [own.nonzero().flatten() for own in above]  # of any later group of images
-        view.memo.setdefault("raters", {}).update(zip(view.owners, places, strict=True))
+
+def stages(layers: tuple[int, ...] | None, depth: int) -> tuple[int, ...]:
+    """``layers`` where they are given, else 3, 7 and 16 of 32."""
+    if layers is not None:
+        return layers
+    found: list[int] = []
+    for layer in _LAYERS:
+        found.append(max(math.ceil(layer * depth / 32), found[-1] + 1 if found else 1))
+    return tuple(found)
 
 
-def _words_of(view: View, owner: tuple[int, int]) -> Tensor:
-    """Int64: the words that rate the tokens of one image.
+#: What :func:`rate` looks at.
+RATED = (States(0), States(0, "text"), TextMask())
+
+
+def rate(view: View) -> None:
+    """Remember by image, int64, the words behind it that rate its tokens (:data:`RATED`)."""
+    above = raters(view[States(0)], view[States(0, "text")], view[TextMask()])
+    places = [own.nonzero().flatten() for own in above]  # of any later group of images
+    view.memo.setdefault("raters", {}).update(zip(view.owners, places, strict=True))
+
+
+def rating(view: View, rows: Tensor, name: str) -> Tensor:
+    """Float32 ``[G, T]``: 1 for the words that rate, of ``rows`` float32 ``[G, ..., T, n]``.
 
     Raises:
-        PrunusError: no text stands behind it.
+        PrunusError: no text stands behind an image.
     """
-    words: Tensor = view.memo["raters"][owner]
-    if not len(words):
-        raise PrunusError(
-            "sparsevlm: no text stands behind an image, so that no word can rate its tokens: put "
-            "the question behind the images, or choose another method"
-        )
-    return words
+    mask = rows.new_zeros(len(rows), rows.shape[-2])
+    for line, owner in zip(mask, view.owners, strict=True):
+        words: Tensor = view.memo["raters"][owner]
+        if not len(words):
+            raise PrunusError(
+                f"{name}: no text stands behind an image, so that no word can rate its tokens: put "
+                "the question behind the images, or choose another method"
+            )
+        line[words] = 1.0
+    return mask

@@ -19,7 +19,7 @@ from prunus.families.towers.base import Arrangement, Frames, Tower
 from prunus.grid import AnyGrid, tile_order
 from prunus.method import Method, tower_part
 from prunus.method.capabilities import RepeatsMerges
-from prunus.method.signals import Block, Turns
+from prunus.method.signals import Block, Of, Turns
 from prunus.method.view import View
 from prunus.method.words import Words
 
@@ -483,6 +483,6 @@ class _Inside:
         """There is no prompt yet."""
         raise PrunusError("inside the vision tower there is no prompt")
 
-    def turns(self, layer: int) -> Turns:
+    def turns(self, layer: int, of: Of) -> Turns:
         """There is no language model yet."""
         raise PrunusError("inside the vision tower there is no language model")

@@ -62,9 +62,10 @@ class _Spread:
         """See :class:`~prunus.method.signals.Source`."""
         return self.spread(self._source.features())
 
-    def turns(self, layer: int) -> Turns:
+    def turns(self, layer: int, of: Of) -> Turns:
         """See :class:`~prunus.method.signals.Source`."""
-        return Turns(*map(self.spread, self._source.turns(layer)))
+        own = self._source.turns(layer, of)
+        return Turns(*map(self.spread, own)) if of == "visual" else own
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)  # what is of no single token
