@@ -28,14 +28,14 @@ def shares(logits: list[float]) -> list[float]:
     return [one / sum(weights) for one in weights]
 
 
-def literal(
+def covered(
     words: list[list[float]],
     tokens: list[list[float]],
     features: list[list[float]],
-    count: int,
     temperatures: tuple[float, float] = (0.02, 0.2),
     weight: float = 0.5,
-) -> list[int]:
+) -> list[list[float]]:
+    """How each token (columns) covers each word and each token (rows)."""
     cover = []
     for word in words:
         row = shares([cosine(word, token) / temperatures[0] for token in tokens])
@@ -43,7 +43,17 @@ def literal(
     for own in features:
         row = shares([cosine(own, other) / temperatures[1] for other in features])
         cover.append([weight * one / len(features) for one in row])
-    return sorted(literal_cover(cover, count))
+    return cover
+
+
+def literal(
+    words: list[list[float]],
+    tokens: list[list[float]],
+    features: list[list[float]],
+    count: int,
+    temperatures: tuple[float, float] = (0.02, 0.2),
+) -> list[int]:
+    return sorted(literal_cover(covered(words, tokens, features, temperatures), count))
 
 
 def test_the_published_example() -> None:
@@ -87,8 +97,10 @@ def test_keeps_what_covers_most(case: Case, given: dict[str, float]) -> None:
         words = [case.model.get_input_embeddings()(one).tolist() for one in ids[row, behind:]]
         tokens = prompts[row, places].tolist()
         own = features[row] if family.reads_tower else prompts[row, places]
-        expected = literal(words, tokens, own.tolist(), 6, temperatures, given.get("weight", 0.5))
-        assert run.trace[0].kept[row][0].tolist() == expected
+        cover = covered(words, tokens, own.tolist(), temperatures, given.get("weight", 0.5))
+        assert run.trace[0].kept[row][0].tolist() == sorted(literal_cover(cover, 6))
+        sums = [sum(column) for column in zip(*cover, strict=True)]
+        assert torch.allclose(run.trace[0].scores[row][0], torch.tensor(sums), atol=1e-5)
 
 
 def test_stop_words_are_left_out_of_the_text() -> None:
