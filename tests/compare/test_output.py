@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from prunus.compare.contract import Comparison
-from prunus.compare.output import needs_parquet, read_comparison, write_comparison
+from prunus.compare.output import needed, read_comparison, write_comparison
 from prunus.compare.tables import latex, markdown
 from prunus.errors import PrunusError, PrunusFileError
 
@@ -20,18 +20,19 @@ def test_everything_is_written_and_read(made: Made, tmp_path: Path) -> None:
     comparison = made[0]
     paths = write_comparison(tmp_path / "out", comparison)
     assert [path.name for path in paths] == [
-        "comparison.json", "table.md", "table.tex", "answers.parquet", "rows.parquet",
+        "comparison.json", "table.md", "table.tex", "page.html", "answers.parquet",
+        "rows.parquet",
     ]  # fmt: skip
     again = read_comparison(tmp_path / "out")
     assert again == json.loads(json.dumps(comparison))
     assert set(again) == Comparison.__required_keys__ and again["format"] == 1
-    answers = pyarrow.parquet.read_table(paths[3]).to_pylist()
+    answers = pyarrow.parquet.read_table(paths[4]).to_pylist()
     [run] = comparison["runs"]
     assert len(answers) == 7 * len(run["right"])
     cell = [one for one in answers if one["key"] == "random|true|0.2" and one["seed"] == 1]
     assert [one["given"] for one in cell] == run["answers"]["random|true|0.2#1"]
     assert "".join("01"[one["right"]] for one in cell) == run["right"]["random|true|0.2#1"]
-    rows = {one["key"]: one for one in pyarrow.parquet.read_table(paths[4]).to_pylist()}
+    rows = {one["key"]: one for one in pyarrow.parquet.read_table(paths[5]).to_pylist()}
     own = next(row for row in run["rows"] if row["key"] == "fastv|nominal|0.2")
     flat = rows["fastv|nominal|0.2"]
     assert flat["accuracy_value"] == own["accuracy"]["value"] and flat["rival"] == "divprune"
@@ -84,7 +85,7 @@ def test_latex_holds_together(made: Made) -> None:
 def test_without_pyarrow_it_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(PrunusError, match=r"pip install 'prunus\[compare\]'"):
-        needs_parquet()
+        needed()
 
 
 def test_pictures_show_what_was_kept(made: Made) -> None:

@@ -15,7 +15,7 @@ from prunus.evaluate import EvalSet, Outcome, evaluate, make_cells, summarise
 from prunus.evaluate.evidence import NOTHING, shows_object
 from prunus.evaluate.output import results
 from prunus.evaluate.pictures import draw_choices
-from prunus.evaluate.runner import answer_tokens
+from prunus.evaluate.runner import Evaluation, answer_tokens
 from prunus.inference.batches import encode, in_batches, left_padded
 from tests.support.command_line import Cli
 from tests.support.qwen_processor import save_qwen
@@ -113,6 +113,17 @@ def test_the_other_image_is_another_one(tiny: Any, questions: EvalSet) -> None:
     assert swapped.cell.shown == "other" and own.cell.name == "dense"
     assert len({query.image for query in few.queries}) > 1
     assert not any(one is not NOTHING for one in swapped.evidence)
+
+
+def test_the_true_budget_of_the_ground_truth_is_one(tiny: Any, questions: EvalSet) -> None:
+    """For a true budget it is cut before the language model, else where random choice is."""
+    model, processor = tiny
+    for budget, average in (("true", 64), ("nominal", (576 + 11 * 64) / 12)):
+        cells = make_cells(["ground-truth"], [64])
+        evaluation = Evaluation(model, processor, questions.first(2), cells, budget=budget)
+        evaluation.run()
+        [_, truth] = evaluation.so_far()[1]
+        assert truth.figures["average"] == pytest.approx(average)
 
 
 def test_summary_of_made_up_answers(questions: EvalSet) -> None:

@@ -98,7 +98,8 @@ def compare(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write comparison.json, table.md, table.tex, answers.parquet, rows.parquet.",
+            help="Write page.html, comparison.json, table.md, table.tex, and answers and rows as "
+            "Parquet.",
         ),
     ] = None,
     store: Annotated[
@@ -132,7 +133,7 @@ def compare(
     """
     from prunus.cli.eval import listed
     from prunus.compare.desk import load_set
-    from prunus.compare.output import needs_parquet, read_comparison
+    from prunus.compare.output import needed, read_comparison
     from prunus.compare.presets import PRESETS
     from prunus.io.claim import claim
     from prunus.io.files import check_place
@@ -141,7 +142,7 @@ def compare(
     if markdown is not None:
         check_place(markdown)
     if output is not None:
-        needs_parquet()
+        needed()
     if source is not None:
         comparison = read_comparison(source)
         _write(comparison, output, markdown, as_json)

@@ -86,8 +86,8 @@ def _with(cell: Cell, meaning: Meaning, refused: str | None, depth: int) -> Colu
 def alike(methods: Sequence[Method], depth: int) -> bool:
     """Whether a nominal and a true budget come to the same tokens on a decoder of ``depth`` layers:
     nothing goes inside the language model, or ``keep`` is an average by definition."""
-    if not methods:  # the ground truth, which is removed before the language model
-        return True
+    if not methods:  # the ground truth, which is cut elsewhere for a true budget
+        return False
     nominal = Budget(methods, depth, "nominal")
     try:
         true = Budget(methods, depth, "true")

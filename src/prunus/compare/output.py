@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prunus.compare.contract import FORMAT, Comparison, Row, Run
+from prunus.compare.page.build import page_of
 from prunus.compare.tables import latex, markdown
 from prunus.errors import PrunusError, PrunusFileError
 from prunus.io.claim import BRIEFLY, claim
@@ -16,21 +17,23 @@ from prunus.io.jsons import finite, parse, read_bytes
 
 COMPARISON, MARKDOWN, LATEX = "comparison.json", "table.md", "table.tex"
 ANSWERS, ROWS = "answers.parquet", "rows.parquet"
+PAGE = "page.html"
 
 
-def needs_parquet() -> Any:
-    """The modules that write Parquet.
+def needed() -> Any:
+    """The module that writes Parquet, once all that a comparison is written with is there.
 
     Raises:
-        PrunusError: they are not installed; says how they are.
+        PrunusError: something is not installed; says how it is.
     """
     try:
+        import jinja2  # noqa: F401 - of the page
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise PrunusError(
-            "a comparison is written as Parquet, too, and pyarrow is not installed: pip install "
-            "'prunus[compare]'"
+            f"a comparison is written with pyarrow and Jinja, and one is missing ({error}): pip "
+            "install 'prunus[compare]'"
         ) from error
     return pyarrow
 
@@ -39,17 +42,18 @@ def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
     """Write everything into ``folder``: all files, or none.
 
     Raises:
-        PrunusFileError: it cannot be written; PrunusError: pyarrow is missing.
+        PrunusFileError: it cannot be written; PrunusError: something is not installed.
     """
-    pyarrow = needs_parquet()
-    names = (COMPARISON, MARKDOWN, LATEX, ANSWERS, ROWS)
+    pyarrow = needed()
+    names = (COMPARISON, MARKDOWN, LATEX, PAGE, ANSWERS, ROWS)
     paths = [folder / name for name in names]
     with claim(folder, BRIEFLY), replacing_all(paths) as partials:
         partials[0].write_text(dumped(comparison), encoding="utf-8")
         partials[1].write_text(markdown(comparison), encoding="utf-8")
         partials[2].write_text(latex(comparison), encoding="utf-8")
+        partials[3].write_text(page_of(comparison), encoding="utf-8")
         for partial, lines in zip(
-            partials[3:], (answer_lines(comparison), row_lines(comparison)), strict=True
+            partials[4:], (answer_lines(comparison), row_lines(comparison)), strict=True
         ):
             table = pyarrow.Table.from_pylist(list(lines))
             pyarrow.parquet.write_table(table, str(partial))

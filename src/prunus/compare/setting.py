@@ -47,7 +47,7 @@ class Setting:
     rival: str | None = None
     limit: int | None = None
     batch: int = 32
-    part: int = 25
+    part: int = 125
     skip: bool = False
     pictures: int = 2
     rounds: int = 7

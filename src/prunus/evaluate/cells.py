@@ -12,7 +12,7 @@ from prunus.grid import AnyGrid
 from prunus.inference.named import Named, parse
 from prunus.inference.params import field_names
 from prunus.method import Method, methods
-from prunus.method.budget import Keep, check_keep, resolve_keep
+from prunus.method.budget import Keep, Meaning, check_keep, resolve_keep
 from prunus.method.registry import required
 from prunus.method.view import Facts
 from prunus.pruners.fixed import Fixed
@@ -86,10 +86,14 @@ class Cell:
         return self.keep is not None or self.method is not None
 
     def method_for(
-        self, asked: Sequence[tuple[Drawn | None, Sequence[int]]], grids: Sequence[AnyGrid]
+        self,
+        asked: Sequence[tuple[Drawn | None, Sequence[int]]],
+        grids: Sequence[AnyGrid],
+        meaning: Meaning = "nominal",
     ) -> Methods:
         """The method for a batch; ``asked`` are scene and objects of each sample's question, and
-        ``grids`` where the visual tokens of its image or video lie.
+        ``grids`` where the visual tokens of its image or video lie. The ground truth is cut where
+        random choice is, or, of a true budget, before the language model.
 
         Raises:
             PrunusError: a ground truth for images whose objects are unknown.
@@ -102,7 +106,8 @@ class Cell:
             [
                 [ground_truth(scene, objects, self.keep, grid)]
                 for (scene, objects), grid in zip(asked, grids, strict=True)
-            ]
+            ],
+            layer=None if meaning == "true" else Fixed.layer,
         )
 
 

@@ -441,7 +441,7 @@ class Asker:
         if len(known) < len(grids):
             raise PrunusError("the ground truth needs a model with one grid for each image")
         scenes = [(self._data.drawn(query.image), query.asked) for query in queries]
-        return cell.method_for(scenes, known), "nominal"
+        return cell.method_for(scenes, known, self._budget), "nominal"
 
     def _texts(self, inputs: Mapping[str, Any], output: Tensor) -> list[str]:
         new = output[:, inputs["input_ids"].shape[1] :]
