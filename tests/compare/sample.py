@@ -36,6 +36,9 @@ METHODS: dict[str, tuple[float, int, str]] = {
     "random": (0.45, 1, "control"),
     "uniform": (0.50, 1, "control"),
     "pooling": (0.42, 0, "control merges"),
+    "ground-truth": (1.02, 0, "control unusable"),
+    "blind": (0.0, 0, "control unusable own"),
+    "knockout": (0.75, 0, "own"),
     "divprune": (0.78, 0, ""),
     "fastv": (0.55, 1, "question"),
     "pyramiddrop": (0.60, 3, "question"),
@@ -75,7 +78,11 @@ def facts(name: str) -> Facts:
     _, place, what = METHODS[name]
     return {
         "summary": f"what {name} does, in a line",
-        "paper": "" if "co" in what else "arXiv 2503.02175 (CVPR 2025)",
+        "paper": ""
+        if "unusable" in what or "composition" in what
+        else "control"
+        if "control" in what
+        else "arXiv 2503.02175 (CVPR 2025)",
         "place": "in the vision tower"
         if place < 0
         else "before the language model"
@@ -124,11 +131,15 @@ def row(run: Run, name: str, meaning: str, asked: float | None, rng: random.Rand
             "refused": "an average of 11.1 % cannot be met: three whole layers are 25 % already",
         }
     layers = counts(name, meaning, share, run["tokens"])
+    if name in ("blind", "knockout"):
+        layers = [0.0 if name == "blind" else run["tokens"]] * LAYERS
     average = sum(layers) / LAYERS
     ratio = average / run["tokens"]
     dense = run["dense"]["accuracy"]["value"]
     loss = (1.05 - good) * (1 - ratio) ** 2 * 0.75
     value = max(0.2, min(0.99, dense - loss + rng.gauss(0, 0.006)))
+    if name == "blind":
+        value = 0.41
     spread = 1.96 * math.sqrt(value * (1 - value) / run["questions"])
     tower = 0.12 if place < 0 else 0.30
     flops = tower + 0.7 * (0.1 + 0.9 * ratio) + (0.1 if "question" in what and place == 0 else 0)
@@ -208,7 +219,14 @@ def dense(questions: int, types: Sequence[str], value: float, tokens: float) -> 
     }
 
 
-def make_run(model: str, data: EvalSet, tokens: float, value: float, questions: int) -> Run:
+def make_run(
+    model: str,
+    data: EvalSet,
+    tokens: float,
+    value: float,
+    questions: int,
+    budgets: Sequence[float] = BUDGETS,
+) -> Run:
     """One model on one set; whether each answer is right is drawn by lot."""
     rng = random.Random(model + data.name)
     queries = data.queries[:questions]
@@ -232,12 +250,14 @@ def make_run(model: str, data: EvalSet, tokens: float, value: float, questions: 
         "answers": {},
         "right": {},
     }
+    thumbs = {str(n): png_of(_first(data.seen(n))) for n in sorted({q.image for q in queries})[:9]}
+    run["thumbnails"] = thumbs  # type: ignore[typeddict-unknown-key]
     for name, (_, _, what) in METHODS.items():
         if "own" in what:
             run["rows"].append(row(run, name, "own", None, rng))
             continue
         for meaning in ("true", "nominal"):
-            run["rows"] += [row(run, name, meaning, budget, rng) for budget in BUDGETS]
+            run["rows"] += [row(run, name, meaning, budget, rng) for budget in budgets]
     words = {kind: sorted({q.answer for q in queries if q.type == kind}) for kind in types}
     hard = [rng.random() for _ in queries]
     for one in (run["dense"], *run["rows"]):
@@ -269,6 +289,17 @@ def cells(size: tuple[int, int], frames: int, patch: int) -> tuple[list[int], li
         for x in range(columns)
     ]
     return [frames, rows, columns], boxes
+
+
+def png_of(image: Image.Image) -> str:
+    """A picture as a ``data:`` address."""
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+def _first(seen: Image.Image | Clip) -> Image.Image:
+    return seen.frames[0] if isinstance(seen, Clip) else seen
 
 
 def busy(strip: Image.Image, boxes: list[list[float]], width: int) -> list[float]:
@@ -307,14 +338,17 @@ def shown(run: Run, one: Row, base: list[float], grid: list[int], question: int)
             key=lambda i: abs(i % (grid[1] * columns) // columns - y) + abs(i % columns - x),
         )
 
+    if name == "knockout":
+        kept = []
     merged = [near(i) for i in range(len(scores))] if "merges" in what else None
     key = one["key"] + (f"#{one['seeds'][0]}" if len(one["seeds"]) > 1 else "")
     layers: list[int | None] = [3, 5, 6] if place == 3 else [place if place > 0 else None]
+    layers = layers[: len(kept)]
     labels = {-1: "tower block 5", 0: "before the language model"}
     return {
         "kept": kept,
         "layers": layers,
-        "labels": [labels.get(place, f"layer {layer}") for layer in layers],
+        "labels": [f"{name} " + labels.get(place, f"layer {layer}") for layer in layers],
         "scores": None if name == "pooling" else [round(score, 4) for score in scores],
         "into": merged,
         "answer": run["answers"][key][question],
@@ -331,14 +365,12 @@ def make_picture(run: Run, data: EvalSet, question: int, patch: int) -> Picture:
     strip = Image.new("RGB", (width * len(frames), height))
     for number, frame in enumerate(frames):
         strip.paste(frame, (number * width, 0))
-    written = io.BytesIO()
-    strip.save(written, "PNG")
     grid, boxes = cells((width, height), len(frames), patch)
     base = busy(strip, boxes, width)
     return {
         "run": run["id"],
         "image": query.image,
-        "png": "data:image/png;base64," + base64.b64encode(written.getvalue()).decode(),
+        "png": png_of(strip),
         "size": [width, height],
         "frames": len(frames),
         "grid": grid,
@@ -350,7 +382,7 @@ def make_picture(run: Run, data: EvalSet, question: int, patch: int) -> Picture:
         "shown": {
             one["key"]: shown(run, one, base, grid, question)
             for one in run["rows"]
-            if not one["refused"]
+            if not one["refused"] and one["method"] != "blind"
         },
     }
 
@@ -394,7 +426,9 @@ def published() -> dict[str, Any]:
     }
 
 
-def make_comparison(questions: int = 300, pictures: int = 4) -> Comparison:
+def make_comparison(
+    questions: int = 300, pictures: int = 4, budgets: Sequence[float] = BUDGETS
+) -> Comparison:
     """Two models on three sets."""
     plan = (
         ("tiny-llava", "scenes", 144.0, 0.955, 16),
@@ -404,7 +438,7 @@ def make_comparison(questions: int = 300, pictures: int = 4) -> Comparison:
     runs, seen = [], []
     for model, name, tokens, value, patch in plan:
         data = load_builtin_set(name)
-        run = make_run(model, data, tokens, value, min(questions, len(data.queries)))
+        run = make_run(model, data, tokens, value, min(questions, len(data.queries)), budgets)
         runs.append(run)
         step = max(1, run["questions"] // max(pictures, 1))
         chosen = list(range(0, run["questions"], step))[:pictures]
@@ -432,7 +466,7 @@ def make_comparison(questions: int = 300, pictures: int = 4) -> Comparison:
             "Intervals: 95 %, bootstrap over images. p: paired, two-sided, corrected by Holm "
             "over all methods at one budget.",
         ],
-        "budgets": [round(budget, 4) for budget in BUDGETS],
+        "budgets": [round(budget, 4) for budget in budgets],
         "methods": {name: facts(name) for name in METHODS},
         "runs": runs,
         "pictures": seen,

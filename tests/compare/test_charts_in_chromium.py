@@ -79,6 +79,31 @@ def test_the_frontier_is_what_nothing_beats(visit: Any) -> None:
     assert found[:-1] == pytest.approx(flat, abs=0.1)
 
 
+def test_what_is_no_method_is_neither_shown_nor_on_the_frontier(visit: Any) -> None:
+    chip = visit.locator('#pareto-legend .chip[data-method="ground-truth"]')
+    assert chip.get_attribute("aria-pressed") == "false"
+    frontier = visit.locator("#pareto .frontier").get_attribute("d")
+    lowest = visit.locator("#pareto svg > text:not([class])").first.text_content()
+    chip.click()
+    assert visit.locator('.series[data-method="ground-truth"]').count() == 1
+    after = visit.locator("#pareto .frontier").get_attribute("d")
+    assert after.count("V") == frontier.count("V")
+    assert visit.locator("#pareto svg > text:not([class])").first.text_content() == lowest
+    assert "ground-truth" not in visit.locator("#tiles").inner_text()
+
+
+def test_names_beside_marks_do_not_cover_each_other(visit: Any) -> None:
+    boxes = visit.evaluate(
+        "[...document.querySelectorAll('#pareto .name')].map(t => { const b = t.getBBox();"
+        " return [b.x, b.y + 3, b.x + b.width, b.y + b.height - 3]; })"
+    )
+    assert len(boxes) > 8
+    for i, (left, top, right, bottom) in enumerate(boxes):
+        for other in boxes[:i]:
+            apart = other[2] < left or right < other[0] or other[3] < top or bottom < other[1]
+            assert apart, (boxes[i], other)
+
+
 def test_the_legend_hides_methods(visit: Any) -> None:
     chip = visit.locator('#pareto-legend .chip[data-method="random"]')
     assert visit.locator(".random-band").count() == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import struct
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from prunus.compare.contract import Comparison
 from prunus.compare.page import page_of, parts, write_page
@@ -301,6 +303,17 @@ def test_a_picture_is_there_once_and_smaller() -> None:
     assert len(data["images"]) == len({one["png"] for one in comparison["pictures"]})
     assert data["pictures"][0]["picture"] == data["pictures"][-1]["picture"]
     assert len(data["images"][0]) < len(first["png"]) / 4
+
+
+def test_a_thumbnail_is_small() -> None:
+    comparison = sample()
+    given = data_of(read(page()))["runs"][0]["thumbnails"]
+    small = comparison["runs"][0]["thumbnails"]  # type: ignore[typeddict-item]
+    assert given.keys() == small.keys() and len(given) == 9
+    content = base64.b64decode(given["3"].partition(",")[2])
+    with Image.open(io.BytesIO(content)) as image:
+        assert max(image.size) == 152 and image.format == "WEBP"
+    assert len(content) < 6000
 
 
 @pytest.mark.parametrize(

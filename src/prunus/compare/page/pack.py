@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prunus.compare.contract import Comparison, Picture, Run, Shown
-from prunus.compare.page.pictures import smaller
+from prunus.compare.page.pictures import smaller, thumbnail
 from prunus.io.jsons import finite
 
 #: The byte of a token without a score.
@@ -48,7 +48,8 @@ def _run(run: Run) -> dict[str, Any]:
             for name, into in ((key, key), (own, f"{key}<dense")):
                 given = run["answers"][name]
                 told[into] = [words.setdefault(given[i], len(words)) for i in changed]
-    left = ("questions_list", "answers", "right")
+    left = ("questions_list", "answers", "right", "thumbnails")
+    small: Mapping[str, str] = dict(run).get("thumbnails") or {}  # type: ignore[assignment]
     return {
         **{key: _short(value) for key, value in run.items() if key not in left},
         "kinds": list(kinds),
@@ -62,6 +63,7 @@ def _run(run: Run) -> dict[str, Any]:
         },
         "words": list(words),
         "told": told,
+        "thumbnails": {image: thumbnail(address) for image, address in small.items()},
     }
 
 

@@ -29,7 +29,9 @@ function kindOf(name) {
   const facts = DATA.methods[name] || {};
   return facts.composition ? "composition" : facts.ours ? "ours" : facts.control ? "control" : "other";
 }
-const KINDS = { ours: "Ours", composition: "Our compositions", control: "Controls", other: "Other methods" };
+/** Whether a method could be used: the ground truth and a question without its image cannot. */
+const isMethod = (name) => !((DATA.methods[name] || {}).control && !DATA.methods[name].paper);
+const KINDS = { ours: "Ours", composition: "Compositions", control: "Controls", other: "Other methods" };
 const ORDER = Object.keys(KINDS).flatMap((kind) => NAMES.filter((name) => kindOf(name) === kind));
 const rank = (name) => (ORDER.indexOf(name) + 1 || ORDER.length + 1);
 

@@ -48,8 +48,11 @@ function showFlips() {
     const seed = key === row.key ? "" : ` (seed ${key.slice(row.key.length + 1)} of ${row.seeds.length})`;
     put(byId("flip-count"), h("b", null, row.method), `${known(row.asked) ? ` at ${budgetName(row.asked)}` : ""}${seed}: of ${plural(asked, "question")} `,
       h("b", { class: "bad" }, `${lost} lost`), ", ", h("b", { class: "good" }, `${all.length - lost} won`), ".");
-    const shown = list.slice(0, view.most);
-    const images = new Map(picturesOf(run).map((picture) => [picture.image, picture]));
+    // Those that can be looked at come first.
+    const images = new Map(picturesOf(run).map((picture) => [picture.image, DATA.images[picture.picture]]));
+    for (const [image, picture] of Object.entries(run.thumbnails || {})) images.set(Number(image), picture);
+    const seen = (flip) => images.has(run.asked[flip.index][0]);
+    const shown = [...list.filter(seen), ...list.filter((flip) => !seen(flip))].slice(0, view.most);
     put(cards, shown.map((flip) => card(run, flip, images)));
     put(byId("flip-more"), list.length > shown.length && h("button", { type: "button", class: "button", onclick: () => {
       const from = view.most;
@@ -64,7 +67,7 @@ function showFlips() {
     const [image, kind, text, answer] = run.asked[flip.index];
     const picture = images.get(image);
     return h("li", { class: `flip ${flip.won ? "won" : "lost"}` },
-      picture && h("img", { src: DATA.images[picture.picture], alt: `${run.kind} ${image}`, loading: "lazy" }),
+      picture && h("img", { src: picture, alt: `${run.kind} ${image}`, loading: "lazy" }),
       h("div", null,
         h("p", { class: "what" }, `${flip.won ? "wrong → right" : "right → wrong"} · ${run.kinds[kind]} · ${run.kind} ${image}`),
         h("q", null, text),

@@ -14,7 +14,7 @@ function showHead() {
     const rows = rowsAt(run, meaning, budget).filter((row) => !row.refused && row.meaning !== "own");
     const best = (list) => list.reduce((a, b) => (a && a.accuracy.value >= b.accuracy.value ? a : b), null);
     const found = rows.find((row) => row.method === "random");
-    const others = rows.filter((row) => kindOf(row.method) !== "control");
+    const others = rows.filter((row) => kindOf(row.method) !== "control" && isMethod(row.method));
     const tested = others.filter((row) => row.against.random && known(row.against.random.p_corrected));
     const ahead = tested.filter((row) => row.against.random.p_corrected < 0.05 && row.against.random.value > 0);
     const single = best(others.filter((row) => kindOf(row.method) !== "composition"));

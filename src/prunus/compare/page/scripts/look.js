@@ -18,7 +18,8 @@ const LOOKS = new Map();
       control: { color: "var(--ink)", dash: DASHES[1 + (number % 4)], mark: ["cross", "plus", "circle", "square"][number % 4], width: 2, open: number % 4 > 1 },
       other: { color: color(number), dash: DASHES[Math.floor(number / 8) % 5], mark: MARKS[(number + 2) % 8], width: 1.4 },
     }[kind];
-    LOOKS.set(name, { ...look, width: rival ? 2.5 : look.width, strong: kind !== "other" || rival });
+    const apart = rival && kind === "other" ? { color: "var(--s7)", dash: "9 3", mark: "diamond", width: 2.5 } : {};
+    LOOKS.set(name, { ...look, ...apart, strong: kind !== "other" || rival });
   }
 }
 const DENSE_LOOK = { color: "var(--ink)", dash: "1 3", mark: "circle", width: 1.5, strong: true };
@@ -55,7 +56,7 @@ function swatch(name) {
 function tags(name) {
   const facts = DATA.methods[name] || {};
   const kind = kindOf(name);
-  const words = { ours: "ours", composition: "our composition", control: "control" };
+  const words = { ours: "ours", composition: "composition", control: "control" };
   const told = [words[kind], facts.merges && "merges", facts.question && "sees the question"].filter(Boolean);
   return told.length ? h("span", { class: `tags ${["ours", "composition"].includes(kind) ? "ours" : ""}` }, told.join(" · ")) : null;
 }

@@ -13,8 +13,8 @@ function showPareto() {
   put(byId("pareto-tools"),
     segments("Cost", "cost", costs.map(([key, cost]) => [key, cost.name]), state.cost, (cost) => set({ cost })),
     h("span", { class: "field" },
-      h("button", { type: "button", class: "button", onclick: () => hide([]) }, "All methods"),
-      h("button", { type: "button", class: "button", onclick: () => hide(NAMES.filter((name) => !lookOf(name).strong)) }, "Ours and controls")));
+      h("button", { type: "button", class: "button", onclick: () => hide(NAMES.filter((name) => !isMethod(name))) }, "All methods"),
+      h("button", { type: "button", class: "button", onclick: () => hide(NAMES.filter((name) => !lookOf(name).strong || !isMethod(name))) }, "Ours and controls")));
 
   function point(name) {
     const svg = figure.querySelector("svg");
@@ -106,13 +106,16 @@ function showPareto() {
       s("text", { class: "band-label", x: box.right - 4, y: clip(dense.accuracy.value) - 6, "text-anchor": "end" }, `unpruned ${bare(dense.accuracy.value)}`));
 
     const random = rows.filter((row) => row.method === "random").sort((a, b) => cost.of(a) - cost.of(b));
-    if (random.length) {
+    if (random.length === 1) {
+      const [row] = random;
+      svg.append(s("rect", { class: "random-band", x: x(cost.of(row)) - 12, width: 24, y: clip(row.accuracy.high), height: clip(row.accuracy.low) - clip(row.accuracy.high) }));
+    } else if (random.length) {
       const up = random.map((row) => `${x(cost.of(row))} ${clip(row.accuracy.high)}`);
       const down = random.map((row) => `${x(cost.of(row))} ${clip(row.accuracy.low)}`).reverse();
       svg.append(s("path", { class: "random-band", d: `M${[...up, ...down].join("L")}Z` }));
     }
 
-    const best = frontier(rows.map((row) => ({ x: cost.of(row), y: row.accuracy.value })));
+    const best = frontier(rows.filter((row) => isMethod(row.method)).map((row) => ({ x: cost.of(row), y: row.accuracy.value })));
     if (best.length) {
       const steps = best.slice(1).map((point, i) => `H${x(point.x)}V${y(point.y)}`);
       svg.append(s("path", { class: "frontier", d: `M${x(best[0].x)} ${y(best[0].y)}${steps.join("")}H${box.right}` }));
@@ -140,7 +143,12 @@ function showPareto() {
         };
         points.push({ x: at[i][0], y: at[i][1], row, whiskers });
       });
-      if (look.strong) labels.push({ name, x: at[0][0], y: at[0][1], color: look.color });
+      if (look.strong) {
+        const [px, py] = at[0];
+        const inside = px - 12 - textWidth(name) > box.left;
+        const end = inside ? px - 10 : px + 10;
+        labels.push({ name, x: px, y: py, color: look.color, inside, end, from: inside ? end - textWidth(name) : end, to: inside ? end : end + textWidth(name) });
+      }
       svg.append(series);
     }
     svg.append(s("g", { class: "whiskers" }), s("circle", { class: "ring", r: 9, visibility: "hidden" }));
@@ -148,10 +156,8 @@ function showPareto() {
       const names = s("g", { class: "names" });
       svg.append(names);
       for (const label of spread(labels, 14, box.top + 4, box.bottom - 4)) {
-        const end = label.x - 9 - Math.abs(label.at - label.y) * 0.12;
-        if (Math.abs(label.at - label.y) > 7) names.append(s("path", { class: "leader", d: `M${label.x - 5} ${label.y}L${end + 2} ${label.at - 1}`, style: { stroke: label.color } }));
-        const inside = end - textWidth(label.name) > box.left;
-        names.append(s("text", { class: "name", x: inside ? end : label.x + 10, y: label.at + 4, "text-anchor": inside ? "end" : "start", style: { fill: label.color } }, label.name));
+        if (Math.abs(label.at - label.y) > 7) names.append(s("path", { class: "leader", d: `M${label.x + (label.inside ? -5 : 5)} ${label.y}L${label.end + (label.inside ? 1 : -1)} ${label.at - 1}`, style: { stroke: label.color } }));
+        names.append(s("text", { class: "name", x: label.end, y: label.at + 4, "text-anchor": label.inside ? "end" : "start", style: { fill: label.color } }, label.name));
       }
     }
 

@@ -12,12 +12,15 @@ function scatter(list) {
   svg.append(s("path", { class: "base", d: `M${left} ${top}V${bottom}H${right}` }),
     s("text", { class: "axis-title", x: left, y: high - 8 }, "published, % of unpruned"),
     s("text", { class: "axis-title", x: 0, y: 12 }, "measured, % of unpruned"));
-  const labels = list.map((one) => ({ ...one, x: x(one.published), y: y(one.measured) }));
+  const labels = list.map((one) => {
+    const px = x(one.published), inside = px + 9 + textWidth(one.method) < right;
+    const end = inside ? px + 9 : px - 9;
+    return { ...one, x: px, y: y(one.measured), inside, end, from: inside ? end : end - textWidth(one.method), to: inside ? end + textWidth(one.method) : end };
+  });
   for (const label of spread(labels, 13, top + 4, bottom)) {
     const look = lookOf(label.method);
-    const inside = label.x + 9 + textWidth(label.method) < right;
     svg.append(s("path", { class: "mark", d: markPath(look.mark, label.x, label.y, 5), style: { fill: look.color } }),
-      s("text", { class: "name", x: label.x + (inside ? 9 : -9), y: label.at + 4, "text-anchor": inside ? "start" : "end", style: { fill: look.color } }, label.method));
+      s("text", { class: "name", x: label.end, y: label.at + 4, "text-anchor": label.inside ? "start" : "end", style: { fill: look.color } }, label.method));
   }
   return svg;
 }

@@ -50,7 +50,7 @@ function begin() {
   Object.assign(state, {
     run,
     cost: "flops",
-    hidden: new Set(),
+    hidden: new Set(NAMES.filter((name) => !isMethod(name))),
     radar: null,
     stage: "end",
     mode: "kept",

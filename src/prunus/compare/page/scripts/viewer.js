@@ -74,7 +74,7 @@ function showViewer() {
     const canvas = item.querySelector("canvas");
     paint(canvas, image, picture, shown, { stage: state.stage, mode: state.mode, wide: Math.max(120, item.clientWidth || 170) });
     item.querySelector("button").setAttribute("aria-label", `${row.method}: keeps ${told.chosen.length} of ${told.total} tokens, answers ${shown.answer}, ${shown.right ? "right" : "wrong"}. Look closer`);
-    const label = shown.labels[told.number];
+    const label = (shown.labels[told.number] || "").replace(`${row.method} `, "");
     put(item.querySelector(".words"),
       h("p", null, h("b", null, breakable(row.method)), h("span", { class: `verdict ${shown.right ? "good" : "bad"}` }, shown.answer)),
       h("p", { class: "soft" }, h("span", null, `${told.chosen.length} of ${told.total}`, label ? `, ${label}` : "", state.mode === "scores" && !told.scores ? "; has no scores" : "")));
