@@ -140,6 +140,25 @@ def test_light_and_dark(chromium: Any, address: str) -> None:
     opened.close()
 
 
+def test_paper_is_light_and_wide_enough(chromium: Any, address: str) -> None:
+    opened = Visit(chromium, address, color_scheme="dark", viewport={"width": 1030, "height": 700})
+    page = opened.ready()
+    dark = drawn(page, "divprune")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_timeout(100)
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(33, 28, 34)"
+    assert drawn(page, "divprune") != dark
+    assert not page.locator("#bar").is_visible()
+    wide = page.evaluate("document.querySelector('#table table').getBoundingClientRect().right")
+    assert wide <= 1030
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen", color_scheme="dark")
+    page.wait_for_timeout(100)
+    assert drawn(page, "divprune") == dark
+    opened.close()
+
+
 def test_without_scripts_there_is_a_table(chromium: Any, address: str, comparison: Any) -> None:
     opened = Visit(chromium, address, java_script_enabled=False)
     text = opened.page.locator("body").inner_text()

@@ -22,6 +22,18 @@ function themeButton() {
     follow();
   });
   systemDark.addEventListener("change", follow);
+  // Paper is light, pictures on canvases included.
+  let before;
+  addEventListener("beforeprint", () => {
+    before = document.documentElement.dataset.theme;
+    document.documentElement.dataset.theme = "light";
+    follow();
+  });
+  addEventListener("afterprint", () => {
+    if (before) document.documentElement.dataset.theme = before;
+    else delete document.documentElement.dataset.theme;
+    follow();
+  });
   state.dark = isDark();
   name();
   return button;
