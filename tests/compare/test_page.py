@@ -188,7 +188,16 @@ def test_all_rows_are_in_the_tables_that_need_no_script() -> None:
     row = next(row for row in rows if row["key"] == "fastv|true|0.1111")
     right = row["accuracy"]
     shown = f"{100 * right['value']:.1f} ({100 * right['low']:.1f} to {100 * right['high']:.1f})"
-    assert shown in cells
+    at = cells.index(shown)
+    assert cells[at - 2 : at] == ["fastv", "11.1 % true"]
+    difference = row["against"]["dense"]
+    told = f"{100 * difference['value']:+.1f} ({100 * difference['low']:+.1f} to"
+    assert cells[at + 1].startswith(told.replace("-", "\u2212"))
+    cost = row["cost"]
+    assert cost["llm_flops"] and cost["flops"] and cost["kv"] and cost["time"]
+    shares = (cost["llm_flops"], cost["flops"], cost["kv"], cost["time"]["median"])
+    assert cells[at + 3] == f"{row['average']:.1f}"
+    assert cells[at + 4 : at + 8] == [f"{100 * share:.1f}" for share in shares]
 
 
 def test_all_numbers_are_in_the_data() -> None:
