@@ -15,7 +15,7 @@ function showCloseup(pictureNow, rowsShown) {
     const score = scores && scores.shares[index] !== null
       ? `; score ${scores.value(scores.shares[index]).toPrecision(3)}, rank ${1 + scores.shares.filter((one) => one !== null && one > scores.shares[index]).length} of ${told.total}` : "";
     const dropped = shown.kept.findIndex((stage) => !bitsOf(stage)(index));
-    const fate = dropped < 0 ? "kept to the end" : `not kept at ${shown.labels[dropped] || `stage ${dropped + 1}`}`;
+    const fate = dropped < 0 ? "kept to the end" : `not kept at ${stageName(name, shown, dropped) || `stage ${dropped + 1}`}`;
     const into = told.standins ? told.standins[index] : null;
     const count = told.standins ? told.standins.reduce((sum, one) => sum + (one === into ? 1 : 0), 0) : 0;
     const merged = into === null ? "" : into === index ? (count > 1 ? `, stands for ${count} tokens` : "") : into >= 0 ? `, part of token ${into} with ${count - 1} others` : ", part of none";

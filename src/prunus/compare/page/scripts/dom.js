@@ -29,8 +29,8 @@ function put(element, ...children) {
   return fill(element, null, children);
 }
 
-/** A name that may be broken behind its @. */
-const breakable = (name) => name.split("@").flatMap((part, i) => (i ? ["@", h("wbr"), part] : [part]));
+/** A name that may be broken behind its signs. */
+const breakable = (name) => name.split(/(?<=[@+-])/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
 
 /** A link where `text` is an address or names a paper of arXiv, otherwise the text. */
 function linked(text) {

@@ -18,7 +18,7 @@ function roomy(low, high, wanted, least, most) {
   const span = Math.max(high - low, 0.02);
   const around = ticks(low - 0.06 * span, high + 0.06 * span, wanted);
   const step = around.length > 1 ? around[1] - around[0] : span;
-  const from = around[0] - (low < around[0] ? step : 0);
-  const to = around[around.length - 1] + (high > around[around.length - 1] ? step : 0);
+  const from = around[0] - (low - 0.03 * span < around[0] ? step : 0);
+  const to = around[around.length - 1] + (high + 0.03 * span > around[around.length - 1] ? step : 0);
   return [Math.max(least, from), Math.min(most, to)];
 }

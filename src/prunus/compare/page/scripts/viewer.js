@@ -1,5 +1,13 @@
 // The same question, every method: which tokens each keeps, and what it answers then.
 
+/** Where a method keeps what it keeps at a stage: its word for it, and the layer. */
+function stageName(method, shown, number) {
+  const word = shown.labels[number] || "";
+  const own = word === method ? "" : word.replace(`${method} `, "");
+  const layer = shown.layers[number];
+  return [own, known(layer) && !own.includes("layer") ? `layer ${layer}` : ""].filter(Boolean).join(", ");
+}
+
 function showViewer() {
   const place = byId("viewer");
   if (!DATA.pictures.length) return void byId("pictures").remove();
@@ -74,7 +82,7 @@ function showViewer() {
     const canvas = item.querySelector("canvas");
     paint(canvas, image, picture, shown, { stage: state.stage, mode: state.mode, wide: Math.max(120, item.clientWidth || 170) });
     item.querySelector("button").setAttribute("aria-label", `${row.method}: keeps ${told.chosen.length} of ${told.total} tokens, answers ${shown.answer}, ${shown.right ? "right" : "wrong"}. Look closer`);
-    const label = (shown.labels[told.number] || "").replace(`${row.method} `, "");
+    const label = stageName(row.method, shown, told.number);
     put(item.querySelector(".words"),
       h("p", null, h("b", null, breakable(row.method)), h("span", { class: `verdict ${shown.right ? "good" : "bad"}` }, shown.answer)),
       h("p", { class: "soft" }, h("span", null, `${told.chosen.length} of ${told.total}`, label ? `, ${label}` : "", state.mode === "scores" && !told.scores ? "; has no scores" : "")));
