@@ -24,6 +24,7 @@ from prunus.pruners.prunus import Prunus
 from prunus.pruners.pyramiddrop import PyramidDrop
 from prunus.pruners.sparsevlm import SparseVLM
 from prunus.pruners.tome import ToMe
+from prunus.pruners.vidcom2 import VidCom2
 from prunus.pruners.visionzip import VisionZip
 from tests.support.random_selectors import RandomOneShot, RandomStepwise
 
@@ -134,6 +135,7 @@ CHOSEN = {
         VisionZip(keep=7, contextual=3),
         VisionZip(keep=5, contextual=0, cls=False),
     ],
+    "vidcom2": [VidCom2(keep=5), VidCom2(keep=None, ratio=0.4)],
     "random": [Random(keep=0.3), Random(keep=4, layer=None)],
     # With a random selector for the model at hand: none ships for random models.
     "one-shot": [RandomOneShot(keep=5)],
