@@ -205,7 +205,9 @@ def test_all_numbers_are_in_the_data() -> None:
     data = data_of(read(page()))
     assert data["methods"] == comparison["methods"] and data["notes"] == comparison["notes"]
     assert data["made"] == comparison["made"]
-    assert data["published"] == comparison["published"]
+    tokens = [576, None]
+    for table, given, known in zip(comparison["published"], data["published"], tokens, strict=True):
+        assert given == {**table, "tokens": known}
     for run, given in zip(comparison["runs"], data["runs"], strict=True):
         assert len(given["rows"]) == len(run["rows"])
         for row, told in zip(

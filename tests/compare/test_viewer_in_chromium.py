@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
+
 from tests.compare.chromium import choose, drawn
 
 
@@ -98,3 +100,34 @@ def test_flags_of_published_numbers_lead_to_their_reasons(visit: Any) -> None:
     flag.click()
     assert "one column left" in visit.evaluate("document.activeElement.textContent")
     assert "two rows circulate" in visit.locator(".flags").inner_text()
+
+
+def test_published_numbers_stand_beside_measured_ones(visit: Any, comparison: Any) -> None:
+    [run, *_] = comparison["runs"]
+    key = "|true|0.1111"
+    right = {row["key"]: row["accuracy"]["value"] for row in run["rows"] if not row["refused"]}
+
+    def measured(method: str) -> float:
+        return 100 * right[method + key] / run["dense"]["accuracy"]["value"]
+
+    first, second = visit.locator("#published details").all()
+    assert first.get_attribute("open") is not None and second.get_attribute("open") is None
+    told = {
+        (cells[1], name): cells
+        for name, *cells in first.locator("tbody tr").evaluate_all(
+            "rows => rows.map(row => [row.querySelector('th').firstChild.textContent,"
+            " ...[...row.cells].map(cell => cell.textContent)])"
+        )
+    }
+    for paper, ours in (("DivPrune", "divprune"), ("PDrop", "pyramiddrop")):
+        shown = told["64", paper]
+        assert float(shown[-2]) == pytest.approx(measured(ours), abs=0.051)
+    shares = [57.6 / 61.9, 59.3 / 64.7, 85.6 / 85.9, 68.3 / 69.5]
+    assert float(told["64", "DivPrune"][-3]) == pytest.approx(25 * sum(shares), abs=0.051)
+    assert told["64", "PDrop"][-3].endswith("*")  # SQA is missing there
+    second.locator("summary").click()
+    row = second.locator("tbody tr").nth(1).locator("td").all_inner_texts()
+    assert row[-3] == "95.0"  # of GQA alone: milliseconds and megabytes are no scores
+    assert float(row[-2]) == pytest.approx(measured("divprune"), abs=0.051)
+    choose(visit, "budget", "33.3")
+    assert second.get_attribute("open") is not None  # stays as it was put

@@ -10,13 +10,15 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from prunus.compare.contract import Comparison, Picture, Run, Shown
+from prunus.compare.contract import Comparison, Picture, PublishedTable, Run, Shown
 from prunus.compare.page.pictures import smaller, thumbnail
 from prunus.io.jsons import finite
 
 #: The byte of a token without a score.
 NO_SCORE = 255
 _DIGITS = 5  # significant ones of a number
+#: Visual tokens of models whose papers give budgets as counts, by how their names begin.
+_TOKENS = {"LLaVA-1.5": 576, "LLaVA-NeXT": 2880, "Video-LLaVA": 2048}
 
 
 def packed(comparison: Comparison) -> dict[str, Any]:
@@ -30,8 +32,14 @@ def packed(comparison: Comparison) -> dict[str, Any]:
         "runs": [_run(run) for run in comparison["runs"]],
         "images": [smaller(png) for png in numbers],
         "pictures": [_picture(one, numbers[one["png"]]) for one in comparison["pictures"]],
-        "published": _short(comparison["published"]),
+        "published": [_table(table) for table in comparison["published"]],
     }
+
+
+def _table(table: PublishedTable) -> dict[str, Any]:
+    """With the visual tokens of its model where they are known: a budget of 64 is a share then."""
+    tokens = next((n for name, n in _TOKENS.items() if table["model"].startswith(name)), None)
+    return {"tokens": tokens, **_short(table)}
 
 
 def _run(run: Run) -> dict[str, Any]:
