@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.compare.chromium import choose
+from prunus.compare.page import write_page
+from tests.compare.chromium import Visit, choose
 
 
 def test_points_of_the_curves_by_keyboard_and_pointer(visit: Any) -> None:
@@ -123,3 +127,29 @@ def test_the_radar_shows_what_is_chosen(visit: Any) -> None:
     count = visit.locator("#radar .area").count()
     visit.locator('#radar-choice .chip[data-method="random"]').click()
     assert visit.locator("#radar .area").count() == count - 1
+
+
+def test_ticks_say_where_they_are(chromium: Any, comparison: Any, tmp_path: Path) -> None:
+    """A step of 2.5 is not written as 2 and 3."""
+    made = json.loads(json.dumps(comparison))
+    for run in made["runs"]:
+        for row in run["rows"]:
+            if not row["refused"]:
+                row["accuracy"] = {"value": 0.9, "low": 0.88, "high": 0.92}
+        run["dense"]["accuracy"] = {"value": 0.98, "low": 0.97, "high": 0.992}
+    write_page(made, tmp_path / "page.html")
+    opened = Visit(chromium, (tmp_path / "page.html").as_uri())
+    page = opened.ready()
+    seen = set()
+    for width in (500, 700, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(100)
+        ticks = page.evaluate(
+            "[...document.querySelectorAll('#pareto svg > text:not([class])')].filter(t =>"
+            " t.getAttribute('text-anchor') === 'end').map(t => +t.textContent)"
+        )
+        steps = [high - low for low, high in pairwise(ticks)]
+        assert len(steps) >= 3 and steps == pytest.approx([steps[0]] * len(steps), abs=1e-6)
+        seen.add(steps[0])
+    assert 2.5 in seen
+    opened.close()

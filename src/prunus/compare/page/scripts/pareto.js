@@ -89,11 +89,11 @@ function showPareto() {
 
     for (const value of ticks(low, top, narrow ? 5 : 7)) {
       svg.append(s("path", { class: "grid", d: `M${box.left} ${y(value)}H${box.right}` }),
-        s("text", { x: box.left - 7, y: y(value) + 4, "text-anchor": "end" }, bare(value, 0)));
+        s("text", { x: box.left - 7, y: y(value) + 4, "text-anchor": "end" }, tickText(value)));
     }
     for (const value of ticks(from, to, narrow ? 5 : 9)) {
       svg.append(s("path", { class: "grid", d: `M${x(value)} ${box.top}V${box.bottom}` }),
-        s("text", { x: x(value), y: box.bottom + 18, "text-anchor": "middle" }, bare(value, 0)));
+        s("text", { x: x(value), y: box.bottom + 18, "text-anchor": "middle" }, tickText(value)));
     }
     svg.append(s("path", { class: "base", d: `M${box.left} ${box.top}V${box.bottom}H${box.right}` }),
       s("text", { class: "axis-title", x: box.left, y: high - 8 }, `${narrow ? cost.name : cost.axis}, %`),

@@ -38,13 +38,18 @@ function showPublished() {
     return found ? { row: found, share: found.accuracy.value / run.dense.accuracy.value } : null;
   }
 
-  const shut = new Set(DATA.published.slice(1).map((table) => table.id));
+  // The one with most to compare is open.
+  const lines = (table) => table.rows.filter((row) => keptOf(table, row) && ourName(row)).length;
+  const first = DATA.published.reduce((a, b) => (lines(b) > lines(a) ? b : a));
+  const shut = new Set(DATA.published.filter((table) => table !== first).map((table) => table.id));
 
   function draw() {
     put(byId("published-tables"), DATA.published.map((table, number) => {
       const flags = [...new Set([...(table.flags || []), ...table.rows.flatMap((row) => row.flags || [])])];
       const mark = (list) => (list || []).map((flag) => [" ", h("a", { class: "flag", href: `#flag-${number}-${flags.indexOf(flag)}`, title: flag, onclick: (event) => { event.preventDefault(); const note = byId(`flag-${number}-${flags.indexOf(flag)}`); note.scrollIntoView({ block: "center" }); note.focus({ preventScroll: true }); } }, `⚑${flags.indexOf(flag) + 1}`)]);
       const digits = Object.fromEntries(table.benchmarks.map((name) => [name, table.rows.some((row) => known(row.values[name]) && !Number.isInteger(row.values[name])) ? 1 : 0]));
+      const turns = table.rows.filter((row, i) => i && row.budget !== table.rows[i - 1].budget).length;
+      const grouped = turns < new Set(table.rows.map((row) => row.budget)).size;
       const pairs = table.rows.map((row) => ({ row, kept: keptOf(table, row), own: measured(table, row) }));
       const comparable = pairs.filter(({ kept, own, row }) => kept && own && near(own.row.asked, state.budget) && !(row.flags || []).length)
         .map(({ kept, own }) => ({ method: own.row.method, published: kept.mean, measured: own.share }));
@@ -60,8 +65,8 @@ function showPublished() {
             h("th", { scope: "col", title: "Mean over the scores of the share of the unpruned model’s number (costs and printed averages left out); taken here, not by the paper" }, "Of unpruned, %"),
             h("th", { scope: "col", class: "own", title: `Measured here: ${state.run.id}, ${state.meaning} budget` }, "Measured here, %"), h("th", { scope: "col" }, "Source"))),
           h("tbody", null,
-            h("tr", { class: "dense" }, h("th", { scope: "row" }, "unpruned"), h("td", null, table.tokens ? String(table.tokens) : ""), table.benchmarks.map((name) => h("td", null, known(table.dense[name]) ? table.dense[name].toFixed(digits[name]) : "–")), h("td", null, "100"), h("td", { class: "own" }, "100"), h("td", null)),
-            pairs.map(({ row, kept, own }, i) => h("tr", { class: i && row.budget !== pairs[i - 1].row.budget ? "next" : null },
+            h("tr", { class: "dense" }, h("th", { scope: "row" }, "unpruned"), h("td", null, table.tokens ? String(table.tokens) : ""), table.benchmarks.map((name) => h("td", null, known(table.dense[name]) ? table.dense[name].toFixed(digits[name]) : "–")), h("td", null, table.benchmarks.some((name) => known(table.dense[name])) ? "100" : "–"), h("td", { class: "own" }, "100"), h("td", null)),
+            pairs.map(({ row, kept, own }, i) => h("tr", { class: i && grouped && row.budget !== pairs[i - 1].row.budget ? "next" : null },
               h("th", { scope: "row" }, row.method, mark(row.flags)), h("td", null, budgetCell(row.budget)),
               table.benchmarks.map((name) => h("td", null, known(row.values[name]) ? row.values[name].toFixed(digits[name]) : "–")),
               h("td", { title: kept && !kept.whole ? "over the scores that have a number" : "" }, kept ? `${bare(kept.mean)}${kept.whole ? "" : "*"}` : "–"),
@@ -75,6 +80,6 @@ function showPublished() {
     }));
   }
 
-  const budgetCell = (budget) => (budget <= 1 ? percent(budget) : String(budget));
+  const budgetCell = (budget) => (budget > 0 && budget <= 1 ? percent(budget) : String(budget));
   watch(["budget", "meaning"], draw);
 }

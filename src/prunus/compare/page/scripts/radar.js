@@ -46,7 +46,7 @@ function showRadar() {
       svg.append(s("path", { class: "area", d: `M${corners.map((one) => one.map((v) => v.toFixed(1)).join(" ")).join("L")}Z`, "stroke-width": Math.max(1.75, look.width), "stroke-dasharray": look.dash, style: { stroke: look.color, fill: ["ours", "composition"].includes(kindOf(row.method)) ? look.color : "none" } }));
       if (row !== run.dense) for (const [cx, cy] of corners) svg.append(s("path", { class: "mark", d: markPath(look.mark, cx, cy, 3.6), style: { fill: look.color } }));
     }
-    for (const value of rings) svg.append(s("text", { x: middle + 4, y: centre - r(value) + 11 }, `${bare(value, 0)}`));
+    for (const value of rings) svg.append(s("text", { x: middle + 4, y: centre - r(value) + 11 }, tickText(value)));
     return svg;
   }
 

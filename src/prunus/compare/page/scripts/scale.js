@@ -10,6 +10,9 @@ function ticks(low, high, wanted) {
   return found;
 }
 
+/** How a tick of an axis in per cent is written: with a digit behind the point where it needs one. */
+const tickText = (share) => bare(share, Math.abs(100 * share - Math.round(100 * share)) < 1e-6 ? 0 : 1);
+
 /** From values to places. */
 const linear = (from, to, start, end) => (value) => start + ((value - from) / (to - from || 1)) * (end - start);
 

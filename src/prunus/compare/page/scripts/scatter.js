@@ -7,8 +7,8 @@ function scatter(list) {
   const across = range(list.map((one) => one.published)), up = range(list.map((one) => one.measured));
   const x = linear(...across, left, right), y = linear(...up, bottom, top);
   const svg = s("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": `Published and measured shares of the unpruned model: ${list.map((one) => `${one.method} ${percent(one.published)} and ${percent(one.measured)}`).join("; ")}` });
-  for (const value of ticks(...up, 5)) svg.append(s("path", { class: "grid", d: `M${left} ${y(value)}H${right}` }), s("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, bare(value, 0)));
-  for (const value of ticks(...across, 5)) svg.append(s("path", { class: "grid", d: `M${x(value)} ${top}V${bottom}` }), s("text", { x: x(value), y: bottom + 17, "text-anchor": "middle" }, bare(value, 0)));
+  for (const value of ticks(...up, 5)) svg.append(s("path", { class: "grid", d: `M${left} ${y(value)}H${right}` }), s("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, tickText(value)));
+  for (const value of ticks(...across, 5)) svg.append(s("path", { class: "grid", d: `M${x(value)} ${top}V${bottom}` }), s("text", { x: x(value), y: bottom + 17, "text-anchor": "middle" }, tickText(value)));
   svg.append(s("path", { class: "base", d: `M${left} ${top}V${bottom}H${right}` }),
     s("text", { class: "axis-title", x: left, y: high - 8 }, "published, % of unpruned"),
     s("text", { class: "axis-title", x: 0, y: 12 }, "measured, % of unpruned"));
