@@ -24,6 +24,7 @@ from prunus.pruners.prunus import Prunus
 from prunus.pruners.pyramiddrop import PyramidDrop
 from prunus.pruners.sparsevlm import SparseVLM
 from prunus.pruners.tome import ToMe
+from prunus.pruners.v2drop import V2Drop
 from prunus.pruners.vidcom2 import VidCom2
 from prunus.pruners.visionzip import VisionZip
 from tests.support.random_selectors import RandomOneShot, RandomStepwise
@@ -135,6 +136,7 @@ CHOSEN = {
         VisionZip(keep=7, contextual=3),
         VisionZip(keep=5, contextual=0, cls=False),
     ],
+    "v2drop": [V2Drop(), V2Drop(keep=0.6, layers=(1, 3), ratios=(0.5, 0.5))],
     "vidcom2": [VidCom2(keep=5), VidCom2(keep=None, ratio=0.4)],
     "random": [Random(keep=0.3), Random(keep=4, layer=None)],
     # With a random selector for the model at hand: none ships for random models.

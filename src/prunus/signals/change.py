@@ -32,3 +32,12 @@ def mean_shift(current: Tensor, reference: Tensor) -> Tensor:
     """
     now = current.mean(dim=-1, dtype=torch.float32)
     return (now - reference.mean(dim=-1, dtype=torch.float32)).abs()
+
+
+def moved(current: Tensor, reference: Tensor, chunk: int = 512) -> Tensor:
+    """``||current - reference||_2`` of each token, float32 ``[G, n]`` (V2Drop); arguments as of
+    :func:`residual_norm`."""
+    total = current.new_zeros(current.shape[:-1], dtype=torch.float32)
+    for now, then in zip(current.split(chunk, -1), reference.split(chunk, -1), strict=True):
+        total += (now.float() - then.float()).square().sum(dim=-1)
+    return total.sqrt()
