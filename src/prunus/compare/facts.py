@@ -13,6 +13,9 @@ from prunus.method import acting
 from prunus.method.composition import Composition
 from prunus.method.derived import derived
 
+#: The systems that prunus was written for, which a page shows first; all others are baselines.
+SYSTEMS = frozenset({"clse", "clse-m", "evoprune", "visipruner", "stepwise"})
+
 _CONTROLS = {
     GROUND_TRUTH: "the tokens on the objects asked about, then those on others",
     BLIND: "the question without the image",
@@ -61,7 +64,7 @@ def _method(column: Column, depth: int) -> Facts:
         question=any(facts["question"] for facts in own),
         count=own[-1]["count"],
         merges=any(facts["merges"] for facts in own),
-        ours=not papers,
+        ours=_ours(one.name for one in acting(methods)),
         control=any(paper.startswith("control") for paper in papers),
         composition=len(acting(methods)) > 1,
     )
@@ -78,7 +81,12 @@ def _unfitted(name: str) -> Facts:
         question=False,
         count="",
         merges=any(kind.kind == "merge" for kind in kinds),
-        ours=not papers,
+        ours=_ours(kind.name for kind in kinds),
         control=any(paper.startswith("control") for paper in papers),
         composition=len(kinds) > 1 or issubclass(kinds[0], Composition),
     )
+
+
+def _ours(names: Iterable[str]) -> bool:
+    """Whether all that acts is of :data:`SYSTEMS`."""
+    return set(names) <= SYSTEMS
