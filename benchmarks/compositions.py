@@ -40,6 +40,14 @@ BEST, CHEAPEST, NEAR = (4, 3, 2), (3, 2, 2), (0.1, 0.05, 0.025)
 #: Points that a cheaper composition may be behind the best one.
 LEAN, BALANCED = 0.02, 0.0075
 
+#: Asked at every budget, because one rule for all of them is to be frozen.
+FINALISTS = (
+    "tome 1.2b > divprune 1.1 > fastv@4",
+    "tome third > divprune 1.3 > fastv@4",
+    "evo hidden third > divprune 1.3 > fastv@4",
+    "divprune",
+)
+
 Stages = list[dict[str, Any]]
 Rule = Callable[[float], Stages]
 
@@ -91,14 +99,19 @@ def candidates() -> dict[str, Rule]:
         found[f"evo {share} > stepwise"] = line(evo(share), then("stepwise"))
     for share in SHARES:
         found[f"tome {share} > divprune"] = line(tower("tome", SHARES[share]), then("divprune"))
-    for share in ("2b", "third"):
+    for share in SHARES:
         found[f"tome {share} > divprune 1.3 > fastv@4"] = line(
             tower("tome", SHARES[share]), then("divprune", 1.3), then("fastv", layer=4)
         )
+    found["tome 1.2b > divprune 1.1 > fastv@4"] = line(
+        tower("tome", lambda b: 1.2 * b), then("divprune", 1.1), then("fastv", layer=4)
+    )
     found["tome third > stepwise"] = line(tower("tome", SHARES["third"]), then("stepwise"))
     found["evo+attention third > divprune"] = line(evo("third", "evoprune"), then("divprune"))
-    found["evo hidden third > divprune"] = line(
-        tower("evoprune@hidden", SHARES["third"], per="video", protect=0.0), then("divprune")
+    hidden = tower("evoprune@hidden", SHARES["third"], per="video", protect=0.0)
+    found["evo hidden third > divprune"] = line(hidden, then("divprune"))
+    found["evo hidden third > divprune 1.3 > fastv@4"] = line(
+        hidden, then("divprune", 1.3), then("fastv", layer=4)
     )
     found["evo third > mmr 0.25"] = line(evo("third"), then("mmr", weight=0.25))
     found["evo half > visionzip"] = line(evo("half"), then("visionzip"))
@@ -154,7 +167,8 @@ class Search:
             "refused": self.refused,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, json.dumps({**about, "seen": self.seen}, indent=1) + "\n")
+        text = json.dumps({**about, "seen": self.seen}, separators=(",", ":"))
+        write_text(self.path, text)
 
     def ask(self, number: int, name: str, budget: str, wanted: Sequence[str]) -> None:
         """Have the ``wanted`` candidates answered at one budget, those that were not."""
@@ -231,7 +245,7 @@ class Search:
             cheap = sorted(near, key=lambda name: rows[name]["all"])
             few = 1 + kind
             chosen += [*best[: BEST[number] // few], *cheap[: CHEAPEST[number] // few]]
-        return [*dict.fromkeys([*chosen, "divprune"])]
+        return [*dict.fromkeys([*chosen, *FINALISTS])]
 
 
 def choice(rows: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
@@ -269,6 +283,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--show", action="store_true", help="only print what was found so far")
+    parser.add_argument("--finals", action="store_true", help="ask the finalists alone")
     parser.add_argument("--rounds", type=int, default=len(ROUNDS))
     args = parser.parse_args()
     search = Search(args.output)
@@ -276,7 +291,7 @@ def main() -> None:
         torch.set_num_threads(1)
         for number in range(args.rounds):
             for budget in BUDGETS:
-                wanted = search.going_on(budget, number)
+                wanted = list(FINALISTS) if args.finals else search.going_on(budget, number)
                 for name in SETS:
                     search.ask(number, name, budget, wanted)
                     print(number, budget, name, f"{search.seconds:.0f} s", flush=True)

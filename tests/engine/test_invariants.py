@@ -302,7 +302,7 @@ def test_the_count_is_exactly_the_budget(case: Case, method: Method) -> None:
         budget = Budget([method], DEPTH)
         steps = [
             (part, stage)
-            for part in method.parts()
+            for part in method.parts(DEPTH)
             for stage in range(max(1, len(part.cuts(DEPTH))))
         ]
         for (part, stage), entry in zip(steps, run.trace, strict=True):

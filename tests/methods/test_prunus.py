@@ -207,6 +207,21 @@ def test_a_comparison_knows_that_it_is_composed(llava: Case) -> None:
     assert [column.cell.name for column in columns] == ["dense", "prunus@lean", "divprune"]
 
 
+def test_layers_may_be_shares_of_the_depth(llava: Case) -> None:
+    late = {"method": "fastv", "depth": {"layer": 1 / 3}}
+    method = Prunus(keep=0.5, stages=[DIV, late])
+    for depth, layer in ((5, 2), (12, 4), (28, 9), (32, 11), (1, 1)):
+        assert [part.layer for part in method.parts(depth)[1:]] == [layer]
+        assert [cut.layer for cut in method.cuts(depth)] == [None, layer]
+    with prunus.prune(llava.model, method) as run:  # of 5 layers
+        plain(llava.model, llava.prompts.rows(1))
+    assert [entry.layer for entry in run.trace] == [None, 2]
+    assert abs(run.report()["tokens"]["average"] - 8) <= 0.5
+    for share in (1.0, -0.1, "2"):
+        with pytest.raises(PrunusError, match="give a share of the decoder layers"):
+            Stage("fastv", depth={"layer": share})  # type: ignore[dict-item]
+
+
 MINE = """
 from dataclasses import dataclass
 from prunus.method.composition import Composition
@@ -264,9 +279,9 @@ def test_what_makes_no_sense_is_refused_when_it_is_made(stages: Any, words: str)
 
 
 def test_stages_are_of_the_right_types() -> None:
-    with pytest.raises(PrunusTypeError, match="give a name and an object"):
+    with pytest.raises(PrunusTypeError, match="give a name and objects"):
         Stage(5)  # type: ignore[arg-type]
-    with pytest.raises(PrunusTypeError, match="give a name and an object"):
+    with pytest.raises(PrunusTypeError, match="give a name and objects"):
         Stage("divprune", (), [1])  # type: ignore[arg-type]
 
 
@@ -288,9 +303,13 @@ def test_what_this_model_cannot_do_is_refused_before_anything_runs(llava: Case) 
 def test_on_the_command_line(cli: Cli) -> None:
     listed = cli("methods", "prunus@lean").out
     assert "stages, and tokens left of 576 for an average of 192, 128, 64" in listed
-    assert "before the language model: 192, 128, 64" in listed and "prunus@careful" in listed
+    assert "prunus@careful: stages=" in listed and "layer=11" in listed
     facts = cli("methods", "prunus@lean", "--json").json["prunus"]
-    assert facts["stages"][-1]["left"] == [192, 128, 64] and facts["derived"]["count"] == "asked"
+    assert facts["derived"]["count"] == "asked"
+    tower, before, late = (stage["left"] for stage in facts["stages"])
+    for merged, first, last, asked in zip(tower, before, late, (192, 128, 64), strict=True):
+        assert merged > first > asked > last
+        assert abs((11 * first + 21 * last) / 32 - asked) <= 0.5
     assert cli("methods", "divprune", "--json").json["divprune"]["stages"] == []
 
 

@@ -10,7 +10,7 @@ from prunus.method.budget import Budget
 
 def asks(method: Any, depth: int = 12) -> bool:
     """Whether its choice depends on the question."""
-    return any(looks_at_question(part, depth) for part in method.parts())
+    return any(looks_at_question(part, depth) for part in method.parts(depth))
 
 
 def needs_grid(method: Any, depth: int = 12) -> bool:

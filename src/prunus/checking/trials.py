@@ -12,6 +12,7 @@ from prunus.inference.named import Named, parse_one
 from prunus.method import Method, methods
 
 _KEEP = 0.3
+_AVERAGE = 0.7
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ def _of(named: Named, family: Family, least: int) -> list[Trial]:
     forced = _forced(name, depth, least)
     # What has no keep by itself knows what to do without.
     given = named.takes("keep") and getattr(named.kind, "keep", None) is not None
-    default: list[dict[str, Any]] = [{"keep": _KEEP} if given else {}]
+    # An average has to leave something to the layers before the first cut.
+    share = _AVERAGE if named.kind.averages else _KEEP
+    default: list[dict[str, Any]] = [{"keep": share} if given else {}]
     # A name with settings is one trial.
     known = {} if named.params else _settings(depth, least, family)
     found = []

@@ -71,8 +71,9 @@ _AVERAGES = (1 / 3, 2 / 9, 1 / 9)
 
 def _stages(named: Named) -> list[dict[str, Any]]:
     """Of a composition, what each of its methods leaves for the averages of :data:`_AVERAGES`."""
+    from prunus.method.base import DEPTH
     from prunus.method.budget import Budget
-    from prunus.method.derived import DEPTH, TOKENS, derived
+    from prunus.method.derived import TOKENS, derived
 
     made = [named.make(keep=one) if named.takes("keep") else named.make() for one in _AVERAGES]
     if len(made[0].parts()) == 1:

@@ -67,7 +67,7 @@ def _needs_blocks(named: Named) -> tuple[bool, bool]:
     """Whether a method merges in blocks of the vision tower, and whether it looks at them; false
     where that depends on a parameter that has no default."""
     from prunus.method import acting, signals_of, tower_part
-    from prunus.method.derived import DEPTH
+    from prunus.method.base import DEPTH
     from prunus.method.registry import required
 
     if not set(required(named.kind)) <= set(named.params):

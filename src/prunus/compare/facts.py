@@ -13,8 +13,9 @@ from prunus.method import acting
 from prunus.method.composition import Composition
 from prunus.method.derived import derived
 
-#: The systems that prunus was written for, which a page shows first; all others are baselines.
-SYSTEMS = frozenset({"clse", "clse-m", "evoprune", "visipruner", "stepwise"})
+#: The systems that prunus was written for, and its compositions, which a page shows first; all
+#: others are baselines.
+SYSTEMS = frozenset({"clse", "clse-m", "evoprune", "visipruner", "stepwise", "prunus"})
 
 _CONTROLS = {
     GROUND_TRUTH: "the tokens on the objects asked about, then those on others",
@@ -64,9 +65,9 @@ def _method(column: Column, depth: int) -> Facts:
         question=any(facts["question"] for facts in own),
         count=own[-1]["count"],
         merges=any(facts["merges"] for facts in own),
-        ours=_ours(one.name for one in acting(methods)),
+        ours=_ours(one.name for one in methods),
         control=any(paper.startswith("control") for paper in papers),
-        composition=len(acting(methods)) > 1,
+        composition=len(acting(methods, depth)) > 1,
     )
 
 
@@ -88,5 +89,5 @@ def _unfitted(name: str) -> Facts:
 
 
 def _ours(names: Iterable[str]) -> bool:
-    """Whether all that acts is of :data:`SYSTEMS`."""
+    """Whether all that is named is of :data:`SYSTEMS`."""
     return set(names) <= SYSTEMS

@@ -100,8 +100,8 @@ def make_plan(
     if not methods:
         raise PrunusError("no method given: name one, for example prunus.prune(model, 'clse')")
     given = [method.bind(family) for method in methods]
-    methods = acting(given)
     depth = len(family.layers)
+    methods = acting(given, depth)
     inside = [method for method in methods if tower_part(method)]
     if len(inside) > 1:
         raise PrunusError(

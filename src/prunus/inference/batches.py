@@ -184,7 +184,7 @@ class Vision:
         depth = self.family.depth
         return any(
             bool(tower_part(method)) or any(map(self._needs_tower, signals_of(method, depth)))
-            for method in acting(methods)
+            for method in acting(methods, depth)
         )
 
     def _needs_tower(self, signal: Signal[Any]) -> bool:

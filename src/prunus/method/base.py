@@ -27,6 +27,8 @@ from prunus.method.view import Facts, View
 from prunus.signals.pieces import best_of_pieces, piece_shares
 from prunus.signals.topk import stable_topk
 
+#: Decoder layers where no model is known: those of LLaVA-1.5-7B.
+DEPTH = 32
 #: All classes that were defined, by name.
 KNOWN: dict[str, type[Method]] = {}
 
@@ -86,9 +88,9 @@ class Method:
         """
         return self
 
-    def parts(self) -> Sequence[Method]:
-        """What acts: the method itself, or the methods that it is composed of, in the order in
-        which data meets them (:mod:`prunus.method.composition`)."""
+    def parts(self, depth: int = DEPTH) -> Sequence[Method]:
+        """What acts on a decoder of ``depth`` layers: the method itself, or the methods that it is
+        composed of, in the order in which data meets them (:mod:`prunus.method.composition`)."""
         return (self,)
 
     def cuts(self, depth: int) -> Sequence[Cut]:
@@ -190,9 +192,10 @@ def _know(cls: type[Method]) -> None:
     KNOWN[cls.name] = cls
 
 
-def acting(methods: Iterable[Method]) -> list[Method]:
-    """``methods`` with the parts of compositions in their places."""
-    return [part for method in methods for part in method.parts()]
+def acting(methods: Iterable[Method], depth: int = DEPTH) -> list[Method]:
+    """``methods`` on a decoder of ``depth`` layers, with the parts of compositions in their
+    places."""
+    return [part for method in methods for part in method.parts(depth)]
 
 
 def signals_of(method: Method, depth: int) -> list[Signal[Any]]:

@@ -106,7 +106,7 @@ class Counted(Protocol):
     def unit(self) -> Unit:
         """What ``keep`` counts the tokens of."""
 
-    def parts(self) -> Sequence[Any]:
+    def parts(self, depth: int = ...) -> Sequence[Any]:
         """What acts: itself, or the methods that it is composed of."""
 
     def counts(self, keep: float | None, original: int, depth: int) -> Sequence[float] | None:
@@ -140,8 +140,8 @@ class Budget:
         if meaning not in get_args(Meaning):
             raise PrunusError(f"budget={shown(meaning)}: choose {' or '.join(get_args(Meaning))}")
         self._depth, self._meaning = depth, meaning
-        self._parts = {id(method): tuple(method.parts()) for method in methods}
-        self._averaging = {id(own.parts()[-1]) for own in methods if own.averages}
+        self._parts = {id(method): tuple(method.parts(depth)) for method in methods}
+        self._averaging = {id(own.parts(depth)[-1]) for own in methods if own.averages}
         acting: list[Counted] = [part for own in methods for part in self._parts[id(own)]]
         self._layers = {id(method): _layers(method, depth) for method in acting}
         self._methods = sorted(acting, key=lambda method: self._layers[id(method)][-1:])
@@ -219,7 +219,8 @@ class Budget:
             counts = self.counts(part, frames, size)
             if counts is None:
                 return None
-            found += counts
+            for count in counts:
+                found.append(min([*found[-1:], count]))
         return tuple(found)
 
     def _counts(self, method: Counted, frames: int, size: int) -> tuple[int, ...] | None:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from prunus.errors import PrunusError, PrunusTypeError, shown
-from prunus.method.base import Method
+from prunus.method.base import DEPTH, Method
 from prunus.method.budget import Budget, Curve, Keep, check_keep, left_of
 from prunus.method.places import Cut
 from prunus.method.registry import build, find_method
@@ -29,18 +29,28 @@ class Stage:
             tokens; between them lines, below the first in proportion, above the last towards
             (1, 1). Of the last stage none: it makes up the average.
         params: its other parameters.
+        depth: of these the numbers of decoder layers, as shares of all layers (rounded, at least
+            1), so that a composition has the same shape on every model.
     """
 
     method: str
     leaves: tuple[tuple[float, float], ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
+    depth: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.method, str) or not isinstance(self.params, Mapping):
+        objects = (self.params, self.depth)
+        if not isinstance(self.method, str) or not all(isinstance(o, Mapping) for o in objects):
             raise PrunusTypeError(
-                f"a stage of method={shown(self.method)} and params={shown(self.params)}: give a "
-                "name and an object"
+                f"a stage of method={shown(self.method)}, params={shown(self.params)} and "
+                f"depth={shown(self.depth)}: give a name and objects"
             )
+        for name, share in self.depth.items():
+            if not isinstance(share, int | float) or not 0 <= share < 1:
+                raise PrunusError(
+                    f"stage {self.method}: depth {name}={shown(share)}: give a share of the "
+                    "decoder layers, from 0 to below 1"
+                )
         if "keep" in self.params and self.leaves:
             raise PrunusError(f"stage {self.method}: give what it leaves, or its keep, not both")
         object.__setattr__(self, "leaves", _points(self.method, self.leaves))
@@ -62,8 +72,8 @@ class Stage:
             )
         return cls(**given)
 
-    def made(self, keep: Keep, last: bool) -> Method:
-        """The method, where ``keep`` is the average asked for.
+    def made(self, keep: Keep, last: bool, layers: int) -> Method:
+        """The method on a decoder of so many ``layers``, where ``keep`` is the average asked for.
 
         Raises:
             PrunusError: it does not say what it leaves, or takes no ``keep``.
@@ -71,7 +81,8 @@ class Stage:
         kind, own = find_method(self.method)
         if issubclass(kind, Composition):
             raise PrunusError(f"stage {self.method} is a composition: name its methods instead")
-        params = {**own, **self.params}
+        placed = {name: max(1, round(share * layers)) for name, share in self.depth.items()}
+        params = {**own, **self.params, **placed}
         takes = "keep" in {one.name for one in dataclasses.fields(kind) if one.init}  # type: ignore[arg-type]
         if (self.leaves or last) and not takes:
             raise PrunusError(
@@ -123,12 +134,19 @@ class Composition(Method):
         self.parts()  # refuses what cannot be made now
 
     @cached_property
-    def _made(self) -> tuple[Method, ...]:
-        last = len(self.stages) - 1
-        return tuple(one.made(self.keep, at == last) for at, one in enumerate(self.stages))
+    def _made(self) -> dict[int, tuple[Method, ...]]:
+        """Parts by the depth that they are for."""
+        return {}
 
-    def parts(self) -> Sequence[Method]:
-        return self._made
+    def parts(self, depth: int = DEPTH) -> Sequence[Method]:
+        if (bound := vars(self).get("_bound")) is not None:
+            return bound  # type: ignore[no-any-return]
+        if depth not in self._made:
+            last = len(self.stages) - 1
+            self._made[depth] = tuple(
+                one.made(self.keep, at == last, depth) for at, one in enumerate(self.stages)
+            )
+        return self._made[depth]
 
     def bind(self: C, model: Facts) -> C:
         """With parts that are bound to ``model``.
@@ -137,20 +155,20 @@ class Composition(Method):
             PrunusError: a part refuses it, or an average cannot be made of these in this order.
         """
         bound = replace(self)
-        parts = tuple(part.bind(model) for part in self._made)
+        parts = tuple(part.bind(model) for part in self.parts(model.depth))
         _check_order(parts, model.depth)
-        vars(bound)["_made"] = parts
+        vars(bound)["_bound"] = parts
         return bound
 
     def cuts(self, depth: int) -> Sequence[Cut]:
         """Those of all parts."""
-        return [cut for part in self._made for cut in part.cuts(depth)]
+        return [cut for part in self.parts(depth) for cut in part.cuts(depth)]
 
     def counts(self, keep: float | None, original: int, depth: int) -> Sequence[float] | None:
         """What the parts with cuts leave, each by its own rule."""
         share = 1.0 if keep is None else keep / original
         found: list[float] = []
-        for stage, part in zip(self.stages, self._made, strict=True):
+        for stage, part in zip(self.stages, self.parts(depth), strict=True):
             if not part.cuts(depth):
                 continue
             own = original * (left_of(stage.leaves, share) if stage.leaves else share)
@@ -162,7 +180,7 @@ class Composition(Method):
 
     @property
     def adaptive(self) -> bool:
-        return any(part.adaptive for part in self._made)
+        return any(part.adaptive for part in self.parts())
 
 
 def _points(name: str, given: Any) -> tuple[tuple[float, float], ...]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from prunus.method.base import Method, acting, looks_at_question, signals_of
+from prunus.method.base import DEPTH, Method, acting, looks_at_question, signals_of
 from prunus.method.capabilities import EditsAttention, Trained, tower_part
 
-DEPTH, TOKENS = 32, 576  # of LLaVA-1.5-7B: of what size does not matter
+TOKENS = 576  # of LLaVA-1.5-7B, as DEPTH is: of what size does not matter
 
 
 def derived(method: Method, depth: int = DEPTH) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def derived(method: Method, depth: int = DEPTH) -> dict[str, Any]:
     * ``places``: where it acts: "vision tower", "before the language model", "decoder layers ...",
       "attention of decoder layers ...".
     """
-    parts = acting([method])
+    parts = acting([method], depth)
     inside = [part for one in parts if (part := tower_part(one))]
     cuts = [cut for one in parts for cut in one.cuts(depth)]
     places = ["vision tower"] if inside else []
