@@ -32,7 +32,7 @@ def compare(
         typer.Option(
             metavar="NAME",
             help="What is compared where options do not say it: smoke (a minute), readme (all "
-            "methods at 11.1 %), leaderboard (everything).",
+            "methods at 33.3 and 11.1 %), leaderboard (everything).",
         ),
     ] = "readme",
     models: Annotated[

@@ -38,8 +38,8 @@ PRESETS: dict[str, Preset] = {
         pictures=1,
         rounds=3,
     ),
-    # the first look: some of each kind, at the papers' smallest budget
-    "readme": Preset(keeps=(1 / 9,), limit=300, seeds=2),
+    # the first look: every method at the papers' largest and smallest budget
+    "readme": Preset(keeps=(1 / 3, 1 / 9), limit=150, seeds=2),
     # everything
     "leaderboard": Preset(),
 }
