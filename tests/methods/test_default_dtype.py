@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
+import prunus
 from prunus import Random
 from prunus.families import family_of
 from prunus.selector.store import load_selector, save_selector
@@ -13,6 +15,8 @@ from prunus.signals.influence import leave_one_out
 from tests.support.default_dtype import default_dtype
 from tests.support.models import Case
 from tests.support.random_selectors import random_selector, selector_for
+from tests.support.runs import gap
+from tests.support.settings import LATER, settings
 
 
 def test_a_random_subset_is_the_same() -> None:
@@ -21,6 +25,25 @@ def test_a_random_subset_is_the_same() -> None:
     expected = Random().score(0, view)
     with default_dtype(torch.bfloat16):
         assert torch.equal(Random().score(0, view), expected)
+
+
+#: Without learned selectors, which settings draw anew, in the default dtype: see the last test.
+FIRST = [
+    name for name in settings() if name not in LATER and not name.startswith(("one-", "stepwise"))
+]
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_every_method_chooses_the_same(llava: Case, name: str) -> None:
+    inputs, method = llava.prompts.rows(1), settings()[name]
+    with prunus.prune(llava.model, method) as run, torch.no_grad():
+        expected = llava.model(**inputs).logits
+    for dtype in (torch.bfloat16, torch.float64):
+        with default_dtype(dtype), prunus.prune(llava.model, method) as again, torch.no_grad():
+            assert gap(llava.model(**inputs).logits, expected) < 1e-4
+        assert len(run.trace) == len(again.trace)
+        for one, other in zip(run.trace, again.trace, strict=True):
+            assert one.kept[0][0].tolist() == other.kept[0][0].tolist()
 
 
 def test_a_vanishing_output_is_no_division_by_zero() -> None:

@@ -70,5 +70,5 @@ def _kernel(tokens: Tensor, weight: float) -> Tensor:
     """Float32 ``[G, n, n]`` of ``tokens [G, n, D]``."""
     rows = tokens / tokens.norm(dim=1, keepdim=True).clamp_min(1e-12)
     similar = rows @ rows.transpose(1, 2)
-    same = torch.eye(tokens.shape[1], device=tokens.device)
+    same = torch.eye(tokens.shape[1], dtype=tokens.dtype, device=tokens.device)
     return torch.baddbmm(same.expand_as(similar), similar, similar, alpha=weight)
