@@ -80,6 +80,16 @@ def test_p_where_nothing_or_everything_changes() -> None:
     assert p_value(np.ones(100), np.arange(100)) == 2.0**-99  # no division by a variance of 0
 
 
+@pytest.mark.parametrize("step", [1 / 3, 0.1, 0.7, 1.0])
+def test_p_is_never_less_than_all_signs_allow(step: float) -> None:
+    """Thirds are not exact: what rounding leaves of a variance of 0 is no certainty."""
+    for count in (13, 20, 49):
+        assert p_value(np.full(count, step), np.arange(count)) == 2.0 ** (1 - count)
+        nearly = np.full(count, step)
+        nearly[0] = step / 2
+        assert p_value(nearly, np.arange(count)) >= 2.0 ** (1 - count)
+
+
 def test_questions_about_one_image_are_no_independent_ones() -> None:
     """The same changes are surer where each is about another image."""
     rng = np.random.default_rng(3)

@@ -54,7 +54,8 @@ def p_value(change: NDArray[np.float64], images: NDArray[np.int64]) -> float:
     """Two-sided probability of a mean ``change`` at least as far from 0, if there is no difference.
 
     Where at most :data:`EXACT` images differ, the share of all ways to flip the signs of their
-    sums; else by the normal distribution, with the variance between images.
+    sums; else by the normal distribution, with the variance between images, but never less than
+    these ways allow (where all images move alike, a variance says nothing).
 
     Args:
         change: ``[questions]`` float64; images: ``[questions]`` int64.
@@ -69,9 +70,10 @@ def p_value(change: NDArray[np.float64], images: NDArray[np.int64]) -> float:
     count, mean = len(sums), float(change.mean())
     spread = np.bincount(place, weights=change - mean)
     variance = float((spread**2).sum()) / len(change) ** 2 * count / (count - 1)
-    if variance == 0:  # every image moved alike
-        return 2.0 ** (1 - count)
-    return math.erfc(abs(mean) / math.sqrt(2 * variance))
+    least = 2.0 ** (1 - len(moved))  # all signs as they are, or all the other way round
+    if variance == 0:
+        return least
+    return max(least, math.erfc(abs(mean) / math.sqrt(2 * variance)))
 
 
 def holm(values: Mapping[str, float]) -> dict[str, float]:
