@@ -139,6 +139,8 @@ def test_every_preset_is_one() -> None:
         (["fixed"], [64], [0], "takes no budget"),
         (["clse"], [0], [0], "keeps nothing"),
         (["clse"], [64, 64], [0], "given twice"),
+        (["clse"], [0.11111, 0.11112], [0], "0.11111 and another one are 0.1111 to four"),
+        (["clse"], [12341, 12342], [0], "four digits"),
         (["clse", "clse"], [64], [0], "given twice"),
         (["random"], [64], [], "seeds"),
     ],

@@ -163,6 +163,13 @@ def make_cells(
     chosen = [_chosen(name) for name in (default_names() if names is None else names)]
     if len(set(keeps)) != len(keeps) or len({one.name for one in chosen}) != len(chosen):
         raise PrunusError("a method or a budget is given twice")
+    names_of = {f"{keep:.4g}": keep for keep in keeps}
+    if len(names_of) != len(keeps):
+        first = next(keep for keep in keeps if keep not in names_of.values())
+        raise PrunusError(
+            f"budget {first!r} and another one are {first:.4g} to four digits, by which they are "
+            "told apart: leave one of them out"
+        )
     if not seeds or len(set(seeds)) != len(seeds):
         raise PrunusError("give one or more different seeds")
     cells = [Cell("dense")]
@@ -188,6 +195,15 @@ class _Chosen:
     def budgeted(self) -> bool:
         """Whether it is asked at every budget."""
         return self.name == GROUND_TRUTH or any(one.takes("keep") for one in self.methods[-1:])
+
+
+def cell_name(name: str) -> str:
+    """What the cells of a name that :func:`make_cells` takes are called.
+
+    Raises:
+        PrunusError: an unknown name.
+    """
+    return _chosen(name).name
 
 
 def _chosen(name: str) -> _Chosen:
