@@ -35,6 +35,23 @@ def test_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
     assert page.read_text("utf-8") == (tmp_path / "out" / "table.md").read_text("utf-8")
 
 
+def test_a_rival_may_be_called_otherwise(cli: Cli, tmp_path: Path) -> None:
+    """As it is named among the methods: another way to say a preset, or a file."""
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "from dataclasses import dataclass\n"
+        "from prunus.pruners.uniform import Uniform\n\n\n"
+        "@dataclass(frozen=True)\nclass Mine(Uniform):\n    name = 'mine-of-a-file'\n"
+    )
+    few = (*FEW[:3], "--methods", f"uniform,{own}:Mine", *FEW[5:])
+    rival = ("--budget", "true", "--rival", f"{own}:Mine")
+    result = cli(*few, "--output", tmp_path / "out", *rival)
+    assert result.code == 0, result.err
+    [run] = json.loads((tmp_path / "out" / "comparison.json").read_text("utf-8"))["runs"]
+    row = run["rows"][0]
+    assert run["rival"] == "mine-of-a-file" and set(row["against"]) == {"dense", run["rival"]}
+
+
 def test_what_is_refused(cli: Cli, tmp_path: Path) -> None:
     out = ("--output", tmp_path)
     refused(cli("compare"), "--output", "--store")
@@ -42,6 +59,7 @@ def test_what_is_refused(cli: Cli, tmp_path: Path) -> None:
     refused(cli("compare", *out, "--budget", "truth"), "true, nominal or both")
     refused(cli("compare", *out, "--methods", "fastw"), "did you mean 'fastv'")
     refused(cli("compare", *out, "--methods", "fastv", "--rival", "dart"), "--methods")
+    refused(cli("compare", *out, "--methods", "fastv,blind", "--rival", "blind"), "no budget")
     refused(cli("compare", *out, "--methods", "fastv,,dart"), "single commas")
     refused(
         cli("compare", *out, "--models", "tiny-lama", "--methods", "fastv"),

@@ -1,5 +1,6 @@
 """What is written: one object, tables for people, tables for programs."""
 
+import copy
 import json
 import re
 import sys
@@ -9,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from prunus.compare.contract import Comparison
-from prunus.compare.output import needed, read_comparison, write_comparison
+from prunus.compare.output import needed, read_comparison, row_lines, write_comparison
 from prunus.compare.tables import latex, markdown
 from prunus.errors import PrunusError, PrunusFileError
 
@@ -40,6 +41,15 @@ def test_everything_is_written_and_read(made: Made, tmp_path: Path) -> None:
     assert own["cost"]["time"] is not None
     assert flat["cost_time_median"] == own["cost"]["time"]["median"]
     assert rows["dense"]["dense_value"] is None and rows["random|true|0.2"]["seeds"] == [0, 1]
+
+
+def test_a_rival_may_have_dots_in_its_name(made: Made) -> None:
+    whole = copy.deepcopy(made[0])
+    row = next(one for one in whole["runs"][0]["rows"] if one["method"] == "fastv")
+    row["against"]["mmr:weight=0.6"] = row["against"].pop("divprune")
+    flat = next(one for one in row_lines(whole) if one["key"] == row["key"])
+    assert flat["rival"] == "mmr:weight=0.6"
+    assert flat["rival_p"] == row["against"]["mmr:weight=0.6"]["p"]
 
 
 def test_something_else_is_no_comparison(made: Made, tmp_path: Path) -> None:

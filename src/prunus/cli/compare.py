@@ -224,7 +224,7 @@ def _setting(
     from prunus.cli.eval import listed
     from prunus.compare.presets import methods_of
     from prunus.compare.setting import RunSpec, Setting
-    from prunus.evaluate.cells import GROUND_TRUTH, make_cells
+    from prunus.evaluate.cells import GROUND_TRUTH, cell_name, make_cells
     from prunus.inference.named import NONE
     from prunus.tasks.sets import BUILTIN_SETS, builtin_set_for
 
@@ -241,9 +241,19 @@ def _setting(
         chosen = listed(methods, "--methods")
     if GROUND_TRUTH in chosen and not scenes:
         raise BadInput("ground-truth needs the scenes of the built-in questions: leave it out")
-    make_cells(chosen, preset.keeps, range(preset.seeds))  # what is wrong is said at once
-    if rival not in (None, NONE, *chosen):
-        raise BadInput(f"--rival {rival!r} is none of the methods: add it to --methods")
+    # What is wrong is said at once.
+    budgets = {one.name: one.keep for one in make_cells(chosen, preset.keeps, range(preset.seeds))}
+    if rival not in (None, NONE):
+        called = {one: cell_name(one) for one in chosen}
+        name = called.get(rival, rival)
+        if name not in called.values():
+            raise BadInput(f"--rival {rival!r} is none of the methods: add it to --methods")
+        if budgets[name] is None:
+            raise BadInput(
+                f"--rival {rival!r} has no budget at which others could be compared with it: name "
+                "a method that takes --keep"
+            )
+        rival = name
     return Setting(
         tuple(runs),
         tuple(chosen),

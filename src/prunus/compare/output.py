@@ -181,8 +181,9 @@ def _flat(row: Row) -> dict[str, Any]:
     against = row.get("against", {})
     rival = next((name for name in against if name not in ("dense", "random")), None)
     for column, name in (("dense", "dense"), ("random", "random"), ("rival", rival)):
+        own: Mapping[str, Any] = against.get(name or "", {})  # a name may have dots in it
         for part in _AGAINST:
-            found[f"{column}_{part}"] = _inside(against, f"{name}.{part}")
+            found[f"{column}_{part}"] = own.get(part)
     return found | {"rival": rival, "seeds": row.get("seeds"), "per_seed": row.get("per_seed")}
 
 
