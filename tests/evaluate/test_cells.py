@@ -8,12 +8,13 @@ import pytest
 from numpy.typing import NDArray
 
 import prunus
-from prunus import CLSE, EvoPrune, Stepwise, VisiPruner, methods
+from prunus import CLSE, EvoPrune, PrunusError, Stepwise, VisiPruner, methods
 from prunus.evaluate import EvalSet, load_file, make_cells
 from prunus.evaluate.cells import Cell, default_names, ground_truth
 from prunus.families import family_of
 from prunus.grid import Grid
 from prunus.inference.named import parse_one, presets_of
+from prunus.method.base import KNOWN
 from prunus.pruners.tome import ToMe
 from prunus.tasks.scenes import object_coverage
 from tests.support.facts import in_tower as tower_part_of
@@ -148,6 +149,21 @@ def test_every_preset_is_one() -> None:
 def test_bad_cells(names: list[str], keeps: list[int], seeds: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_cells(names, keeps, seeds)
+
+
+@pytest.mark.parametrize("name", ["dense", "none", "ground-truth", "a|b", "x#1", "a@b", ""])
+def test_a_file_gives_no_method_the_name_of_something_else(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from dataclasses import dataclass\n"
+        "from prunus.pruners.uniform import Uniform\n\n\n"
+        f"@dataclass(frozen=True)\nclass Mine(Uniform):\n    name = {name!r}\n"
+    )
+    try:
+        with pytest.raises(PrunusError, match="cannot be compared"):
+            make_cells([f"{path}:Mine"], [0.2])
+    finally:
+        KNOWN.pop(name)
 
 
 @pytest.mark.parametrize(

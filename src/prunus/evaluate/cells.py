@@ -9,7 +9,7 @@ from typing import Any, Literal
 from prunus.errors import PrunusError
 from prunus.evaluate.coverage import best_tokens
 from prunus.grid import AnyGrid
-from prunus.inference.named import Named, parse
+from prunus.inference.named import NONE, Named, parse
 from prunus.inference.params import field_names
 from prunus.method import Method, methods
 from prunus.method.budget import Keep, Meaning, check_keep, resolve_keep
@@ -32,8 +32,11 @@ Drawn = Scene | VideoScene
 Methods = Method | tuple[Method, ...]
 
 GROUND_TRUTH = "ground-truth"
-BLIND, OTHER = "blind", "other-image"
+BLIND, OTHER, DENSE = "blind", "other-image", "dense"
 _SHOWN: dict[str, Shown] = {BLIND: "none", OTHER: "other"}
+
+#: What stands between the parts of a cell's name.
+_SIGNS = "|#@+:,"
 
 #: Share of the tokens that a method leaves to the one behind it, where its name says no other.
 _TO_THE_NEXT = 0.5
@@ -172,7 +175,7 @@ def make_cells(
         )
     if not seeds or len(set(seeds)) != len(seeds):
         raise PrunusError("give one or more different seeds")
-    cells = [Cell("dense")]
+    cells = [Cell(DENSE)]
     cells += [Cell(one.name, shown=_SHOWN[one.name]) for one in chosen if one.name in _SHOWN]
     for one in chosen:
         if one.methods and not one.budgeted:
@@ -214,6 +217,13 @@ def _chosen(name: str) -> _Chosen:
     except PrunusError as error:
         controls = ", ".join((GROUND_TRUTH, *_SHOWN))
         raise PrunusError(f"{error} (controls: {controls})") from error
+    for one in found:
+        own = one.kind.name
+        if not own or own in (DENSE, NONE, GROUND_TRUTH, *_SHOWN) or set(own) & set(_SIGNS):
+            raise PrunusError(
+                f"a method called {own!r} cannot be compared: results are told apart by names, so "
+                f"give it one that is no control and has none of {_SIGNS} in it"
+            )
     chosen = _Chosen("+".join(one.name for one in found), tuple(found))
     last = found[-1]
     if not chosen.budgeted and "keep" not in last.params and not last.make().adaptive:
