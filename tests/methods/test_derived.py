@@ -89,10 +89,24 @@ def test_they_are_listed(cli: Cli) -> None:
         name: derived(cls()) for name, cls in methods().items()
     }
     lines = cli("methods").out.splitlines()
-    assert all(len(line) <= 80 for line in lines)
+    assert all(len(line) <= 100 for line in lines)  # the terminal of the tests
     [fastv] = [line.split() for line in lines if line.startswith("fastv")]
     assert fastv[1:4] == ["0.5", "layers", "q"]
     [evoprune] = [line.split() for line in lines if line.startswith("evoprune")]
     assert evoprune[2:4] == ["tower", "tm"]
     assert "sees the question: no" in cli("methods", "clse").out
     assert "sees the question: yes" in cli("methods", "clse@hybrid").out
+    assert "acts at: before the language model\n" in cli("methods", "divprune").out
+    assert "acts at: decoder layers 2 (of 32)\n" in cli("methods", "fastv").out
+
+
+def test_nothing_of_a_summary_is_left_out(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    summaries = {name: cls.summary for name, cls in methods().items()}
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = cli("methods").out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    narrow = " ".join(" ".join(lines).split())
+    assert all(" ".join(summary.split()) in narrow for summary in summaries.values())
+    monkeypatch.setenv("COLUMNS", "200")
+    lines = cli("methods").out.splitlines()
+    assert [line.split()[0] for line in lines[1 : lines.index("")]] == list(summaries)

@@ -304,6 +304,7 @@ def test_on_the_command_line(cli: Cli) -> None:
     listed = cli("methods", "prunus@lean").out
     assert "stages, and tokens left of 576 for an average of 192, 128, 64" in listed
     assert "prunus@careful: stages=" in listed and "layer=11" in listed
+    assert listed.startswith("prunus@lean: ") and "prunus methods prunus@NAME" in listed
     facts = cli("methods", "prunus@lean", "--json").json["prunus"]
     assert facts["derived"]["count"] == "asked"
     tower, before, late = (stage["left"] for stage in facts["stages"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from textwrap import shorten, wrap
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from prunus.inference.named import Named
     from prunus.method import Method
 
-#: Signs of a line.
+#: Signs of a line; the list of all takes more where the terminal is wider.
 _WIDTH = 80
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -27,21 +27,23 @@ def methods(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the methods, a line each; or explain one: parameters, presets, paper, families."""
+    """List the methods; or explain one: parameters, presets, paper, families."""
     from prunus.inference.named import Named, parse_one
     from prunus.method import methods as known_methods
 
-    chosen = {one: Named(one, kind) for one, kind in known_methods().items()}
+    console = out()
     if name is not None:
         named = parse_one(name)
-        chosen = {named.kind.name: named}
-    described = {one: _facts(named) for one, named in chosen.items()}
+        chosen = {named.kind.name: _facts(named)}
+        lines = _explained(named.kind.name, chosen[named.kind.name], title=name)
+    else:
+        chosen = {one: _facts(Named(one, kind)) for one, kind in known_methods().items()}
+        lines = _lines(chosen, max(_WIDTH, console.width))
     if as_json:
-        print_json(described)
+        print_json(chosen)
         return
-    show = _lines if name is None else _explained
-    for line in show(described):
-        out().print(line, markup=False, soft_wrap=True)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _facts(named: Named) -> dict[str, Any]:
@@ -100,8 +102,8 @@ def _changed(method: Method) -> dict[str, Any]:
     return {one.name: values[one.name] for one in fields if values[one.name] != one.default}
 
 
-def _lines(described: dict[str, dict[str, Any]]) -> list[str]:
-    """A line of at most 80 signs for each method."""
+def _lines(described: dict[str, dict[str, Any]], width: int) -> list[str]:
+    """Each method, in lines of at most ``width`` signs; those that go on are indented."""
     widest = max(map(len, described))
     lines = [f"{'method':<{widest}}  keep   where  sees  what it does"]
     for name, facts in described.items():
@@ -109,7 +111,8 @@ def _lines(described: dict[str, dict[str, Any]]) -> list[str]:
         keep = _show(defaults["keep"]) if defaults.get("keep") is not None else "-"
         where, sees = _signs(facts["derived"])
         start = f"{name:<{widest}}  {keep:<6} {where:<6} {sees:<5} "
-        lines.append(start + shorten(facts["summary"], _WIDTH - len(start), placeholder=" ..."))
+        rest = " " * len(start)
+        lines += wrap(facts["summary"], width, initial_indent=start, subsequent_indent=rest)
     return [
         *lines,
         "",
@@ -150,13 +153,14 @@ def _derived_lines(derived: dict[str, Any] | None) -> list[str]:
     if derived is None:
         return []
     word = {True: "yes", False: "no"}
+    of = " (of 32)" if any("layers" in place for place in derived["places"]) else ""
     return [
         f"  sees the question: {word[derived['question']]}",
         f"  tokens left: {_COUNTS[derived['count']]}",
         f"  merges: {word[derived['merges']]}; looks into the tower: {word[derived['tower']]}, "
         f"at its CLS token: {word[derived['cls']]}",
         f"  needs: {_NEEDS[derived['needs']]}",
-        f"  acts at: {'; '.join(derived['places']) or 'nothing'} (of 32)",
+        f"  acts at: {'; '.join(derived['places']) or 'nothing'}{of}",
     ]
 
 
@@ -173,37 +177,37 @@ def _stage_lines(stages: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _explained(described: dict[str, dict[str, Any]]) -> list[str]:
-    lines = []
-    for name, facts in described.items():
-        paper = [f"  {facts['paper']}"] if facts["paper"] else []
-        head = wrap(f"{name}: {facts['summary']}", _WIDTH, subsequent_indent="  ")
-        lines += [*head, *paper, f"  kind: {facts['kind']}"]
-        lines += _derived_lines(facts["derived"])
-        lines += _stage_lines(facts["stages"])
-        homes = f"  runs on: {', '.join(facts['families'])}"
-        lines += wrap(homes, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
-        lines += ["", "parameters (default):"]
-        for param in facts["parameters"]:
-            default = "required" if param["required"] else _show(param["default"])
-            lines += wrap(
-                f"{param['name']}={default}  {param['help']}",
-                _WIDTH,
-                initial_indent="  ",
-                subsequent_indent="      ",
-            )
-        if facts["presets"]:
-            lines += ["", f"presets ({name}@NAME):"]
-        for preset, params in facts["presets"].items():
-            words = ", ".join(f"{one}={_show(value)}" for one, value in params.items())
-            lines += wrap(
-                f"{name}@{preset}: {words}",
-                _WIDTH,
-                initial_indent="  ",
-                subsequent_indent="      ",
-                break_on_hyphens=False,
-            )
+def _explained(name: str, facts: dict[str, Any], title: str) -> list[str]:
+    """All of one method, which was asked for as ``title``."""
+    paper = [f"  {facts['paper']}"] if facts["paper"] else []
+    head = wrap(f"{title}: {facts['summary']}", _WIDTH, subsequent_indent="  ")
+    lines = [*head, *paper, f"  kind: {facts['kind']}"]
+    lines += _derived_lines(facts["derived"])
+    lines += _stage_lines(facts["stages"])
+    homes = f"  runs on: {', '.join(facts['families'])}"
+    lines += wrap(homes, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+    lines += ["", "parameters (default):"]
+    for param in facts["parameters"]:
+        default = "required" if param["required"] else _show(param["default"])
+        lines += _item(f"{param['name']}={default}  {param['help']}", hyphens=True)
+    if facts["presets"]:
+        lines += ["", f"presets ({name}@NAME):"]
+    for preset, params in facts["presets"].items():
+        words = ", ".join(f"{one}={_show(value)}" for one, value in params.items())
+        lines += _item(f"{name}@{preset}: {words}", hyphens=False)
+    if facts["stages"] and facts["presets"]:
+        lines.append(f"  (what the stages of one leave: prunus methods {name}@NAME)")
     return lines
+
+
+def _item(text: str, hyphens: bool) -> list[str]:
+    return wrap(
+        text,
+        _WIDTH,
+        initial_indent="  ",
+        subsequent_indent="      ",
+        break_on_hyphens=hyphens,
+    )
 
 
 def _parameters(method: type[Method]) -> list[dict[str, Any]]:
