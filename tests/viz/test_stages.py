@@ -10,7 +10,7 @@ import torch
 
 from prunus.grid import Grid
 from prunus.method import Edit
-from prunus.viz import Panel, dim_dropped, heat_map, outlined, trace_panels
+from prunus.viz import Panel, dim_dropped, fold, heat_map, outlined, trace_panels
 from tests.support.traces import EXIT, FILTER, GONE, GRID, entry, picture, shallow
 
 MARK = np.array([0.1, 1.0, 0.9], dtype=np.float32)
@@ -70,6 +70,16 @@ def test_the_three_stages() -> None:
     assert kept.caption == "Filtering layer 3; the others are gone from layer 4 on."
     np.testing.assert_array_equal(left.picture, dim_dropped(seen, [], GRID))
     assert left.caption == "Exit layer 8: none of the 2 visual tokens mattered any more."
+
+
+def test_many_stages_go_on_below() -> None:
+    """The picture and three pairs in the first row, then three pairs in each; nothing is lost."""
+    for pairs in (0, 3, 4, 11):
+        row = [Panel(picture(), str(number)) for number in range(1 + 2 * pairs)]
+        folded = fold(row)
+        assert [panel for part in folded for panel in part] == row
+        assert len(folded[0]) <= 7 and all(len(part) in (2, 4, 6) for part in folded[1:])
+        assert len(folded) == max(1, -(-pairs // 3))
 
 
 def test_a_method_that_merges_and_decides_by_itself() -> None:

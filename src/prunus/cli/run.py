@@ -162,13 +162,14 @@ def _draw(
     result: Answer,
 ) -> None:
     """Stages of the images in rows of panels, and the contact ``sheets`` of videos below."""
-    from prunus.viz import Strip, draw_panels, trace_panels
+    from prunus.viz import Strip, draw_panels, fold, trace_panels
     from prunus.viz.as_seen import pictures_as_seen
 
     grids = [grid for kind, grid in zip(kinds, result.grids, strict=True) if kind == "image"]
     seen = iter(pictures_as_seen(processor, inputs, [[one] for one in pictures], grids))
     shown = [next(seen) if kind == "image" else [] for kind in kinds]
-    panels = [*trace_panels(shown, result.trace), *sheets]
+    stages = [piece for row in trace_panels(shown, result.trace) for piece in fold(row)]
+    panels = [*stages, *sheets]
     strip = Strip.of(result.trace, result.report["tokens"]["per_layer"])
     size = 2.6 if pictures else filmed.SIDE
     draw_panels(panels, path, title=result.text[:100], size=size, strip=strip)

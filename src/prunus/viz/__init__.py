@@ -2,7 +2,7 @@
 
 from prunus.viz.figure import Panel, draw_panels
 from prunus.viz.overlay import dim_dropped, heat_map, outlined
-from prunus.viz.panels import trace_panels
+from prunus.viz.panels import fold, trace_panels
 from prunus.viz.seen import as_picture, resized_image, seen_images
 from prunus.viz.strip import Strip
 
@@ -12,6 +12,7 @@ __all__ = [
     "as_picture",
     "dim_dropped",
     "draw_panels",
+    "fold",
     "heat_map",
     "outlined",
     "resized_image",

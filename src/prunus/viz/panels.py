@@ -58,6 +58,13 @@ def trace_panels(
     return rows
 
 
+def fold(row: Sequence[Panel], most: int = 7) -> list[Sequence[Panel]]:
+    """A long row in several: the first of at most ``most`` panels, which is odd (the picture, and
+    pairs of importance and what was kept), and below it the pairs that are left."""
+    first, rest = row[:most], row[most:]
+    return [first, *(rest[at : at + most - 1] for at in range(0, len(rest), most - 1))]
+
+
 def _panels(entry: TraceEntry, spot: Spot, before: Before) -> list[Panel]:
     """What was important to ``entry`` and what it left."""
     grid, kept = spot.grid(entry), entry.kept[spot.sample][spot.image]
