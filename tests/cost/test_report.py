@@ -88,6 +88,8 @@ def test_readable_and_plain() -> None:
     assert report["pruned"] is True and report["method"] == "clse" and report["samples"] == 2
     text = str(report)
     assert "54 -> 6" in text and "asked for 18" in text and "24.0 per layer" in text
+    report["tokens"]["nominal"] = 201 + 1 / 6
+    assert "(asked for 201.2)" in str(report)
 
 
 def test_nothing_pruned_is_said() -> None:

@@ -30,7 +30,9 @@ class Report(dict[str, Any]):
     def __str__(self) -> str:
         tokens, flops, kv = self["tokens"], self["flops"], self["kv_bytes"]
         in_tower = any(stage["place"] == "encoder" for stage in self["stages"])
-        nominal = "its own count" if tokens["nominal"] is None else f"{tokens['nominal']:g}"
+        nominal = (
+            "its own count" if tokens["nominal"] is None else f"{round(tokens['nominal'], 1):g}"
+        )
         stages = [f"  {_stage(stage, self['samples'])}" for stage in self["stages"]]
         lines = [
             f"method          {self['method']}" + ("" if self["pruned"] else "  (nothing pruned)"),
