@@ -32,6 +32,8 @@ def test_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
     page = tmp_path / "leaderboard.md"
     result = cli("compare", "--from", tmp_path / "out", "--markdown", page)
     assert result.code == 0, result.err
+    assert page.read_text("utf-8").startswith("# prunus compare\n")  # that of no preset
+    assert "3 questions about 1 images, 576 visual tokens each." in page.read_text("utf-8")
     assert page.read_text("utf-8") == (tmp_path / "out" / "table.md").read_text("utf-8")
 
 

@@ -43,8 +43,9 @@ def compare(
         str | None,
         typer.Option(
             metavar="SET|FILE,...",
-            help="Questions, each asked of every model: scenes, sizes, videos, or files as of "
-            "`prunus eval`; default: each model's own.",
+            help="Questions, each asked of every model: scenes, sizes, videos, or FILE.jsonl with "
+            "image (path beside the file), question, answer, type per line; default: each "
+            "model's own.",
         ),
     ] = None,
     methods: Annotated[
@@ -116,8 +117,9 @@ def compare(
         Path | None,
         typer.Option(
             "--from",
-            metavar="comparison.json",
-            help="Ask nothing: write all of it anew from a comparison that is there.",
+            metavar="DIR|FILE.json",
+            help="Ask nothing: write all of it anew from a comparison that is there (its folder, "
+            "or its comparison.json).",
         ),
     ] = None,
     on_error: OnErrorOption = "stop",
@@ -175,7 +177,9 @@ def compare(
             if folder is not None:
                 with option(name, folder):
                     held.enter_context(claim(folder))
-        comparison = _compared(setting, place, count, preset)
+        plain = chosen == PRESETS[preset] and (models, data, methods, rival) == (None,) * 4
+        title = f"prunus compare --preset {preset}" if plain else "prunus compare"
+        comparison = _compared(setting, place, count, title)
         _write(comparison, output, markdown, as_json)
     if broken := [note for note in comparison["notes"] if ": failed: " in note]:
         raise BadInput(f"{len(broken)} rows failed: {broken[0]}")
@@ -280,7 +284,7 @@ def _workers(device: str) -> int:
     return cores() if device == "cpu" else 1
 
 
-def _compared(setting: Setting, place: Path, workers: int, preset: str) -> Comparison:
+def _compared(setting: Setting, place: Path, workers: int, title: str) -> Comparison:
     """Compare under a progress bar on standard error."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Left
@@ -300,7 +304,7 @@ def _compared(setting: Setting, place: Path, workers: int, preset: str) -> Compa
                 watch,
                 workers=workers,
                 command=_command(),
-                title=f"prunus compare --preset {preset}",
+                title=title,
             )
         except KeyboardInterrupt:
             watch.say(f"stopped: the answers so far are in {place}; the same command goes on")

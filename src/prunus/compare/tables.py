@@ -71,7 +71,7 @@ def latex(comparison: Comparison) -> str:
 def _about(run: Run) -> str:
     return (
         f"{run['questions']} questions about {run['images']} {run['kind']}s, "
-        f"{run['tokens']:.1f} visual tokens each."
+        f"{round(run['tokens'], 1):g} visual tokens each."
     )
 
 
