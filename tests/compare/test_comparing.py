@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from prunus.compare.contract import Comparison
 from prunus.compare.setting import RunSpec
@@ -250,3 +251,29 @@ def test_questions_that_cannot_be_asked(tmp_path: Path) -> None:
     [one] = found["runs"]
     assert one["questions"] == 1 and one["id"] == "tiny-llava/mine"
     assert any("3 questions were left out" in note for note in found["notes"])
+
+
+def test_a_refusal_is_that_of_its_own_question(tmp_path: Path) -> None:
+    """Of a batch, some may be asked: a smaller set has its row, whatever was asked before."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for name, side in (("small", 112), ("large", 448)):
+        pixels = rng.integers(0, 255, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        lines.append(json.dumps({"image": f"{name}.png", "question": "a?", "answer": "a"}))
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    both = replace(
+        SMALL,
+        runs=(RunSpec("tiny-qwen", str(tmp_path / "mine.jsonl")),),
+        methods=("ivc-prune",),
+        keeps=(30,),  # more than the least average of the small one, less than that of the other
+        meanings=("true",),
+        rival=None,
+        limit=None,
+        part=8,
+        pictures=0,
+        rounds=0,
+    )
+    for limit, refused in ((None, True), (1, False), (None, True)):
+        [row] = run(replace(both, limit=limit), tmp_path / "store")["runs"][0]["rows"]
+        assert (row["refused"] is not None) == refused

@@ -118,9 +118,17 @@ def attend(desk: Desk, task: Task) -> Iterator[Message]:
         if own := {number: faults[number] for number in task.numbers if number in faults}:
             left -= set(own)
             yield Faulty(own)
-        for answered in desk.ask(column, task.images, task.numbers):
-            left -= set(answered.given)
-            yield answered
+        try:
+            for answered in desk.ask(column, task.images, task.numbers):
+                left -= set(answered.given)
+                yield answered
+        except PrunusBudgetError:
+            # Which of a batch it is decides what a smaller set is told: those before it have
+            # answers.
+            for number in sorted(left):
+                for answered in desk.ask(column, task.images, (number,)):
+                    left -= set(answered.given)
+                    yield answered
     except PrunusError as error:
         lasting = isinstance(error, PrunusBudgetError)
         yield Refused(one_line(error), tuple(sorted(left)), lasting)
