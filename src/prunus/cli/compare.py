@@ -131,7 +131,8 @@ def compare(
 
     Models x questions x methods x budgets, true and nominal side by side. Answers are stored as
     they come: Ctrl-C, and the same command later, go on where it was; more methods ask only what is
-    missing. Intervals are clustered by image, p values corrected for many comparisons.
+    missing. Differences and their intervals are paired and clustered by image, p values corrected
+    for many comparisons.
     """
     from prunus.cli.eval import listed
     from prunus.compare.desk import load_set
