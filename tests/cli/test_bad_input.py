@@ -19,7 +19,7 @@ def test_keep(cli: Cli, picture: Path, keep: str) -> None:
     ("options", "words"),
     [
         (["--method", "clsee"], ["did you mean 'clse'", "random", "none"]),
-        (["--method", "nothing-like-it"], ["there are clse"]),
+        (["--method", "nothing-like-it"], ["there are cdpruner, clse"]),
         (["--param", "cutof=1"], ["did you mean 'cutoff'", "temperature"]),
         (["--param", "cutoff"], ["name=value"]),
         (["--param", "cutoff=high"], ["cutoff='high'", "float"]),

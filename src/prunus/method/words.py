@@ -94,10 +94,12 @@ def question_text(words: Words, marks: QuestionMarks | None = None) -> tuple[Ten
 
 def mean_text(words: Words) -> Tensor:
     """Float32 ``[G, D]``: the mean word embedding of all text :meth:`~Words.outside` images; zeros
-    where there is none."""
+    where there is none. A longer prompt beside it in the batch changes no bit of it: sums of fp32
+    would."""
     rows, valid = _embedded(words, words.outside())
-    there = valid[..., None].float()
-    return (rows.float() * there).sum(1) / there.sum(1).clamp_min(1)
+    wide = torch.float32 if rows.device.type == "mps" else torch.float64  # mps has no float64
+    there = valid[..., None].to(wide)
+    return ((rows * there).sum(1) / there.sum(1).clamp_min(1)).float()
 
 
 def _embedded(words: Words, mask: Tensor) -> tuple[Tensor, Tensor]:

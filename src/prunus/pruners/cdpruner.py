@@ -121,7 +121,7 @@ class CDPruner(Method):
             return torch.zeros_like(rows[..., 0]), 0.0
         if self.companion is None:
             text = unit(mean_text(view[Question()])[:, None]).to(rows.device)
-            return (rows @ text.transpose(1, 2))[..., 0], float(rows.numel())
+            return (rows * text).sum(2), float(rows.numel())  # row by row, as if it were alone
         found = view[self._embeddings]
         cosine = unit(found.visual) @ unit(found.text).transpose(1, 2)
         there = found.there[:, None].float()
