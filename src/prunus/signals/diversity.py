@@ -7,18 +7,24 @@ from torch import Tensor
 
 from prunus.signals.topk import first_best
 
+_ROUNDING = 1e-6  # of a cosine in float32
+
 
 def max_min(distance: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The greedy max-min subset by ``distance`` float32 ``[G, n, n]``.
 
     The first is the token whose nearest other one is farthest, each next one that whose nearest
-    *picked* one is farthest; ties by lower index.
+    *picked* one is farthest; ties by lower index. Two tokens that are nearest to each other always
+    tie: their distance has to be one number, however the product that made it was rounded. What is
+    nearer than rounding is equal: the last picks of an even background are ties as well.
 
     Returns:
         int64 ``[G, count]`` in the order of picking, and float32 ``[G, n]``: for every token the
         distance to its nearest other one, the score of the first pick.
     """
     groups, tokens, _ = distance.shape
+    distance = torch.minimum(distance, distance.transpose(1, 2))
+    distance = distance.masked_fill(distance < _ROUNDING, 0.0)
     itself = torch.eye(tokens, dtype=torch.bool, device=distance.device)
     alone = distance.masked_fill(itself, torch.inf).amin(-1)
     if tokens == 1:
