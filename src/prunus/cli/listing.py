@@ -37,7 +37,7 @@ def methods(
         chosen = {named.kind.name: _facts(named)}
         lines = _explained(named.kind.name, chosen[named.kind.name], title=name)
     else:
-        chosen = {one: _facts(Named(one, kind)) for one, kind in known_methods().items()}
+        chosen = {one: _facts(Named(one, kind), as_json) for one, kind in known_methods().items()}
         lines = _lines(chosen, max(_WIDTH, console.width))
     if as_json:
         print_json(chosen)
@@ -46,14 +46,14 @@ def methods(
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _facts(named: Named) -> dict[str, Any]:
-    from prunus.cli.models import runs
-    from prunus.families import families
+def _facts(named: Named, homes: bool = True) -> dict[str, Any]:
+    """What is known of a method; ``homes``: its families as well, whose modules take seconds to
+    import, and which the plain list does not show."""
     from prunus.inference.named import presets_of
     from prunus.method.derived import derived
     from prunus.method.registry import required
 
-    homes, method = families(), named.kind
+    method = named.kind
     complete = set(required(method)) <= set(named.params)
     return {
         "summary": method.summary,
@@ -61,10 +61,17 @@ def _facts(named: Named) -> dict[str, Any]:
         "kind": method.kind,
         "parameters": _parameters(method),
         "presets": {preset: dict(params) for preset, params in presets_of(method).items()},
-        "families": [home for home, family in homes.items() if runs(named, family)],
+        "families": _homes(named) if homes else [],
         "derived": derived(named.make()) if complete else None,
         "stages": _stages(named) if complete else [],
     }
+
+
+def _homes(named: Named) -> list[str]:
+    from prunus.cli.models import runs
+    from prunus.families import families
+
+    return [home for home, family in families().items() if runs(named, family)]
 
 
 #: Averages of a composition that its stages are shown at.
