@@ -39,6 +39,21 @@ def test_where_the_rank_is_spent_the_lowest_index_is_taken() -> None:
     assert picked[3:] == sorted(set(range(12)) - set(picked[:3]))
 
 
+@pytest.mark.parametrize("rank", [1, 3, 8])
+@pytest.mark.parametrize("weight", [1.0, 1e-3])
+def test_each_token_once_however_long_the_rank_has_been_spent(rank: int, weight: float) -> None:
+    """Rounding that is left of spent tokens does not grow from pick to pick."""
+    for seed in range(20):
+        rows = torch.randn(2, rank, 64, generator=torch.Generator().manual_seed(seed))
+        rows = torch.nn.functional.normalize(rows.repeat(1, 96 // rank, 1), dim=2)
+        kernel = weight * (rows @ rows.transpose(1, 2))
+        count = kernel.shape[1]
+        everything = torch.arange(count).expand(2, count)
+        picked = greedy_map(kernel, count)
+        assert torch.equal(picked.sort(1).values, everything), seed
+        assert all(torch.equal(own[rank:].sort().values, own[rank:]) for own in picked), seed
+
+
 def test_duplicates_come_last_and_nothing_is_nan() -> None:
     rows = torch.eye(4)[[0, 0, 1, 1, 2, 3]]
     picked = greedy_map((rows @ rows.T)[None], 6)[0].tolist()

@@ -34,7 +34,10 @@ def greedy_map(kernel: Tensor, count: int) -> Tensor:
             before = factor[:, :step]
             own = before.gather(2, best[:, None].expand(-1, step, -1))  # [G, step, 1]
             row = torch.baddbmm(row, own.transpose(1, 2), before, alpha=-1)
-        row = row / gain.gather(1, best)[..., None].sqrt()
+        added = gain.gather(1, best)[..., None]
+        # Where the rank is spent the rest is rounding: divided by its root, again and again, it
+        # would grow until it is no number.
+        row = torch.where(added > _LEAST, row / added.sqrt(), 0.0)
         factor[:, step : step + 1] = row
         gain = gain - row[:, 0].square()
         gain = torch.where(gain < _NOISE * alone, _LEAST, gain).clamp_min(_LEAST)
