@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from prunus.compare.contract import Against, Row
-from prunus.compare.rows import correct
 from prunus.compare.statistics import EXACT, difference, holm, p_value
+from prunus.compare.verdicts import correct
 from prunus.results.stats import wilson
 
 

@@ -113,13 +113,14 @@ def compare(
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the tables into this file, too.")
     ] = None,
-    source: Annotated[
-        Path | None,
+    sources: Annotated[
+        list[str] | None,
         typer.Option(
             "--from",
-            metavar="DIR|FILE.json",
+            metavar="DIR|FILE.json,...",
             help="Ask nothing: write all of it anew from a comparison that is there (its folder, "
-            "or its comparison.json).",
+            "or its comparison.json), or from several as one: separated by commas, or --from A "
+            "--from B.",
         ),
     ] = None,
     on_error: OnErrorOption = "stop",
@@ -136,7 +137,7 @@ def compare(
     """
     from prunus.cli.eval import listed
     from prunus.compare.desk import load_set
-    from prunus.compare.output import needed, read_comparison
+    from prunus.compare.output import needed
     from prunus.compare.presets import PRESETS
     from prunus.io.claim import claim
     from prunus.io.files import check_place
@@ -146,9 +147,8 @@ def compare(
         check_place(markdown)
     if output is not None:
         needed()
-    if source is not None:
-        comparison = read_comparison(source)
-        _write(comparison, output, markdown, as_json)
+    if sources:
+        _write(_joined(sources, rival), output, markdown, as_json)
         return
     if preset not in PRESETS:
         raise unknown("preset", preset, list(PRESETS))
@@ -184,6 +184,20 @@ def compare(
         _write(comparison, output, markdown, as_json)
     if broken := [note for note in comparison["notes"] if ": failed: " in note]:
         raise BadInput(f"{len(broken)} rows failed: {broken[0]}")
+
+
+def _joined(sources: Sequence[str], rival: str | None) -> Comparison:
+    """The comparisons that are named, as one."""
+    from prunus.cli.eval import listed
+    from prunus.compare.joining import joined
+    from prunus.compare.output import read_comparison
+
+    places: list[str] = []
+    for text in sources:
+        places += [text] if Path(text).exists() else listed(text, "--from")
+    if doubled := [one for one in places if places.count(one) > 1]:
+        raise BadInput(f"--from names {doubled[0]!r} more than once")
+    return joined([read_comparison(Path(one)) for one in places], rival)
 
 
 def _over(

@@ -213,6 +213,12 @@ class Made(TypedDict):
     settings: dict[str, Any]
 
 
+class MadeApart(Made):
+    """Of several comparisons that were joined: what they have in common, and what made each."""
+
+    apart: list[Made]
+
+
 class Comparison(TypedDict):
     """All of it. ``budgets``: those asked for, as shares or counts; ``notes``: how intervals and
     corrections were made, and what was refused or left out."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from prunus.compare.columns import DENSE, Column
 from prunus.compare.contract import Facts
-from prunus.compare.rows import CONTROLS
+from prunus.compare.verdicts import CONTROLS
 from prunus.evaluate.cells import BLIND, GROUND_TRUTH, OTHER
 from prunus.inference.named import parse
 from prunus.method import acting

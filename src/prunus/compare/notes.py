@@ -10,10 +10,32 @@ from prunus.compare.setting import Setting
 from prunus.compare.statistics import EXACT
 from prunus.tasks.faults import told
 
+#: How notes begin that are the same for every comparison, or follow from its rows.
+_GENERAL = (
+    "An answer is right",
+    "Accuracies have",
+    "Differences are paired",
+    "p_corrected is",
+    "The true budget is",
+    "FLOPs are",
+    "Times are of",
+    "refused: ",
+)
+
 
 def notes_of(setting: Setting, courses: Sequence[Course], runs: Sequence[Run]) -> list[str]:
     """What is said of intervals, corrections, costs and seeds; what was refused; what was left
     out."""
+    notes = [*notes_of_statistics(setting.rounds), *notes_of_rows(runs)]
+    for course in courses:
+        if found := [*course.lines, *course.faults.values()]:
+            notes.append(f"{course.id}: {len(found)} questions were left out:")
+            notes += told(found)
+    return notes
+
+
+def notes_of_statistics(rounds: int) -> list[str]:
+    """How numbers came about, with ``rounds`` of timing."""
     notes = [
         "An answer is right if it equals the true one, whatever its case, punctuation and articles."
         " Accuracies have Wilson's 95 % interval; seeds are averaged.",
@@ -29,19 +51,26 @@ def notes_of(setting: Setting, courses: Sequence[Course], runs: Sequence[Run]) -
         "FLOPs are matrix products of the prefill, text included; all FLOPs: with vision tower, "
         "projector and the method's own work. KV: bytes of the cache behind the prompt.",
     ]
-    if setting.rounds:
+    if rounds:
         notes.append(
             "Times are of a whole prefill with its vision tower, one prompt at a time, against the "
-            f"dense model, timed in the same {setting.rounds} rounds with nothing beside it: on "
-            "this machine, and no promise for others."
+            f"dense model, timed in the same {rounds} rounds with nothing beside it: on this "
+            "machine, and no promise for others."
         )
+    return notes
+
+
+def notes_of_rows(runs: Sequence[Run]) -> list[str]:
+    """What was refused, and why."""
+    notes = []
     for run in runs:
         for row in run["rows"]:
             if row["refused"] is not None:
                 asked = "" if row["asked"] is None else f" at {row['asked']:.4g} ({row['meaning']})"
                 notes.append(f"refused: {run['id']}: {row['method']}{asked}: {row['refused']}")
-    for course in courses:
-        if found := [*course.lines, *course.faults.values()]:
-            notes.append(f"{course.id}: {len(found)} questions were left out:")
-            notes += told(found)
     return notes
+
+
+def own_notes(notes: Sequence[str]) -> list[str]:
+    """Those of ``notes`` that only their own comparison could say: what was left out of it."""
+    return [note for note in notes if not note.startswith(_GENERAL)]

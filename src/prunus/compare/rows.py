@@ -1,4 +1,4 @@
-"""From answers to the rows of a run: accuracies, costs and differences, seeds taken together."""
+"""From answers to the rows of a run: tokens and costs, seeds taken together."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prunus.compare.columns import DENSE, OWN
-from prunus.compare.contract import Against, Cost, Interval, Question, Row, Run, Time
+from prunus.compare.contract import Cost, Question, Row, Run, Time
 from prunus.compare.course import Course, Ledger
-from prunus.compare.statistics import Right, difference, holm, stacked
+from prunus.compare.statistics import Right, stacked
+from prunus.compare.verdicts import cell_key, judge
 from prunus.errors import PrunusError
-from prunus.evaluate.cells import BLIND, GROUND_TRUTH, OTHER
 from prunus.evaluate.scoring import is_right
 from prunus.method.budget import resolve_keep
-from prunus.results.stats import Estimate, wilson
-
-#: What no correction counts: they are no methods.
-CONTROLS = (GROUND_TRUTH, BLIND, OTHER)
-
-#: The method that draws lots, with which all are compared.
-LOTS = "random"
 
 #: Answers of one run that are written into the comparison; of more, only which are right.
 MOST_ANSWERS = 300_000
@@ -42,17 +34,17 @@ def make_run(course: Course, rival: str | None, times: Mapping[str, Time]) -> Ru
         rows[key] = _head(key, ledgers)
         if rows[key]["refused"] is None:
             right[key] = stacked([_right(course, one) for one in ledgers])
-            rows[key] = _full(rows[key], course, ledgers, right[key], times.get(key))
+            rows[key] = _full(rows[key], course, ledgers, times.get(key))
             if (keep := ledgers[0].column.cell.keep) is not None:
                 tokens = round(float(np.mean(_values(ledgers, numbers, "original"))))
                 rows[key]["nominal"] = resolve_keep(keep, tokens)
     if DENSE not in right:
         raise PrunusError(f"the unmodified model cannot be asked: {rows[DENSE]['refused']}")
-    _compare(course, rows, right, rival)
-    correct(list(rows.values()))
+    images = np.array([query.image for query in queries])
+    judge(rows, right, images, [query.type for query in queries], rival)
     dense = rows.pop(DENSE)
     cells = {
-        _cell_key(key, one): one
+        cell_key(key, one.column.cell.seed): one
         for key, ledgers in by_row(course.ledgers).items()
         if key in right
         for one in ledgers
@@ -104,11 +96,6 @@ def _meaning(key: str) -> str:
     return OWN if key == DENSE else key.split("|")[-2]
 
 
-def _cell_key(key: str, ledger: Ledger) -> str:
-    seed = ledger.column.cell.seed
-    return key if seed is None else f"{key}#{seed}"
-
-
 def _right(course: Course, ledger: Ledger) -> list[bool]:
     queries = course.data.queries
     return [is_right(ledger.given[n].text, queries[n].answer) for n in course.numbers]
@@ -132,10 +119,8 @@ def _values(ledgers: Sequence[Ledger], numbers: Sequence[int], name: str) -> lis
     return [0.0 if cost is None else cost[name] for cost in costs]
 
 
-def _full(
-    head: Row, course: Course, ledgers: Sequence[Ledger], right: Right, time: Time | None
-) -> Row:
-    """``head`` with all that a row says, but for differences."""
+def _full(head: Row, course: Course, ledgers: Sequence[Ledger], time: Time | None) -> Row:
+    """``head`` with all that a row says, but for what its answers say."""
     numbers = course.numbers
     costly = ledgers
     if ledgers[0].column.cell.shown == "other":  # as many tokens as its own image has
@@ -145,8 +130,6 @@ def _full(
         return float(np.mean(_values(costly, numbers, name)))
 
     layers = [one or [0.0] * course.depth for one in _values(costly, numbers, "per_layer")]
-    mark = right.mean(axis=0)
-    types = np.array([course.data.queries[n].type for n in numbers])
     return Row(
         key=head["key"],
         method=head["method"],
@@ -165,10 +148,6 @@ def _full(
             time=time,
         ),
         seeds=[one.column.cell.seed for one in ledgers if one.column.cell.seed is not None],
-        per_seed=[float(one) for one in right.mean(axis=1)],
-        accuracy=_share(mark),
-        by_type={kind: _share(mark[types == kind]) for kind in dict.fromkeys(types.tolist())},
-        against={},
     )
 
 
@@ -179,53 +158,3 @@ def _ratio(ledgers: Sequence[Ledger], numbers: Sequence[int], name: str) -> floa
         return None
     whole = sum(cost[f"dense_{name}"] for cost in costs if cost is not None)
     return float(sum(cost[name] for cost in costs if cost is not None) / whole) if whole else None
-
-
-def _share(right: NDArray[np.float64]) -> Interval:
-    return interval(wilson(float(right.sum()), len(right)))
-
-
-def interval(estimate: Estimate) -> Interval:
-    """As a plain value."""
-    return Interval(value=estimate.value, low=estimate.low, high=estimate.high)
-
-
-def _compare(
-    course: Course, rows: Mapping[str, Row], right: Mapping[str, Right], rival: str | None
-) -> None:
-    """Fill in the differences to the dense model, and to random choice and the rival at the same
-    budget."""
-    images = np.array([course.data.queries[n].image for n in course.numbers])
-    for key, row in rows.items():
-        if key == DENSE or row["refused"] is not None:
-            continue
-        others = {DENSE: DENSE}
-        if row["asked"] is not None:
-            for name in (LOTS, rival):
-                other = f"{name}|{row['meaning']}|{key.rpartition('|')[2]}"
-                if name is not None and name != row["method"] and other in right:
-                    others[name] = other
-        for name, other in others.items():
-            found = difference(right[key], right[other], images)
-            row["against"][name] = Against(
-                **interval(found.estimate),
-                p=found.p,
-                p_corrected=None,
-                lost=found.flips.lost,
-                won=found.flips.won,
-            )
-
-
-def correct(rows: Sequence[Row]) -> None:
-    """Holm's correction over all methods (not controls) at one budget and meaning, for each of what
-    they are compared with."""
-    families: dict[tuple[str, float | None, str], dict[str, Against]] = {}
-    for row in rows:
-        if row["refused"] is None and row["method"] not in (*CONTROLS, DENSE):
-            for name, against in row["against"].items():
-                family = families.setdefault((row["meaning"], row["asked"], name), {})
-                family[row["key"]] = against
-    for family in families.values():
-        corrected = holm({key: one["p"] for key, one in family.items()})
-        for key, one in family.items():
-            one["p_corrected"] = corrected[key]
