@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 
 from prunus.compare.contract import Against, Row
-from prunus.compare.statistics import EXACT, difference, holm, p_value
+from prunus.compare.statistics import difference, holm, mean_change, p_value, share
+from prunus.compare.student import two_sided
 from prunus.compare.verdicts import correct
 from prunus.results.stats import wilson
+
+#: Two-sided 95 % quantiles by degrees of freedom, as they are printed in tables.
+STUDENT = {
+    1: 12.706205, 2: 4.302653, 3: 3.182446, 4: 2.776445, 5: 2.570582, 12: 2.178813, 16: 2.119905,
+    40: 2.021075, 139: 1.977178, 999: 1.962341, 1000: 1.962339, 5000: 1.960439,
+}  # fmt: skip
 
 
 def literal_sign_flips(sums: list[float]) -> float:
@@ -21,15 +28,34 @@ def literal_sign_flips(sums: list[float]) -> float:
     return reached / 2 ** len(sums)
 
 
-def literal_normal(change: list[float], images: list[int]) -> float:
+def literal_share(right: list[float], images: list[int]) -> tuple[float, float]:
+    """Ends of the interval: Wilson's of n / (design effect * (t / z) ** 2) questions."""
+    total, p = len(right), sum(right) / len(right)
+    names = sorted(set(images))
+    squares = 0.0
+    for name in names:
+        residual = sum(one - p for one, image in zip(right, images, strict=True) if image == name)
+        squares += residual**2
+    between = squares / total**2 * len(names) / (len(names) - 1)
+    effect = max(1.0, between / (p * (1 - p) / total))
+    n = total / (effect * (STUDENT[len(names) - 1] / 1.959963984540054) ** 2)
+    z = 1.959963984540054
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return middle - half, middle + half
+
+
+def literal_mean(change: list[float], images: list[int]) -> tuple[float, float]:
+    """Ends of the interval: two questions more, lost and won, each about an image of its own."""
+    change, images = [*change, -1.0, 1.0], [*images, -1, -2]
     mean = sum(change) / len(change)
     by_image: dict[int, float] = {}
     for one, image in zip(change, images, strict=True):
         by_image[image] = by_image.get(image, 0.0) + one - mean
     count = len(by_image)
     variance = sum(one**2 for one in by_image.values()) / len(change) ** 2 * count / (count - 1)
-    z = abs(mean) / math.sqrt(variance)
-    return 2 * (1 - 0.5 * (1 + math.erf(z / math.sqrt(2))))
+    half = STUDENT[count - 3] * math.sqrt(variance)
+    return mean - half, mean + half
 
 
 def literal_holm(values: dict[str, float]) -> dict[str, float]:
@@ -54,23 +80,72 @@ def test_p_of_few_images_tries_all_signs(seed: int) -> None:
     assert p_value(change, images) == pytest.approx(literal_sign_flips(sums))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_p_of_many_images_is_the_normal_one(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_p_of_several_seeds_tries_all_signs(seed: int) -> None:
+    """Thirds lie on a grid; what lies on none is rounded, and never surer for it."""
     rng = np.random.default_rng(seed)
-    images = np.repeat(np.arange(60), 4)
-    change = rng.choice([-1.0, 0.0, 0.0, 1.0, 1.0], len(images))
-    expected = literal_normal(change.tolist(), images.tolist())
-    assert p_value(change, images) == pytest.approx(expected, rel=1e-6)
+    images = np.sort(rng.integers(0, 9, 40))
+    change = rng.integers(-3, 4, 40) / 3
+    sums = [float(change[images == one].sum()) for one in range(9)]
+    assert p_value(change, images, 3) == pytest.approx(literal_sign_flips(sums))
+    odd = rng.uniform(-1, 1, 40)
+    exact = literal_sign_flips([float(odd[images == one].sum()) for one in range(9)])
+    assert exact <= p_value(odd, images) <= exact + 0.01
 
 
-def test_two_ways_to_p_meet() -> None:
-    """At the border the normal approximation is near what all signs give."""
-    sums = [1.0] * 9 + [-1.0] * 3
-    images = np.arange(EXACT)
-    exact = p_value(np.array(sums), images)
-    normal = literal_normal(sums, images.tolist())
-    assert exact == pytest.approx(0.146, abs=1e-3)  # 2 * (1 + 12 + 66 + 220) / 4096
-    assert normal < exact < 4 * normal  # the exact one is the careful one
+def test_p_of_many_images_is_near_the_normal_one() -> None:
+    rng = np.random.default_rng(1)
+    images = np.repeat(np.arange(400), 4)
+    change = rng.choice([-1.0, 0.0, 0.0, 1.0, 1.0], len(images)) - rng.choice([0.0, 0.3], 1600)
+    sums = np.bincount(images, weights=change)
+    z = abs(sums.sum()) / math.sqrt(float((sums**2).sum()))
+    assert 0.001 < math.erfc(z / math.sqrt(2)) < 0.9
+    assert p_value(change, images, 10) == pytest.approx(math.erfc(z / math.sqrt(2)), rel=0.1)
+
+
+def test_p_of_the_sign_test() -> None:
+    sums = np.array([1.0] * 9 + [-1.0] * 3)
+    assert p_value(sums, np.arange(12)) == pytest.approx(2 * (1 + 12 + 66 + 220) / 4096)
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), STUDENT.items())
+def test_student_against_printed_tables(freedom: int, quantile: float) -> None:
+    assert two_sided(freedom) == pytest.approx(quantile, rel=2e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_intervals_are_those_of_their_equations(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = np.sort(np.r_[np.arange(17), rng.integers(0, 17, 73)])
+    luck = rng.uniform(0.2, 1.0, 17)[images]
+    right = (rng.uniform(size=90) < luck).astype(np.float64)
+    found = share(right, images)
+    assert (found.low, found.high) == pytest.approx(
+        literal_share(right.tolist(), images.tolist()), rel=1e-5
+    )
+    plain = wilson(float(right.sum()), 90)
+    assert found.low < plain.low and plain.high < found.high
+    change = right - (rng.uniform(size=90) < luck)
+    mean = mean_change(change, images)
+    assert mean.value == pytest.approx(change.mean())
+    assert (mean.low, mean.high) == pytest.approx(
+        literal_mean(change.tolist(), images.tolist()), rel=1e-5
+    )
+
+
+def test_intervals_at_their_ends() -> None:
+    """All right, no change, one image, an image for each question, all changed."""
+    images = np.repeat(np.arange(20), 5)
+    sure = share(np.ones(100), images)
+    assert sure.high == 1.0 and wilson(100, 100).low > sure.low > 0.94
+    apart = share(np.r_[np.ones(70), np.zeros(30)], np.arange(100))
+    assert apart == wilson(70, 100)
+    assert share(np.array([1.0, 0.0]), np.zeros(2, dtype=np.int64)) == (0.5, 0.0, 1.0)
+    none = mean_change(np.zeros(100), images)
+    assert none.value == 0 and none.low == pytest.approx(-none.high) and none.high > 0.02
+    assert mean_change(np.zeros(5), np.zeros(5, dtype=np.int64)) == (0.0, -1.0, 1.0)
+    every = mean_change(-np.ones(4), np.arange(4))
+    assert every.low == every.value == -1.0 < every.high
 
 
 def test_p_where_nothing_or_everything_changes() -> None:
@@ -84,10 +159,11 @@ def test_p_where_nothing_or_everything_changes() -> None:
 def test_p_is_never_less_than_all_signs_allow(step: float) -> None:
     """Thirds are not exact: what rounding leaves of a variance of 0 is no certainty."""
     for count in (13, 20, 49):
-        assert p_value(np.full(count, step), np.arange(count)) == 2.0 ** (1 - count)
+        parts = 30
+        assert p_value(np.full(count, step), np.arange(count), parts) == 2.0 ** (1 - count)
         nearly = np.full(count, step)
         nearly[0] = step / 2
-        assert p_value(nearly, np.arange(count)) >= 2.0 ** (1 - count)
+        assert p_value(nearly, np.arange(count), parts) >= 2.0 ** (1 - count)
 
 
 def test_questions_about_one_image_are_no_independent_ones() -> None:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from prunus.compare.contract import Run
 from prunus.compare.course import Course
 from prunus.compare.setting import Setting
-from prunus.compare.statistics import EXACT
 from prunus.tasks.faults import told
 
 #: How notes begin that are the same for every comparison, or follow from its rows.
 _GENERAL = (
     "An answer is right",
     "Accuracies have",
+    "Questions about one image share",
     "Differences are paired",
     "p_corrected is",
     "The true budget is",
@@ -38,11 +38,14 @@ def notes_of_statistics(rounds: int) -> list[str]:
     """How numbers came about, with ``rounds`` of timing."""
     notes = [
         "An answer is right if it equals the true one, whatever its case, punctuation and articles."
-        " Accuracies have Wilson's 95 % interval; seeds are averaged.",
-        "Differences are paired over questions. Questions about one image share its luck, so their "
-        "variance is that between images, and their 95 % interval is the normal one. p is two-"
-        f"sided: where at most {EXACT} images differ, of all ways to flip their signs; else "
-        "normal.",
+        " Seeds are averaged.",
+        "Questions about one image share its luck. Accuracies have Wilson's 95 % interval of as "
+        "many independent questions as those asked are worth: their number over the design effect "
+        "(at least 1), and by Student's quantile of the images.",
+        "Differences are paired over questions, with variances between images. Their 95 % interval "
+        "is Student's, after one question lost and one won were added (Bonett and Price): without "
+        "them it would be too narrow where few answers change. p is two-sided and exact: of all "
+        "ways to flip the signs of the images' sums, the share that reaches as far.",
         "p_corrected is Holm's correction over all methods of a run at one budget and meaning, for "
         "each comparison (dense, random, rival) by itself; controls are not counted among them.",
         "The true budget is the average of visual tokens over all decoder layers, the nominal one "

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from prunus.compare.columns import DENSE
 from prunus.compare.contract import Against, Interval, Row, Run
-from prunus.compare.statistics import Right, difference, holm, stacked
+from prunus.compare.statistics import Right, difference, holm, share, stacked
 from prunus.errors import PrunusFileError
 from prunus.evaluate.cells import BLIND, GROUND_TRUTH, OTHER
-from prunus.results.stats import Estimate, wilson
+from prunus.results.stats import Estimate
 
 #: What no correction counts: they are no methods.
 CONTROLS = (GROUND_TRUTH, BLIND, OTHER)
@@ -46,8 +46,11 @@ def judge(
         if row["refused"] is None:
             mark = right[key].mean(axis=0)
             row["per_seed"] = [float(one) for one in right[key].mean(axis=1)]
-            row["accuracy"] = _share(mark)
-            row["by_type"] = {kind: _share(mark[kinds == kind]) for kind in dict.fromkeys(types)}
+            row["accuracy"] = _plain(share(mark, images))
+            row["by_type"] = {
+                kind: _plain(share(mark[kinds == kind], images[kinds == kind]))
+                for kind in dict.fromkeys(types)
+            }
             row["against"] = _against(key, row, right, images, rival)
     correct(list(rows.values()))
 
@@ -88,10 +91,6 @@ def cells_of(row: Row) -> list[str]:
 def cell_key(key: str, seed: int | None) -> str:
     """What the answers of one seed of a row are called."""
     return key if seed is None else f"{key}#{seed}"
-
-
-def _share(right: NDArray[np.float64]) -> Interval:
-    return _plain(wilson(float(right.sum()), len(right)))
 
 
 def _plain(estimate: Estimate) -> Interval:

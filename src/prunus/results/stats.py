@@ -38,7 +38,13 @@ def wilson(right: float, total: int) -> Estimate:
     """
     if total < 1 or not 0 <= right <= total:
         raise PrunusError(f"{right} of {total} is no share")
-    share, spread = right / total, _Z**2 / total
+    return wilson_of(right / total, total)
+
+
+def wilson_of(share: float, total: float) -> Estimate:
+    """The same of a ``share`` of ``total`` questions, which need be no whole number: as many
+    independent ones as those that were asked are worth."""
+    spread = _Z**2 / total
     center = (share + spread / 2) / (1 + spread)
     half = _Z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
     return Estimate(share, max(0.0, center - half), min(1.0, center + half))
