@@ -35,7 +35,11 @@ def config() -> LlavaConfig:
 
 
 FAMILY = SimpleNamespace(
-    config=config(), tower_grids=lambda grid: grid.parts, tower_shapes=Llava.tower_shapes
+    config=config(),
+    tower_grids=lambda grid: grid.parts,
+    tower_shapes=Llava.tower_shapes,
+    decoder_shape=Llava.decoder_shape,
+    cache_shape=Llava.cache_shape,
 )
 GRID = Grid(1, 6, 6, (8, 8))
 

@@ -3,6 +3,7 @@ earlier ones, and each is given something of each token's own."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from prunus.pruners.pooling import Pooling
 from tests.support.families import encoded
 from tests.support.family_checks import (
     Square,
+    assert_costs,
     assert_mark_in_boxes,
     boxes_of,
     marked_inputs,
@@ -79,8 +81,28 @@ def test_keys_are_those_of_the_layers_that_have_some(loaded: tuple[Any, Any]) ->
     assert all(layer.keys is None for layer in cache.layers[3:])
     report = run.report()
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers[:3])
-    assert report["kv_bytes"]["pruned"] == held
-    assert report["flops"] is None and "read the keys of others" in report["uncounted"]["flops"]
+    assert report["kv_bytes"]["pruned"] == held and report["uncounted"] == {}
+
+
+@pytest.mark.parametrize("method", ["early", "looks"])
+def test_costs(method: str, loaded: tuple[Any, Any]) -> None:
+    """Inputs by layer are made of the whole prompt; layers that read keys make none, and have a
+    wider MLP; padding of a picture goes through the tower as well."""
+    model, _ = loaded
+    inputs = case_of(GEMMA4, loaded, "I").prompts.rows(1)
+    del inputs["attention_mask"]
+    report = assert_costs(model, inputs, WAYS[method])
+    grid = family_of(model).grids_of(inputs)["image"][0]
+    (seen,) = family_of(model).tower_grids(grid)
+    assert seen.size == inputs["pixel_values"].shape[1] > 4 * grid.size
+    assert report["uncounted"] == {}
+
+
+def test_a_tower_with_other_heads_is_not_counted(loaded: tuple[Any, Any]) -> None:
+    config = copy.deepcopy(loaded[0].config)
+    config.vision_config.head_dim = 16
+    with pytest.raises(PrunusError, match="heads of its vision tower have 64 channels.*not 32"):
+        family_of(loaded[0]).tower_shapes(config)
 
 
 def test_inputs_by_layer_matter(loaded: tuple[Any, Any]) -> None:

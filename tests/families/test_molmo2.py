@@ -13,6 +13,7 @@ import prunus
 from prunus import CLSE, EvoPrune, Random, Uniform
 from prunus.errors import PrunusError
 from prunus.families import family_of
+from prunus.families.molmo2 import Cropped
 from prunus.grid import Grid, Tiles
 from prunus.train.options import Options
 from prunus.train.run import Training
@@ -21,8 +22,10 @@ from tests.conftest import Case
 from tests.support.families import encoded
 from tests.support.family_checks import (
     Square,
+    assert_costs,
     assert_mark_in_boxes,
     boxes_of,
+    held_bytes,
     marked_inputs,
 )
 from tests.support.family_invariants import INVARIANTS, METHODS, case_of, hold, load
@@ -79,7 +82,10 @@ def test_parts_of_an_image(loaded: tuple[Any, Any], case: Case) -> None:
         Tiles((Grid(1, a, b, cell), Grid(1, c, d, cell)))
         for a, b, c, d in inputs["image_grids"].tolist()
     ]
-    assert run.trace[0].grid == [grids[:2], grids[2:]]
+    counts = inputs["image_num_crops"].tolist()
+    assert sum(counts) == len(inputs["pixel_values"])
+    crops = [Cropped(one.parts, crops=n) for one, n in zip(grids, counts, strict=True)]
+    assert run.trace[0].grid == [crops[:2], crops[2:]]
     assert [[len(k) for k in row] for row in run.trace[0].kept] == [
         [len(places) // 4 for places in row] for row in spots
     ]
@@ -132,14 +138,23 @@ def test_features_from_outside(case: Case) -> None:
             case.model(**inputs, mm_encoder_outputs={"image": features})
 
 
-def test_costs_are_not_counted_and_bytes_are(case: Case) -> None:
+@pytest.mark.parametrize("signs", ["I", "V"])
+def test_costs(signs: str, loaded: tuple[Any, Any]) -> None:
+    """The tower sees overlapping crops; a token of a video pools more patches than one of an
+    image."""
+    inputs = case_of(MOLMO2, loaded, signs).prompts.rows(1)
+    del inputs["attention_mask"]
+    assert assert_costs(loaded[0], inputs, Uniform(keep=3))["uncounted"] == {}
+
+
+def test_costs_are_not_counted_where_crops_are_not_known(case: Case) -> None:
     inputs = case.prompts.rows(1)
+    del inputs["image_num_crops"]
     with prunus.prune(case.model, Uniform(keep=5)) as run, torch.no_grad():
         cache = case.model(**inputs, use_cache=True).past_key_values
     report = run.report()
-    assert report["flops"] is None and "how many patches a token pools" in str(report["uncounted"])
-    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    assert report["kv_bytes"]["pruned"] == held < report["kv_bytes"]["dense"]
+    assert report["flops"] is None and "image_num_crops" in report["uncounted"]["flops"]
+    assert report["kv_bytes"]["pruned"] == held_bytes(cache) < report["kv_bytes"]["dense"]
 
 
 def test_training_is_refused(loaded: tuple[Any, Any], tmp_path: Path) -> None:

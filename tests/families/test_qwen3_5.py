@@ -3,6 +3,7 @@ attention, so that the oracle of every cut is the shorter sequence itself."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from prunus.pruners.pyramiddrop import PyramidDrop
 from tests.support.families import encoded
 from tests.support.family_checks import (
     Square,
+    assert_costs,
     assert_mark_in_boxes,
     boxes_of,
+    held_bytes,
     marked_inputs,
 )
 from tests.support.family_invariants import INVARIANTS, METHODS, case_of, hold, load
@@ -114,14 +117,24 @@ def test_a_video_is_one_grid_with_timestamps_between(loaded: tuple[Any, Any]) ->
     assert cache.layers[1].keys.shape[2] == len(ids) - 24 + 9  # timestamps stay
 
 
-def test_tokens_are_counted_where_nothing_else_is(loaded: tuple[Any, Any]) -> None:
+@pytest.mark.parametrize("method", ["late", "looks", "merges"])
+def test_costs(method: str, loaded: tuple[Any, Any]) -> None:
+    """States of linear attention take the same bytes whatever was dropped."""
     model, _ = loaded
     inputs = case_of(QWEN3_5, loaded, "I").prompts.rows(1)
-    with prunus.prune(model, WAYS["late"]) as run, torch.no_grad():
-        model(**inputs)
-    report = run.report()
-    assert report["tokens"]["per_layer"] == [55, 55, 55, 5, 5]
-    assert report["flops"] is None and "linear attention" in report["uncounted"]["flops"]
+    del inputs["attention_mask"]
+    report = assert_costs(model, inputs, WAYS[method])
+    assert report["uncounted"] == {}
+    if method == "late":
+        assert report["tokens"]["per_layer"] == [55, 55, 55, 5, 5]
+
+
+def test_states_are_in_float32_in_a_model_of_half_precision(loaded: tuple[Any, Any]) -> None:
+    model = copy.deepcopy(loaded[0]).to(torch.bfloat16)
+    inputs = case_of(QWEN3_5, loaded, "I").prompts.rows(1)
+    with prunus.prune(model, WAYS["before"]) as run, torch.no_grad():
+        cache = model(**inputs, use_cache=True).past_key_values
+    assert run.report()["kv_bytes"]["pruned"] == held_bytes(cache)
 
 
 REFUSED: dict[str, tuple[Method, str]] = {

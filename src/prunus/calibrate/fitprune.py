@@ -14,7 +14,6 @@ from prunus.analyse.probe import Onlooker, Unlisted
 from prunus.cost.published import fitted_flops
 from prunus.errors import PrunusError
 from prunus.families import family_of
-from prunus.families.decoder_shapes import read_decoder
 from prunus.families.shapes import DecoderShape
 from prunus.method import Cut, Method, Selection, View
 from prunus.method.calibration import Calibration
@@ -167,7 +166,7 @@ def calibrate_fitprune(
     """
     step = step or (lambda count: None)
     family = family_of(model)
-    depth, shape = len(family.layers), read_decoder(family.text_config)
+    depth, shape = len(family.layers), family.decoder_shape(family.config)
     dense: list[Sums] = []
     prompts = 0
     for batch in batches:

@@ -34,10 +34,11 @@ def edit_work(
         visual: visual tokens in each decoder layer; text: text tokens of the sample.
         behind: text tokens of the prompt behind the first visual token.
     """
-    pairs, again = [0.0] * len(visual), 0.0
+    pairs, saved, spent = [0.0] * len(visual), 0.0, 0.0
     for layer, edit in edits.items():
         n = visual[layer]
         cut = n // 2 if edit.text == "half" else n
+        again = 0.0
         for queries, keys, mode in ((behind, cut, edit.text), (n, n, edit.visual)):
             if mode == "keep":
                 continue
@@ -45,5 +46,7 @@ def edit_work(
                 pairs[layer] += queries * keys
             else:
                 again += queries * (n + text)
-    per_pair = 0 if shape is None else 2 * shape.heads * shape.head_dim
-    return EditWork(per_pair * sum(pairs), per_pair * again, pairs)
+        per_pair = 0 if shape is None else shape.mixer(layer).pair
+        saved += per_pair * pairs[layer]
+        spent += per_pair * again
+    return EditWork(saved, spent, pairs)

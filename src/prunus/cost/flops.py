@@ -13,7 +13,6 @@ from typing import Any
 from prunus.cost.tower import Step, needed, tower_work
 from prunus.errors import PrunusError
 from prunus.families import model_types
-from prunus.families.decoder_shapes import read_decoder
 from prunus.families.shapes import (
     DecoderShape,
     EncoderShape,
@@ -27,7 +26,8 @@ from prunus.grid import Grid
 FORMULA = (
     "FLOPs = 2 x MACs of matrix products; per decoder layer with n tokens: "
     "2nd*h*hd*(1+h_kv/h) projections + 2n^2*h*hd attention (full map, no causal half) "
-    "+ 3ndm SwiGLU (of the experts that a token is sent to); executed tower blocks: "
+    "+ 3ndm SwiGLU (of the experts that a token is sent to); low-rank keys, linear attention "
+    "(by chunks) and inputs by layer as their own products; executed tower blocks: "
     "4nd^2 + 2n^2d + 2ndm (gated: 3ndm; n^2 summed over the windows or frames that attend), "
     "patch embedding; projector or merger; "
     "method = scoring; text tokens included; norms and LM head left out"
@@ -45,28 +45,27 @@ def read_shape(config: Any) -> ModelShape:
         raise PrunusError(
             f"cannot count the cost of a {kind!r} model: known are {', '.join(sorted(known))}"
         )
-    return ModelShape(read_decoder(config), *known[kind].tower_shapes(config))
+    return ModelShape(known[kind].decoder_shape(config), *known[kind].tower_shapes(config))
 
 
 def decoder_layer_macs(shape: DecoderShape, tokens: int, layer: int = 0) -> int:
     """MACs of one decoder layer over ``tokens`` tokens (visual and text) of one sample."""
-    inner = shape.heads * shape.head_dim
-    projections = 2 * tokens * shape.width * (inner + shape.kv_heads * shape.head_dim)
-    attention = 2 * tokens * tokens * inner
     routed = shape.routers[layer] if shape.routers else 0
     feed_forward = tokens * shape.width * (shape.ffn_matrices * shape.inside(layer) + routed)
-    return projections + attention + feed_forward
+    return shape.mixer(layer).macs(tokens) + feed_forward + tokens * shape.along
 
 
-def decoder_macs(shape: DecoderShape, lengths: Sequence[int]) -> int:
-    """MACs of the language model when layer ``l`` runs over ``lengths[l]`` tokens.
+def decoder_macs(shape: DecoderShape, lengths: Sequence[int], entering: int | None = None) -> int:
+    """MACs of the language model when layer ``l`` runs over ``lengths[l]`` tokens, and what is in
+    front of them over ``entering`` (default: those of the first layer).
 
     Raises:
         PrunusError: not one length per decoder layer.
     """
     if len(lengths) != shape.layers:
         raise PrunusError(f"{len(lengths)} lengths given for {shape.layers} decoder layers")
-    return sum(decoder_layer_macs(shape, n, layer) for layer, n in enumerate(lengths))
+    first = shape.entering * (lengths[0] if entering is None else entering)
+    return first + sum(decoder_layer_macs(shape, n, layer) for layer, n in enumerate(lengths))
 
 
 def encoder_macs(
@@ -124,7 +123,8 @@ def projector_macs(
         gone = sum(len(own) for at, own, _ in steps if block is None or at <= block)
         return rows if shape.whole else rows - gone
 
-    return left(None) * shape.macs + sum(left(block) * macs for block, macs in shape.early)
+    beside = 0 if shape.beside is None else shape.beside(needed(grid))
+    return beside + left(None) * shape.macs + sum(left(block) * macs for block, macs in shape.early)
 
 
 def prefill_flops(
@@ -135,6 +135,7 @@ def prefill_flops(
     merges: Sequence[Sequence[Step]] | None = None,
     method_macs: float = 0.0,
     saved_macs: float = 0.0,
+    entering: int | None = None,
 ) -> dict[str, float]:
     """FLOPs of the prefill of one sample, by component.
 
@@ -147,6 +148,7 @@ def prefill_flops(
         merges: for each image, what a method merged inside the tower (default: nothing).
         method_macs: MACs that the pruning method itself spends; saved_macs: those of attention in
             the language model that it saves by other means than shorter layers.
+        entering: tokens of the whole prompt (default: those of the first layer).
 
     Returns:
         ``encoder``, ``projector``, ``method``, ``llm`` and their sum ``total``, in FLOPs.
@@ -168,6 +170,6 @@ def prefill_flops(
         "encoder": 2.0 * encoder,
         "projector": 2.0 * projector,
         "method": 2.0 * method_macs,
-        "llm": 2.0 * (decoder_macs(shape.decoder, per_layer_lengths) - saved_macs),
+        "llm": 2.0 * (decoder_macs(shape.decoder, per_layer_lengths, entering) - saved_macs),
     }
     return {**parts, "total": sum(parts.values())}

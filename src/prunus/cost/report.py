@@ -12,7 +12,6 @@ from prunus.cost.flops import FORMULA, prefill_flops
 from prunus.cost.kv import kv_bytes
 from prunus.cost.tower import by_pass
 from prunus.errors import PrunusError
-from prunus.families.decoder_shapes import read_cache, read_decoder
 from prunus.families.shapes import CacheShape, DecoderShape, ModelShape, ProjectorShape, TowerShape
 from prunus.grid import Grid
 from prunus.method import Edit, Published, Seen
@@ -25,6 +24,12 @@ class Costed(Protocol):
     """What is asked of a model family's adapter."""
 
     config: Any
+
+    def decoder_shape(self, config: Any) -> DecoderShape:
+        """What the language model costs."""
+
+    def cache_shape(self, config: Any) -> CacheShape:
+        """What its cache holds."""
 
     def tower_shapes(self, config: Any) -> tuple[TowerShape, ProjectorShape]:
         """What tower and projector cost."""
@@ -54,12 +59,12 @@ def build_report(record: Record, family: Costed, method_name: str) -> Report:
         raise PrunusError("there is nothing to report yet: run the model on a prompt first")
     uncounted: dict[str, str] = {}
     shape = _readable(
-        lambda config: ModelShape(read_decoder(config), *family.tower_shapes(config)),
+        lambda config: ModelShape(family.decoder_shape(config), *family.tower_shapes(config)),
         family.config,
         "flops",
         uncounted,
     )
-    cache = _readable(read_cache, family.config, "kv_bytes", uncounted)
+    cache = _readable(family.cache_shape, family.config, "kv_bytes", uncounted)
     depth = len(record.per_layer) if cache is None else cache.layers
     if len(record.per_layer) != depth or len(record.cached) != depth:
         raise PrunusError(
@@ -78,6 +83,12 @@ def build_report(record: Record, family: Costed, method_name: str) -> Report:
         ran = sum(n * (n + text) - cut for n, cut in zip(visual, work.pairs, strict=True))
         pairs.append((depth * original * (original + text), ran))
 
+    flops = None
+    if shape is not None:
+        counted: ModelShape = shape
+        flops = _readable(
+            lambda _: _flops(record, family, counted, works), None, "flops", uncounted
+        )
     per_layer = [_mean(layer) for layer in record.per_layer]
     resident_mean = [_mean(layer) for layer in record.resident]
     mean_original = _mean(record.original)
@@ -100,7 +111,7 @@ def build_report(record: Record, family: Costed, method_name: str) -> Report:
             "resident": _mean(resident_mean),
             "per_layer": per_layer,
         },
-        flops=None if shape is None else _flops(record, family, shape, works),
+        flops=flops,
         visual_attention={
             "dense": _mean([whole for whole, _ in pairs]),
             "pruned": _mean([ran for _, ran in pairs]),
@@ -150,6 +161,7 @@ def _flops(
                 merges=steps,
                 method_macs=record.method_macs / record.samples + work.spent,
                 saved_macs=work.saved,
+                entering=text + record.original[sample],
             )
         )
     before, after = _mean_of_parts(dense), _mean_of_parts(pruned)

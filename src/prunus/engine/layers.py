@@ -20,7 +20,7 @@ from prunus.engine.refuse import check_layer_call, hooks_not_seen
 from prunus.engine.rotary import check_rotary
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family
-from prunus.families.base import attention_modules
+from prunus.families.modules import attention_modules
 
 
 class Layers:

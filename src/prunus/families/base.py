@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.families.decoders import (
-    check_decoder,
-    longest_prompt,
-    reading_layers,
-    recurrent_layers,
-)
-from prunus.families.shapes import ProjectorShape, TowerShape
+from prunus.families.decoder_shapes import read_cache, read_decoder
+from prunus.families.modules import Modules
+from prunus.families.shapes import CacheShape, DecoderShape, ProjectorShape, TowerShape
 from prunus.families.towers.base import Tower
 from prunus.grid import AnyGrid, Grid
 
 _KNOWN: dict[str, type[Family]] = {}  # by model type
-_LAYERS = ("layers", "h")
-_NORMS = ("norm", "final_layernorm", "ln_f")
 _PIXELS = "pixel_values"
 _FEATURES = ("mm_encoder_outputs",)
-_ATTENTION = re.compile("attention|attn", re.IGNORECASE)
-_PROBES = 64  # numbers of a weight in a model's fingerprint
 
 
 @dataclass(frozen=True)
@@ -46,7 +37,7 @@ class Beside:
     values: Tensor
 
 
-class Family(ABC):
+class Family(Modules):
     """Adapter of one family: where its modules are and how its image tokens are laid out.
 
     A subclass that names its ``model_types`` (``config.model_type`` in transformers) is registered
@@ -87,98 +78,13 @@ class Family(ABC):
         for model_type in cls.model_types:
             _KNOWN[model_type] = cls
 
-    def __init__(self, top: Any) -> None:
-        # Modules of a transformers model are reached by attributes that torch cannot type.
-        self.top: Any = top
-        self.config: Any = top.config
-
     @classmethod
     def of(cls, top: Any) -> Family:
         """The adapter for the model ``top``, whose model type is one of this family's: of another
         class where models of one type are built in several ways."""
         return cls(top)
 
-    # -- modules -------------------------------------------------------------------------------
-
-    @property
-    def core(self) -> Any:
-        """The module whose forward receives ``input_ids`` and puts image features in place."""
-        return self.top.model
-
-    @property
-    def language_model(self) -> Any:
-        """The decoder stack that ``core`` calls with ``inputs_embeds``."""
-        return self.core.language_model
-
-    @property
-    @abstractmethod
-    def tower(self) -> nn.Module:
-        """The vision encoder."""
-
-    @property
-    def towers(self) -> Mapping[str | None, nn.Module]:
-        """The vision encoders by kind of visual input; under None, one that serves all kinds."""
-        return {None: self.tower}
-
-    @property
-    @abstractmethod
-    def projector(self) -> nn.Module:
-        """The module that turns tower features into language-model embeddings."""
-
-    @property
-    def layers(self) -> Any:
-        """The decoder layers that run, an ``nn.ModuleList`` or a part of one.
-
-        Raises:
-            PrunusError: the language model is built in another way.
-        """
-        model = self.language_model
-        found = next((getattr(model, name) for name in _LAYERS if hasattr(model, name)), None)
-        if not isinstance(found, nn.ModuleList):
-            raise PrunusError(
-                f"the language model {type(model).__name__} has no list of decoder layers named "
-                f"{' or '.join(_LAYERS)}: it is not supported"
-            )
-        count = getattr(model.config, "num_hidden_layers", len(found))
-        return found if count >= len(found) else found[:count]
-
-    def check_decoder(self, untested: bool = False) -> None:
-        """Raise PrunusError unless pruning is proved right on this language model, or it was never
-        tried and that is all right (``untested``)."""
-        check_decoder(self.language_model, self.text_config, self.layers, untested)
-
-    @property
-    def recurrent(self) -> frozenset[int]:
-        """Decoder layers that have a state, into which they read one token after the other, instead
-        of keys and values (linear attention)."""
-        return recurrent_layers(self.text_config, len(self.layers))
-
-    @property
-    def longest(self) -> int | None:
-        """Tokens of a prompt, padding included, behind which decoder layers would do something else
-        on fewer tokens; None: there is no such number."""
-        return longest_prompt(self.text_config)
-
-    @property
-    def readers(self) -> dict[int, int]:
-        """Decoder layers that have no keys and values of their own, and for each the earlier layer
-        whose keys it reads."""
-        return reading_layers(self.text_config, len(self.layers))
-
-    def attention(self, number: int) -> list[Any]:
-        """The modules in decoder layer ``number`` that look up an attention function by their
-        configuration."""
-        return attention_modules(self.layers[number])
-
-    @property
-    def text_config(self) -> Any:
-        """Configuration of the language model."""
-        return self.config.get_text_config()
-
-    @property
-    def depth(self) -> int:
-        """Decoder layers that run."""
-        return len(self.layers)
+    # -- the vision tower ----------------------------------------------------------------------
 
     @property
     def tower_takes_bias(self) -> bool:
@@ -190,57 +96,6 @@ class Family(ABC):
     def tower_has_summary(self) -> bool:
         """Whether the vision tower has a CLS token."""
         return self.tower_adapter().has_summary
-
-    def last_norm(self, states: Tensor) -> Tensor:
-        """``states [..., D]`` behind the language model's last norm.
-
-        Raises:
-            PrunusError: it is not where it is looked for.
-        """
-        model = self.language_model
-        norm = next((getattr(model, name) for name in _NORMS if hasattr(model, name)), None)
-        if not isinstance(norm, nn.Module):
-            raise PrunusError(
-                f"the language model {type(model).__name__} has no last norm named "
-                f"{', '.join(_NORMS)}: choose a method that does not look behind it"
-            )
-        found: Tensor = norm(states)
-        return found
-
-    def project(self, features: Tensor) -> Tensor:
-        """Tower features ``[n, D]`` as embeddings of the language model, ``[n, D']``; for families
-        that have one row per token before the projector (:attr:`reads_tower`)."""
-        found: Tensor = self.projector(features[None])
-        return found[0]
-
-    @property
-    def reads_tower(self) -> bool:
-        """Where a learned selector reads visual features: True, what enters the projector (one row
-        of ``[images, tokens, D]`` per image); False, what the projector leaves in the prompt."""
-        return True
-
-    @property
-    def feature_width(self) -> int:
-        """Channels of the features that a learned selector reads."""
-        return int(self.config.vision_config.hidden_size) if self.reads_tower else self.text_width
-
-    @property
-    def text_width(self) -> int:
-        """Channels of a word embedding."""
-        return int(self.text_config.hidden_size)
-
-    def fingerprint(self) -> Tensor:
-        """Float32 ``[2, 64]`` that tells models apart: numbers spread over the first weight of the
-        tower and over the word embeddings."""
-        large = (w for w in self.tower.parameters() if w.ndim > 1 and w.numel() >= _PROBES)
-        first = next(large)  # a CLS token may stand before it
-        words: Tensor = self.top.get_input_embeddings().weight
-        rows = []
-        for weight in (first, words):
-            flat = weight.detach().flatten()
-            step = max(flat.numel() // _PROBES, 1)
-            rows.append(flat[::step][:_PROBES].float().cpu())
-        return torch.stack(rows)
 
     def tower_adapter(self) -> Tower:
         """The blocks of the vision tower, for methods that look at them, and, unless there is
@@ -264,6 +119,8 @@ class Family(ABC):
         """:meth:`tower_adapter` for each of :attr:`towers`."""
         return {None: self.tower_adapter()}
 
+    # -- costs ---------------------------------------------------------------------------------
+
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
         """What tower and projector cost, from the configuration of a whole model; reports count
@@ -276,6 +133,25 @@ class Family(ABC):
             f"cannot count the cost of {cls.name}: its adapter says nothing of the sizes of its "
             "vision tower and projector (tower_shapes)"
         )
+
+    @classmethod
+    def decoder_shape(cls, config: Any) -> DecoderShape:
+        """What the language model costs, from the configuration of a whole model. The default reads
+        the fields that most decoders have.
+
+        Raises:
+            PrunusError: it is not known, as in :meth:`tower_shapes`.
+        """
+        return read_decoder(config)
+
+    @classmethod
+    def cache_shape(cls, config: Any) -> CacheShape:
+        """What a token takes in the cache of each decoder layer; as :meth:`decoder_shape`.
+
+        Raises:
+            PrunusError: it is not known; reports then count no bytes of the cache.
+        """
+        return read_cache(config)
 
     # -- image tokens --------------------------------------------------------------------------
 
@@ -422,16 +298,6 @@ class Family(ABC):
             raise PrunusError("the model was called with neither input_ids nor inputs_embeds")
         vector: Tensor = self.top.get_input_embeddings()(torch.tensor(token, device=embeds.device))
         return (embeds == vector.to(embeds)).all(-1)
-
-
-def attention_modules(inside: nn.Module) -> list[Any]:
-    """Modules in ``inside`` that look up an attention function by their configuration; told by the
-    names of their classes, because transformers has no base class for them."""
-    return [
-        module
-        for module in inside.modules()
-        if "config" in module.__dict__ and _ATTENTION.search(type(module).__name__)
-    ]
 
 
 def registered() -> dict[str, type[Family]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +11,25 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
+from prunus.families.decoder_shapes import head_sizes
+from prunus.families.decoders import reading_layers
+from prunus.families.shapes import (
+    DecoderShape,
+    MixerShape,
+    Pass,
+    ProjectorShape,
+    TowerShape,
+    WindowedShape,
+)
 from prunus.grid import AnyGrid, Grid
+
+
+@dataclass(frozen=True)
+class Padded(Grid):
+    """Of each frame the tower sees so many ``patches``, those among them that are padding as well;
+    equal to a grid without them in everything else."""
+
+    patches: int = 0
 
 
 class Gemma4(Family):
@@ -58,6 +77,66 @@ class Gemma4(Family):
     def along(self) -> tuple[str, ...]:
         return ("per_layer_input",) if self.text_config.hidden_size_per_layer_input else ()
 
+    @classmethod
+    def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
+        """Behind the tower patches become tokens by a product with a matrix of shares."""
+        vision, side = config.vision_config, config.vision_config.pooling_kernel_size
+        width, heads = vision.hidden_size, vision.num_attention_heads
+        if not heads * vision.head_dim == width == vision.num_key_value_heads * vision.head_dim:
+            raise PrunusError(
+                f"cannot count the cost of {cls.name}: the heads of its vision tower have "
+                f"{heads * vision.head_dim} channels (of keys "
+                f"{vision.num_key_value_heads * vision.head_dim}), and not {width} as its states do"
+            )
+        depth = vision.num_hidden_layers
+        tower = WindowedShape(
+            layers=depth,
+            width=width,
+            ffn=vision.intermediate_size,
+            patch_inputs=3 * vision.patch_size**2,
+            merge=1,
+            window=1,
+            full=frozenset(range(depth)),
+        )
+
+        def made(one: Grid) -> int:
+            return one.made if isinstance(one, Pass) else one.size
+
+        def pooled(one: Grid) -> int:
+            return int(one.size // side**2 * one.size * width)
+
+        return tower, ProjectorShape(
+            width * config.get_text_config().hidden_size, made, beside=pooled
+        )
+
+    @classmethod
+    def decoder_shape(cls, config: Any) -> DecoderShape:
+        text = config.get_text_config()
+        depth, width, heads = text.num_hidden_layers, text.hidden_size, text.num_attention_heads
+        reading, sizes = reading_layers(text, depth), head_sizes(text)
+        mixers, inside = [], []
+        experts = text.top_k_experts * text.moe_intermediate_size if text.enable_moe_block else 0
+        for layer, (kv_heads, dim) in enumerate(sizes):
+            made = 0 if layer in reading else 2  # keys and values
+            if made and text.attention_k_eq_v and text.layer_types[layer] == "full_attention":
+                made = 1
+            mixers.append(MixerShape(width * dim * (2 * heads + made * kv_heads), 2 * heads * dim))
+            wide = 2 if text.use_double_wide_mlp and layer in reading else 1
+            inside.append(wide * text.intermediate_size + experts)
+        own = text.hidden_size_per_layer_input or 0
+        return DecoderShape(
+            layers=depth,
+            width=width,
+            heads=heads,
+            kv_heads=sizes[0][0],
+            head_dim=sizes[0][1],
+            ffn=tuple(inside),
+            routers=(text.num_experts,) * depth if text.enable_moe_block else (),
+            mixers=tuple(mixers),
+            along=2 * width * own,
+            entering=width * depth * own,
+        )
+
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {
             "image": self.holds(self.config.image_token_id, input_ids, embeds),
@@ -87,7 +166,15 @@ class Gemma4(Family):
         vision = self.config.vision_config
         side = vision.pooling_kernel_size
         cols, rows = ((int(places[:, axis].max()) + 1) // side for axis in (0, 1))
-        return Grid(frames, rows, cols, (side * vision.patch_size, side * vision.patch_size))
+        cell = (side * vision.patch_size, side * vision.patch_size)
+        return Padded(frames, rows, cols, cell, patches=len(places))
+
+    def tower_grids(self, grid: AnyGrid) -> Sequence[Grid]:
+        (one,) = grid.parts
+        side = self.config.vision_config.pooling_kernel_size
+        made = one.rows * one.cols
+        patches = one.patches if isinstance(one, Padded) else made * side**2
+        return [Pass(1, 1, patches, one.cell, made=made)] * one.frames
 
     def whole_call(self, call: dict[str, Any]) -> dict[str, Any]:
         if call.get("return_shared_kv_states"):

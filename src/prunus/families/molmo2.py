@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,8 +11,15 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.families.base import Family
-from prunus.families.shapes import ProjectorShape, TowerShape
+from prunus.families.shapes import EncoderShape, Pass, ProjectorShape, TowerShape
 from prunus.grid import AnyGrid, Grid, Tiles
+
+
+@dataclass(frozen=True)
+class Cropped(Tiles):
+    """Cut into so many ``crops``, which overlap, the overview among them; 0: not known."""
+
+    crops: int = 0
 
 
 class Molmo2(Family):
@@ -50,10 +58,51 @@ class Molmo2(Family):
 
     @classmethod
     def tower_shapes(cls, config: Any) -> tuple[TowerShape, ProjectorShape]:
-        raise PrunusError(
-            "cannot count the cost of molmo2: how many patches a token pools is the processor's to "
-            "say, and stands nowhere in the model's configuration"
+        """A token asks the patches that it pools, which are as many as its cell has."""
+        vision, adapter = config.vision_config, config.adapter_config
+        for one in (vision, adapter):
+            inner = one.num_attention_heads * one.head_dim
+            if not inner == one.num_key_value_heads * one.head_dim == one.hidden_size:
+                raise PrunusError(
+                    f"cannot count the cost of {cls.name}: heads of its {one.model_type} have "
+                    f"{inner} channels, or keys others, and not {one.hidden_size} as its states do"
+                )
+        height, width = (side // vision.patch_size for side in vision.image_size)
+        tower = EncoderShape(
+            layers=vision.num_hidden_layers,
+            width=vision.hidden_size,
+            ffn=vision.intermediate_size,
+            patches=height * width,
+            extra=0,
+            patch_inputs=vision.num_channels * vision.patch_size**2,
         )
+        inner, given = adapter.hidden_size, len(adapter.vision_feature_layer) * vision.hidden_size
+        token = given * inner + inner * inner  # the query, and what it is told
+        token += adapter.intermediate_size * (2 * inner + adapter.text_hidden_size)
+        patch = 2 * given * inner + 2 * inner  # key and value, weighed
+
+        def made(one: Grid) -> int:
+            return one.made if isinstance(one, Pass) else one.size
+
+        def pooled(one: Grid) -> int:
+            each: int = (one.cell[0] // vision.patch_size) * (one.cell[1] // vision.patch_size)
+            return made(one) * each * int(patch)
+
+        return tower, ProjectorShape(token, made, beside=pooled)
+
+    def tower_grids(self, grid: AnyGrid) -> Sequence[Grid]:
+        crops = grid.crops if isinstance(grid, Cropped) else grid.frames
+        if not crops:
+            raise PrunusError(
+                f"cannot count the cost of {self.name}: the call does not say into how many crops "
+                "an image is cut (image_num_crops, which the processor gives)"
+            )
+        vision = self.config.vision_config
+        height, width = (side // vision.patch_size for side in vision.image_size)
+        made = [grid.size // grid.frames] * crops
+        if isinstance(grid, Cropped):  # crops overlap: whose tokens are whose makes no difference
+            made = [grid.size, *[0] * (crops - 1)]
+        return [Pass(1, height, width, grid.parts[0].cell, made=own) for own in made]
 
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         config = self.config
@@ -72,9 +121,11 @@ class Molmo2(Family):
         found: dict[str, list[AnyGrid]] = {}
         if call.get("image_grids") is not None:
             cell = self._cell(call.get("image_token_pooling"))
+            sizes, crops = call["image_grids"].tolist(), call.get("image_num_crops")
+            counts = [0] * len(sizes) if crops is None else crops.tolist()
             found["image"] = [
-                Tiles((Grid(1, low, wide, cell), Grid(1, rows, cols, cell)))
-                for low, wide, rows, cols in call["image_grids"].tolist()
+                Cropped((Grid(1, low, wide, cell), Grid(1, rows, cols, cell)), crops=count)
+                for (low, wide, rows, cols), count in zip(sizes, counts, strict=True)
             ]
         if call.get("video_grids") is not None:
             cell = self._cell(call.get("video_token_pooling"))

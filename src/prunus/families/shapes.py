@@ -10,6 +10,28 @@ from prunus.grid import Grid
 
 
 @dataclass(frozen=True)
+class MixerShape:
+    """How the tokens of one decoder layer see each other, where that is not plain attention with as
+    many channels in all layers: ``token`` multiply-accumulates for each of them (projections),
+    ``pair`` for each of a query and a key.
+
+    Linear attention has no pairs: it takes ``chunk`` tokens at a time, the last of them filled up,
+    for ``whole`` multiply-accumulates. Of a triangular system, which is solved in each chunk,
+    nothing is counted: that is no product of matrices.
+    """
+
+    token: int
+    pair: int = 0
+    chunk: int = 1
+    whole: int = 0
+
+    def macs(self, tokens: int) -> int:
+        """Multiply-accumulates of ``tokens`` tokens of one sample."""
+        chunks = -(-tokens // self.chunk)
+        return tokens * self.token + tokens**2 * self.pair + chunks * self.whole
+
+
+@dataclass(frozen=True)
 class DecoderShape:
     """The language model: ``layers`` decoder layers of ``width`` channels.
 
@@ -17,6 +39,9 @@ class DecoderShape:
     ``ffn`` are the inner channels of a feed-forward block; in a mixture of experts those of each
     layer by itself, of all experts that a token is sent to, and ``routers`` the experts that it is
     compared with. ``ffn_matrices`` is 3 for a gated block (SwiGLU) and 2 for a plain one.
+    ``mixers`` are there, one for each layer, where its attention is not what heads say. ``along``
+    are the multiply-accumulates for each token in each layer that belong to neither (inputs by
+    layer), and ``entering`` those in front of the first one.
     """
 
     layers: int
@@ -27,22 +52,47 @@ class DecoderShape:
     ffn: int | tuple[int, ...]
     ffn_matrices: int = 3
     routers: tuple[int, ...] = ()
+    mixers: tuple[MixerShape, ...] = ()
+    along: int = 0
+    entering: int = 0
+
+    def mixer(self, layer: int) -> MixerShape:
+        """How the tokens of ``layer`` see each other."""
+        if self.mixers:
+            return self.mixers[layer]
+        return plain_mixer(self.width, self.heads, self.kv_heads, self.head_dim)
 
     def inside(self, layer: int) -> int:
         """Inner channels of the feed-forward block of ``layer``."""
         return self.ffn if isinstance(self.ffn, int) else self.ffn[layer]
 
 
+def plain_mixer(width: int, heads: int, kv_heads: int, head_dim: int) -> MixerShape:
+    """Attention of ``heads`` queries, over keys and values of ``kv_heads``."""
+    inner = heads * head_dim
+    return MixerShape(2 * width * (inner + kv_heads * head_dim), 2 * inner)
+
+
 @dataclass(frozen=True)
 class CacheShape:
-    """What a token takes in the key/value cache of each of ``layers`` layers: ``kv_heads`` keys and
-    as many values of ``head_dim`` channels. Where layers differ, ``widths`` are the channels of all
-    keys of a token in each: 0 where a layer reads the keys of another."""
+    """What is in the key/value cache of each of ``layers`` layers: of each token ``held`` numbers,
+    keys and values together (0 where a layer reads the keys of another); and whatever the number of
+    tokens ``states`` numbers as precise as keys are, and ``floats`` in float32 (linear
+    attention)."""
 
-    layers: int
-    kv_heads: int
-    head_dim: int
-    widths: tuple[int, ...] = ()
+    held: tuple[int, ...]
+    states: tuple[int, ...] = ()
+    floats: tuple[int, ...] = ()
+
+    @property
+    def layers(self) -> int:
+        """Decoder layers."""
+        return len(self.held)
+
+
+def plain_cache(layers: int, kv_heads: int, head_dim: int) -> CacheShape:
+    """``kv_heads`` keys and as many values in every layer."""
+    return CacheShape((2 * kv_heads * head_dim,) * layers)
 
 
 @dataclass(frozen=True)
@@ -101,12 +151,22 @@ class ProjectorShape:
     """What turns tower features into visual tokens: ``macs`` multiply-accumulates for each of its
     ``rows`` in one pass of the tower, or for what they are in a pass with some grid; None where
     these are the visual tokens of its grid. ``whole``: it works on all of them, even if tokens were
-    merged away before. ``early``: others that read what earlier blocks leave, (block, ``macs``)."""
+    merged away before. ``early``: others that read what earlier blocks leave, (block, ``macs``).
+    ``beside``: what else is done in a pass with some grid, where that is not by row (pooling)."""
 
     macs: int
     rows: int | Callable[[Grid], int] | None = None
     whole: bool = False
     early: tuple[tuple[int, int], ...] = ()
+    beside: Callable[[Grid], int] | None = None
+
+
+@dataclass(frozen=True)
+class Pass(Grid):
+    """One pass of a tower over ``size`` patches, padding and overlaps included, of which ``made``
+    visual tokens with this ``cell`` are made; where patches are no squares of the tokens' grid."""
+
+    made: int = 0
 
 
 TowerShape = EncoderShape | WindowedShape
