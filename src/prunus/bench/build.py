@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,12 +30,24 @@ def build(
     return model.eval()
 
 
-def prompt(model: Any, shape: Shape, *, batch: int, words: int) -> dict[str, Tensor]:
-    """Inputs of ``batch`` prompts: one random picture each, and ``words`` random words behind it
-    (a fifth of them before it), on the model's device and in its dtype."""
-    maker = {"llava": _llava, "llava_next": _llava_next, "qwen2_5_vl": _qwen}
+def prompt(
+    model: Any, shape: Shape, *, batch: int, words: int, frames: int | None = None
+) -> dict[str, Tensor]:
+    """Inputs of ``batch`` prompts: one random picture each (a video of so many ``frames``, where
+    the shape has one), and ``words`` random words behind it (a fifth of them before it), on the
+    model's device and in its dtype."""
+    maker = {
+        "llava": _llava,
+        "llava_next": _llava_next,
+        "qwen2_5_vl": _qwen,
+        "qwen3_vl": _qwen,
+        "internvl": _internvl,
+        "video_llava": _video_llava,
+        "llava_onevision": _onevision,
+    }
     torch.manual_seed(1)
-    visual, rest = maker[model.config.model_type](model, shape)
+    shown = shape if frames is None else replace(shape, frames=frames)
+    visual, rest = maker[model.config.model_type](model, shown)
     before = words // 5
     ids = torch.cat(
         [
@@ -86,3 +99,28 @@ def _qwen(model: Any, shape: Shape) -> tuple[Tensor, dict[str, Tensor]]:
         "pixel_values": torch.randn(rows * columns, width),
         "image_grid_thw": torch.tensor([[1, rows, columns]]),
     }
+
+
+def _internvl(model: Any, shape: Shape) -> tuple[Tensor, dict[str, Tensor]]:
+    """Tiles, and a thumbnail behind them."""
+    side = model.config.vision_config.image_size[0]
+    tiles = 1 + (shape.size[0] // side) * (shape.size[1] // side)
+    count = tiles * model.config.image_seq_length
+    ids = torch.full((count,), model.config.image_token_id)
+    return ids, {"pixel_values": torch.randn(tiles, 3, side, side)}
+
+
+def _video_llava(model: Any, shape: Shape) -> tuple[Tensor, dict[str, Tensor]]:
+    """A CLS token in front of the tokens of each frame."""
+    patch = model.config.vision_config.patch_size
+    count = shape.frames * (1 + (shape.size[0] // patch) * (shape.size[1] // patch))
+    ids = torch.full((count,), model.config.video_token_id)
+    return ids, {"pixel_values_videos": torch.randn(1, shape.frames, 3, *shape.size)}
+
+
+def _onevision(model: Any, shape: Shape) -> tuple[Tensor, dict[str, Tensor]]:
+    """Half as many rows and columns as the tower has, rounded up, and a newline behind the last
+    frame."""
+    side = -(-(shape.size[0] // model.config.vision_config.patch_size) // 2)
+    ids = torch.full((shape.frames * side**2 + 1,), model.config.video_token_id)
+    return ids, {"pixel_values_videos": torch.randn(1, shape.frames, 3, *shape.size)}

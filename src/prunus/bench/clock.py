@@ -5,9 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 def seconds(action: Callable[[], object], device: torch.device) -> float:
@@ -25,6 +29,28 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def in_turn(
+    actions: Mapping[str, Callable[[], T]],
+    rounds: int,
+    warm_up: int,
+    around: Mapping[str, Callable[[], AbstractContextManager[object]]],
+    step: Callable[[], None] = lambda: None,
+) -> dict[str, list[T]]:
+    """What each action gives in each round, within the block that ``around`` opens for it, if it
+    names one. A round runs all of them, the next one backwards, so that what drifts falls on all
+    alike; ``step`` is called behind each round, also those that only warm up."""
+    found: dict[str, list[T]] = {name: [] for name in actions}
+    order = list(actions)
+    for number in range(warm_up + rounds):
+        for name in order if number % 2 else order[::-1]:
+            with around.get(name, nullcontext)():
+                one = actions[name]()
+            if number >= warm_up:
+                found[name].append(one)
+        step()
+    return found
+
+
 def interleaved(
     actions: Mapping[str, Callable[[], object]],
     device: torch.device,
@@ -32,18 +58,10 @@ def interleaved(
     warm_up: int,
     around: Mapping[str, Callable[[], AbstractContextManager[object]]],
 ) -> dict[str, list[float]]:
-    """Seconds of each action in each round, within the block that ``around`` opens for it (which is
-    not timed). A round runs all of them, the next one backwards, so that what drifts falls on all
-    alike."""
-    times: dict[str, list[float]] = {name: [] for name in actions}
-    order = list(actions)
-    for number in range(warm_up + rounds):
-        for name in order if number % 2 else order[::-1]:
-            with around[name]():
-                spent = seconds(actions[name], device)
-            if number >= warm_up:
-                times[name].append(spent)
-    return times
+    """Seconds of each action in each round of :func:`in_turn`; what ``around`` does is not
+    timed."""
+    timed = {name: partial(seconds, action, device) for name, action in actions.items()}
+    return in_turn(timed, rounds, warm_up, around)
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

@@ -12,6 +12,7 @@ from torch import nn
 import prunus
 from prunus.families import family_of
 from prunus.method import Method
+from prunus.method.budget import Meaning
 from prunus.pruners.fixed import Fixed
 from prunus.run import Run
 from prunus.selector.config import SelectorConfig
@@ -37,17 +38,21 @@ def untrained(model: nn.Module, method: Method) -> Method:
     return given
 
 
-def oracle(model: nn.Module, methods: list[Method], inputs: dict[str, Any]) -> list[Fixed]:
+def oracle(
+    model: Any, methods: list[Method], inputs: dict[str, Any], budget: Meaning = "nominal"
+) -> list[Fixed]:
     """The methods that keep, of this very prompt, what ``methods`` keep, without choosing."""
-    with prunus.prune(model, methods) as run:
-        model(**inputs, logits_to_keep=1)
+    with prunus.prune(model, methods, budget=budget) as run:
+        model.generate(**inputs, max_new_tokens=1, do_sample=False)
         trace = [replace(entry, scores=None) for entry in run.trace]
     return Fixed.replay(trace)
 
 
-def pruned(model: nn.Module, methods: list[Method]) -> AbstractContextManager[Run | None]:
+def pruned(
+    model: nn.Module, methods: list[Method], budget: Meaning = "nominal"
+) -> AbstractContextManager[Run | None]:
     """The block in which ``methods`` prune the model; without any, one in which nothing does."""
-    return prunus.prune(model, methods) if methods else nullcontext()
+    return prunus.prune(model, methods, budget=budget) if methods else nullcontext()
 
 
 def answer(model: Any, inputs: dict[str, Any], tokens: int) -> object:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from prunus.cli import analyse, builtin, calibrate, check, demo, listing, models, run, train
+from prunus.cli import analyse, bench, builtin, calibrate, check, demo, listing, models, run, train
 from prunus.cli import compare as compare_command
 from prunus.cli import eval as eval_command
 from prunus.cli.console import plain_warnings
@@ -41,6 +41,7 @@ app.command("run")(run.run)
 app.command("check")(check.check)
 app.command("eval")(eval_command.evaluate)
 app.command("compare")(compare_command.compare)
+app.command("bench")(bench.bench)
 app.command("analyse")(analyse.analyse)
 app.command("methods")(listing.methods)
 app.command("models")(models.models)

@@ -14,6 +14,7 @@ from prunus.engine.kept import Looks
 from prunus.engine.layout import Layout
 from prunus.engine.tower.spread import per_survivor, spread_view
 from prunus.engine.views import view_of
+from prunus.engine.watch import choosing
 from prunus.errors import PrunusError
 from prunus.grid import AnyGrid
 from prunus.method import Cut, Method, Selection
@@ -45,6 +46,13 @@ def answers(
     Raises:
         PrunusError: an answer that makes no sense.
     """
+    with choosing():
+        return _answers(here, budget, method, stage, cut)
+
+
+def _answers(
+    here: Here, budget: Budget, method: Method, stage: int, cut: Cut
+) -> tuple[Groups, Sequence[Selection], float]:
     groups: dict[tuple[AnyGrid, int], list[int]] = {}
     for number, image in enumerate(here.looks.images):
         groups.setdefault((image.grid, image.present.shape[0]), []).append(number)

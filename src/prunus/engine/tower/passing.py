@@ -14,6 +14,7 @@ from prunus.engine.tower.groups import Group, Reduced
 from prunus.engine.tower.rows import Merge, merge_rows, rows_of, token_rows
 from prunus.engine.tower.seats import Unpooled
 from prunus.engine.tower.seen import Key, Name, Rows, TowerSeen, keys_name
+from prunus.engine.watch import choosing
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families.towers.base import Arrangement, Frames, Tower
 from prunus.grid import AnyGrid, tile_order
@@ -186,7 +187,8 @@ class TowerPass:
             chosen = []
             for number, group in enumerate(self.groups):
                 if group.removals[block]:
-                    answer = method.merge(self._view(number, block, states, before))
+                    with choosing():
+                        answer = method.merge(self._view(number, block, states, before))
                     self.macs += len(group.frames.members) * (answer.macs or 0.0)
                     chosen.append(group.merge(block, answer))
                 else:

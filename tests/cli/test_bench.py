@@ -1,0 +1,71 @@
+"""``prunus bench`` on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.support.command_line import Cli, refused
+
+SMALL = ("--shape", "llava-1.5-7b", "--scale", 0.01, "--rounds", 2)
+
+
+def test_tables_json_and_chart(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    options = ("--methods", "clse,clse-m", "--keep", 64, "--output-tokens", "1,2")
+    result = cli("bench", *SMALL, *options, "--output", folder, "--json")
+    assert result.code == 0, result.err
+    found = json.loads((folder / "bench.json").read_text())
+    printed = result.json
+    files = printed.pop("files")
+    assert printed == found and len(files) == 3
+    [case] = found["cases"]
+    rows = {row["name"]: row for row in case["rows"]}
+    assert list(rows) == ["dense", "clse", "clse-m"]
+    assert case["visual_tokens"] == 576 and case["prompt_tokens"] == 636
+    assert rows["clse"]["tokens"]["kept"] == 64 and "the least is" in rows["clse-m"]["refused"]
+    made = found["made"]
+    assert made["settings"]["methods"] == ["clse", "clse-m"] and made["settings"]["scale"] == 0.01
+    assert made["threads"] >= 1 and "torch" in made["versions"] and "bench" in made["command"]
+    text = (folder / "bench.md").read_text()
+    assert "clse-m is refused" in text and "| clse |" in text
+    with Image.open(folder / "bench.png") as drawn:
+        assert drawn.width > 600
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--cuda-graphs",), ("static cache",)),
+        (("--shape", "llava-1.5-70b"), ("llava-1.5-7b",)),
+        (("--preset", "gpu"), ("cpu",)),
+        (("--shape", "llava-1.5-7b", "--model", "tiny-llava"), ("not both",)),
+        (("--model", "tiny-llava", "--scale", 0.5), ("--scale",)),
+        (("--scale", 0), ("above 0",)),
+        (("--scale", "nan"), ("above 0",)),
+        (("--methods", "clse,clsee"), ("clsee",)),
+        (("--methods", "clse,clse"), ("twice",)),
+        (("--methods", "none"), ("always",)),
+        (("--keep", "many"), ("many",)),
+        (("--batch", "1,0"), ("--batch",)),
+        (("--output-tokens", "x"), ("--output-tokens",)),
+        (("--dtype", "int8"), ("bfloat16",)),
+        (("--device", "tpu"), ("cpu or cuda",)),
+        (("--device", "meta"), ("clock",)),
+        (("--image", "a.png"), ("--model",)),
+        (("--shape", "llava-1.5-7b", "--frames", 4, "--scale", 0.01), ("picture",)),
+        ((*SMALL, "--methods", "clse", "--attention", "flash"), ("--attention",)),
+    ],
+    ids=str,
+)
+def test_what_cannot_work_is_refused(cli: Cli, options: Any, words: tuple[str, ...]) -> None:
+    refused(cli("bench", *options), *words)
+
+
+def test_a_shape_that_does_not_fit_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prunus.bench.plan._memory", lambda device: 1e9)
+    refused(cli("bench", "--shape", "llava-1.5-7b"), "28.", "--scale")
