@@ -15,7 +15,7 @@ def test_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
     found = result.json
     saved = json.loads((tmp_path / "out" / "comparison.json").read_text("utf-8"))
     files = found.pop("files")
-    assert found == saved and len(files) == 6
+    assert found == saved and len(files) == 7
     [run] = saved["runs"]
     assert [(row["method"], row["meaning"], row["nominal"]) for row in run["rows"]] == [
         (method, meaning, count)
@@ -28,7 +28,7 @@ def test_from_the_command_line(cli: Cli, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "store" / "store.json").is_file()
     # one meaning, no rival: nothing of it is asked
     again = cli(*FEW, "--output", tmp_path / "out", "--budget", "true", "--rival", "none")
-    assert again.code == 0 and again.err == "" and "115 t" in again.out
+    assert again.code == 0 and again.err == "" and "20.0 %, 115 tokens" in again.out
     page = tmp_path / "leaderboard.md"
     result = cli("compare", "--from", tmp_path / "out", "--markdown", page)
     assert result.code == 0, result.err

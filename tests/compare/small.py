@@ -22,9 +22,11 @@ class Listener:
     stages: list[tuple[str, int]] = field(default_factory=list)
     steps: dict[str, int] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    known: int = 0
 
-    def stage(self, name: str, total: int) -> None:
+    def stage(self, name: str, total: int, known: int = 0) -> None:
         self.stages.append((name, total))
+        self.known = known
         self.steps[name] = 0
 
     def step(self, count: int) -> None:

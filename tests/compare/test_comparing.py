@@ -13,6 +13,7 @@ from PIL import Image
 from prunus.compare.contract import Comparison
 from prunus.compare.setting import RunSpec
 from prunus.compare.statistics import mean_change
+from prunus.compare.store import Store
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.evaluate import evaluate, load_builtin_set, make_cells, summarise
 from prunus.io.claim import claim
@@ -107,6 +108,19 @@ def test_more_methods_and_questions_ask_what_is_missing(made: Made, tmp_path: Pa
     assert same(more) == same(run(nine, tmp_path / "new"))
 
 
+def test_time_is_that_of_all_runs(tmp_path: Path) -> None:
+    """Of those that asked something, the one that was stopped among them."""
+    quick = replace(SMALL, methods=("uniform",), meanings=("true",), rounds=0, pictures=0)
+    with pytest.raises(KeyboardInterrupt):
+        run(quick, tmp_path, Listener(stop=5))
+    first = Store(tmp_path).spent()
+    whole = run(quick, tmp_path)["made"]["seconds"]
+    assert 0 < first < whole == Store(tmp_path).spent()
+    listener = Listener()
+    assert run(quick, tmp_path, listener)["made"]["seconds"] == whole  # it asked nothing
+    assert not any("no part of the store" in line for line in listener.lines)
+
+
 def test_stopped_in_the_middle_it_goes_on(made: Made, tmp_path: Path) -> None:
     """After Ctrl-C what was answered is there, and the rest gives what one go gives."""
     quick = replace(SMALL, rounds=0, pictures=0)
@@ -116,6 +130,7 @@ def test_stopped_in_the_middle_it_goes_on(made: Made, tmp_path: Path) -> None:
     listener = Listener()
     found = run(quick, tmp_path, listener)
     assert total - 20 - 3 <= listener.asked <= total - 20  # a batch of three was in work
+    assert listener.known == total - listener.asked
     assert same(found)["runs"] == same(made[0])["runs"]
     for path in (tmp_path / "answers").iterdir():
         names = [name for line in path.read_text("utf-8").splitlines()[1:] for name in _given(line)]

@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
@@ -25,15 +26,15 @@ from prunus.compare.rows import by_row, make_run
 from prunus.compare.setting import Setting
 from prunus.compare.store import Store
 from prunus.compare.timing import time_columns
-from prunus.errors import PrunusError, one_line
+from prunus.errors import PrunusError, PrunusFileError, one_line
 from prunus.evaluate.output import versions
 
 
 class Watch(Protocol):
     """Who is told how far it is."""
 
-    def stage(self, name: str, total: int) -> None:
-        """Something else begins, with so many steps."""
+    def stage(self, name: str, total: int, known: int = 0) -> None:
+        """Something else begins, with so many steps; so many were ``known`` before."""
 
     def step(self, count: int) -> None:
         """So many of them are done."""
@@ -70,19 +71,26 @@ def compare(
     courses, left_out = _courses(setting, store, watch)
     for line in store.told:
         watch.say(line)
-    _ask(setting, courses, workers, watch)
+    answers = sum(len(one.given) for course in courses for one in course.ledgers)
     runs, pictures = [], []
-    for course in courses:
-        run, own = _finish(setting, course, store, watch)
-        runs.append(run)
-        pictures += own
+    try:
+        _ask(setting, courses, workers, watch)
+        for course in courses:
+            run, own = _finish(setting, course, store, watch)
+            runs.append(run)
+            pictures += own
+    finally:
+        # Of a run that asked something, the time counts, even if it was stopped.
+        if sum(len(one.given) for course in courses for one in course.ledgers) > answers:
+            with suppress(PrunusFileError):  # a full disk has its own, more important error
+                store.spend(time.perf_counter() - began)
     facts: dict[str, Facts] = {}
     for course in courses:
         facts |= facts_of((one.column for one in course.ledgers), course.depth)
     return Comparison(
         format=FORMAT,
         title=title,
-        made=_made(setting, courses, workers, command, time.perf_counter() - began),
+        made=_made(setting, courses, workers, command, store.spent()),
         notes=[*notes_of(setting, courses, runs), *left_out],
         budgets=[float(one) for one in setting.keeps],
         methods=facts,
@@ -116,7 +124,8 @@ def _ask(setting: Setting, courses: Sequence[Course], workers: int, watch: Watch
     if not tasks.waiting:
         return
     by_number = {course.number: course for course in courses}
-    watch.stage("answers", sum(len(task.numbers) for task in tasks.waiting))
+    known = sum(len(one.given) for course in courses for one in course.ledgers)
+    watch.stage("answers", sum(len(task.numbers) for task in tasks.waiting), known)
     count = min(workers, len(tasks.waiting))
     messages: Iterator[tuple[Task, Message]]
     messages = alone(setting, tasks) if count == 1 else together(setting, tasks, count)

@@ -201,7 +201,8 @@ class PublishedTable(TypedDict):
 
 
 class Made(TypedDict):
-    """What made the numbers."""
+    """What made the numbers; ``seconds``: of all runs into the store that asked something, those
+    that were stopped too."""
 
     command: str
     versions: dict[str, str]

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from prunus.compare.contract import FORMAT, Comparison, Row, Run
+from prunus.compare.latex import latex, wide_latex
 from prunus.compare.page.build import page_of
-from prunus.compare.tables import latex, markdown
+from prunus.compare.tables import markdown
 from prunus.errors import PrunusError, PrunusFileError
 from prunus.io.claim import BRIEFLY, claim
 from prunus.io.files import replacing_all
 from prunus.io.jsons import finite, parse, read_bytes
 
-COMPARISON, MARKDOWN, LATEX = "comparison.json", "table.md", "table.tex"
+COMPARISON, MARKDOWN = "comparison.json", "table.md"
+LATEX, WIDE = "table.tex", "table-wide.tex"
 ANSWERS, ROWS = "answers.parquet", "rows.parquet"
 PAGE = "page.html"
 
@@ -45,15 +47,16 @@ def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
         PrunusFileError: it cannot be written; PrunusError: something is not installed.
     """
     pyarrow = needed()
-    names = (COMPARISON, MARKDOWN, LATEX, PAGE, ANSWERS, ROWS)
+    names = (COMPARISON, MARKDOWN, LATEX, WIDE, PAGE, ANSWERS, ROWS)
     paths = [folder / name for name in names]
     with claim(folder, BRIEFLY), replacing_all(paths) as partials:
         partials[0].write_text(dumped(comparison), encoding="utf-8")
         partials[1].write_text(markdown(comparison), encoding="utf-8")
         partials[2].write_text(latex(comparison), encoding="utf-8")
-        partials[3].write_text(page_of(comparison), encoding="utf-8")
+        partials[3].write_text(wide_latex(comparison), encoding="utf-8")
+        partials[4].write_text(page_of(comparison), encoding="utf-8")
         for partial, lines in zip(
-            partials[4:], (answer_lines(comparison), row_lines(comparison)), strict=True
+            partials[5:], (answer_lines(comparison), row_lines(comparison)), strict=True
         ):
             table = pyarrow.Table.from_pylist(list(lines))
             pyarrow.parquet.write_table(table, str(partial))

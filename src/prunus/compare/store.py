@@ -24,6 +24,7 @@ FORMAT = 1
 _MARK = "store.json"
 _WHAT = "answers of prunus compare"
 _FOLDERS = ("answers", "times", "pictures")
+_SPENT = "spent.jsonl"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Store:
                 "new folder with --store"
             )
         for name in there:
-            if name not in (_MARK, *_FOLDERS):
+            if name not in (_MARK, _SPENT, *_FOLDERS):
                 self.told.append(f"{str(place / name)!r} is no part of the store: left alone")
         for name in _FOLDERS:
             make_folder(place / name)
@@ -157,6 +158,26 @@ class Store:
         whole = {"of": digest(identity), "check": digest(value), "value": value}
         path = self._place / kind / f"{digest(identity)[:32]}.json"
         write_text(path, json.dumps(whole, ensure_ascii=False) + "\n")
+
+    def spend(self, seconds: float) -> None:
+        """Note that a run took so long.
+
+        Raises:
+            PrunusFileError: it cannot be written.
+        """
+        append_line(self._place / _SPENT, json.dumps({"seconds": round(seconds, 3)}))
+
+    def spent(self) -> float:
+        """Seconds of all runs that were noted; lines that say nothing count nothing."""
+        path = self._place / _SPENT
+        if not os.path.lexists(path):
+            return 0.0
+        found = 0.0
+        for line in read_bytes(path, "the times of runs").split(b"\n"):
+            value = _json(line)
+            if isinstance(value, dict) and isinstance(value.get("seconds"), (int, float)):
+                found += value["seconds"]
+        return found
 
     def _path(self, identity: Mapping[str, Any]) -> Path:
         return self._place / "answers" / f"{digest(identity)[:32]}.jsonl"

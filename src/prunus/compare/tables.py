@@ -1,147 +1,154 @@
-"""The tables of a comparison, one for each run, as Markdown and as LaTeX."""
+"""The tables of a comparison as Markdown: for each run and budget, the best method first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
-from prunus.compare.contract import Against, Comparison, Interval, Row, Run
-
-_HEAD = (
-    "method", "budget", "tokens asked", "true average", "in cache", "LLM FLOPs", "all FLOPs", "KV",
-    "time", "accuracy % [95 %]", "to dense", "to random", "to {rival}",
-)  # fmt: skip
-#: Below it, a difference is marked.
-LEVEL = 0.05
+from prunus.compare import cells
+from prunus.compare.contract import Comparison, Facts, Row, Run
+from prunus.compare.groups import Group, Line, groups_of
 
 LEGEND = (
-    "Tokens are visual ones per image: asked for, and their true average over decoder layers and "
-    "per layer of the cache behind the prompt. FLOPs of the prefill, of the language model and of "
-    "everything, KV bytes, and the median time of a prefill with its vision tower are shares of "
-    "what the dense model needs. Differences are points of accuracy with their 95 % interval, "
-    f"clustered by image; * where p < {LEVEL} after Holm's correction over all methods at that "
-    "budget. Budget: what the number asked for counts."
+    "*right*: percent of answers, with the 95 % interval. *to dense*, *to random* and so on: "
+    "paired difference in points of accuracy, with p after Holm's correction over all methods at "
+    f"that budget; below {cells.LEVEL:g} the difference is bold. *tokens*: visual tokens per "
+    "decoder layer, their mean. *LLM* and *all*: FLOPs of the prefill, of the language model alone "
+    "and with tower, projector and what choosing costs; *KV*: bytes of the cache; *time*: a "
+    "prefill with its tower, measured; each in percent of what the dense model needs. Methods in "
+    "bold are prunus' own systems and compositions; the others are baselines and controls."
 )
 
 
 def markdown(comparison: Comparison) -> str:
     """All runs, each under a heading, with what made them and how to read them."""
-    made = comparison["made"]
-    lines = [f"# {comparison['title']}", ""]
+    facts = comparison["methods"]
+    lines = [f"# {comparison['title']}", "", LEGEND, ""]
+    if len(comparison["runs"]) > 1:
+        lines += [*_glance(comparison), ""]
     for run in comparison["runs"]:
-        lines += [f"## {run['model']} on {run['set']}", "", _about(run), ""]
-        head = _head(run)
-        lines.append(_line(head))
-        lines.append(_line(["---", "---", *["---:"] * (len(head) - 2)]))
-        lines += [_line([_escaped(one, "|") for one in cells]) for cells in _cells(run)]
-        lines.append("")
-    lines += [LEGEND, "", "## How it was made", ""]
-    if made["command"]:
-        lines += ["```bash", made["command"], "```", ""]
-    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    dtypes = ", ".join(f"{model} in {dtype}" for model, dtype in made["dtype"].items())
-    lines.append(f"{versions}; {dtypes}; {made['device']}; {made['date']}.")
-    lines += ["", *[f"* {note}" for note in comparison["notes"]], ""]
-    return "\n".join(lines)
+        lines += [f"## {run['model']} on {run['set']}", "", about(run), ""]
+        groups = groups_of(run)
+        for group in groups:
+            lines += _tables(run, group, facts)
+        lines += _refusals(groups)
+    return "\n".join([*lines, *_made(comparison)])
 
 
-def latex(comparison: Comparison) -> str:
-    """A ``table`` for each run, in plain LaTeX that needs no package."""
-    parts = [f"% {comparison['title']}", f"% {comparison['made']['command']}"]
-    parts = [" ".join(part.splitlines()) for part in parts]
-    for run in comparison["runs"]:
-        head = [_tex(one) for one in _head(run)]
-        lines = [
-            r"\begin{table}",
-            r"\centering\footnotesize",
-            rf"\caption{{{_tex(run['model'])} on {_tex(run['set'])}. {_tex(_about(run))}}}",
-            rf"\begin{{tabular}}{{ll{'r' * (len(head) - 2)}}}",
-            r"\hline",
-            " & ".join(head) + r" \\",
-            r"\hline",
-            *(" & ".join(_tex(one) for one in cells) + r" \\" for cells in _cells(run)),
-            r"\hline",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-        parts.append("\n".join(lines))
-    parts.append("% " + LEGEND)
-    return "\n\n".join(parts) + "\n"
-
-
-def _about(run: Run) -> str:
+def about(run: Run) -> str:
+    """What a run asked, in a sentence."""
     return (
         f"{run['questions']} questions about {run['images']} {run['kind']}s, "
         f"{round(run['tokens'], 1):g} visual tokens each."
     )
 
 
-def _head(run: Run) -> list[str]:
-    found = [one.format(rival=run["rival"]) for one in _HEAD]
-    return found if run["rival"] else found[:-1]
+def _glance(comparison: Comparison) -> list[str]:
+    """The best at each true budget, over all runs."""
+    facts = comparison["methods"]
+    rows = [["model, set", "budget", "dense", "best method", "best of prunus", "random"]]
+    for run in comparison["runs"]:
+        dense = f"{100 * run['dense']['accuracy']['value']:.1f}"
+        for group in groups_of(run):
+            lines = [line.row for line in (group.true or group.nominally)]
+            usable = [row for row in lines if _usable(row, facts)]
+            own = [row for row in usable if cells.is_ours(facts.get(row["method"]))]
+            lots = [row for row in lines if row["method"] == "random"]
+            if lines:
+                best = (_short(one) for one in (usable, own, lots))
+                rows.append([run["id"], group.name, dense, *best])
+    return ["## At a glance", "", *_table(rows, 2)]
 
 
-def _cells(run: Run) -> Iterator[list[str]]:
-    for row in (run["dense"], *run["rows"]):
-        yield row_cells(row, run["rival"])
+def _usable(row: Row, facts: Mapping[str, Facts]) -> bool:
+    """Whether it is a method, and none of the controls that know the answer or see nothing."""
+    own = facts.get(row["method"])
+    return own is None or not own["control"] or bool(own["paper"])
 
 
-def row_cells(row: Row, rival: str | None) -> list[str]:
-    """One line of a table."""
-    name = row["method"]
-    if len(row.get("seeds", [])) > 1:
-        name += f" ({len(row['seeds'])} seeds)"
-    budget = "" if row["method"] == "dense" else row["meaning"]
-    asked = "" if row["nominal"] is None else str(row["nominal"])
-    others = ["dense", "random", *([rival] if rival else [])]
-    if row["refused"] is not None:
-        asked = "" if row["asked"] is None else f"{row['asked']:.4g}"
-        why = "failed" if row["refused"].startswith("failed:") else "refused"
-        return [name, budget, asked, why, *[""] * (6 + len(others))]
-    cost = row["cost"]
-    times = cost["time"]
-    return [
-        name,
-        budget,
-        asked,
-        f"{row['average']:.1f}",
-        f"{row['resident']:.1f}",
-        *(_share(one) for one in (cost["llm_flops"], cost["flops"], cost["kv"])),
-        "" if times is None else f"{times['median']:.2f}",
-        _percent(row["accuracy"]),
-        *(_points(row["against"].get(other)) for other in others),
-    ]
+def _short(rows: Sequence[Row]) -> str:
+    return f"{rows[0]['method']} {100 * rows[0]['accuracy']['value']:.1f}" if rows else ""
 
 
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
+def _tables(run: Run, group: Group, facts: Mapping[str, Facts]) -> list[str]:
+    lines: list[str] = []
+    heads = (
+        (group.true, f"{group.name}: as the average over all layers"),
+        (
+            group.nominally,
+            f"{group.name}: as published"
+            + (", where that is not the average" if group.true else ""),
+        ),
+        (group.own, "Without a budget: methods that find their own count, and controls"),
+    )
+    for own, head in heads:
+        if own:
+            lines += [f"### {head}", "", *_table(_rows(run, own, facts), 1), ""]
+    return lines
 
 
-def _percent(one: Interval) -> str:
-    return f"{100 * one['value']:.1f} [{100 * one['low']:.1f}, {100 * one['high']:.1f}]"
+def _rows(run: Run, lines: Sequence[Line], facts: Mapping[str, Facts]) -> list[list[str]]:
+    """The table of one budget: its head, the dense model, and the methods, the best first."""
+    others = ["dense", "random", *([run["rival"]] if run["rival"] else [])]
+    others = [name for name in others if any(name in line.row["against"] for line in lines)]
+    timed = any(line.row["cost"]["time"] is not None for line in lines)
+    head = ["method", "right", *(f"to {name}" for name in others), "tokens", "LLM", "all", "KV"]
+    found = [[*head, "time"] if timed else head]
+    for row in (run["dense"], *(line.row for line in lines)):
+        name = cells.named(row)
+        cost = row["cost"]
+        found.append(
+            [
+                f"**{name}**" if cells.is_ours(facts.get(row["method"])) else name,
+                cells.percent(row["accuracy"]),
+                *(_difference(row, other) for other in others),
+                f"{row['average']:.1f}",
+                *(cells.share(one) for one in (cost["llm_flops"], cost["flops"], cost["kv"])),
+                *([cells.seconds(row)] if timed else []),
+            ]
+        )
+    return found
 
 
-def _points(one: Against | None) -> str:
-    if one is None:
-        return ""
-    value, low, high = (100 * one["value"], 100 * one["low"], 100 * one["high"])
-    sure = one["p_corrected"] is not None and one["p_corrected"] < LEVEL
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]" + ("*" if sure else "")
+def _difference(row: Row, other: str) -> str:
+    one = row["against"].get(other)
+    text = cells.difference(one)
+    return f"**{text}**" if cells.is_sure(one) else text
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _refusals(groups: Sequence[Group]) -> list[str]:
+    """What was refused, one line for each method and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for group in groups:
+        for row in group.refused:
+            at = f"{group.name} ({row['meaning']})" if row["asked"] is not None else ""
+            found.setdefault((row["method"], cells.reason(row)), []).append(at)
+    if not found:
+        return []
+    lines = ["### Refused", ""]
+    for (method, why), places in found.items():
+        at = ", ".join(filter(None, places))
+        lines.append(f"* {method}{f' at {at}' if at else ''}: {why}")
+    return [*lines, ""]
 
 
-def _escaped(text: str, signs: str) -> str:
-    return "".join(f"\\{sign}" if sign in signs else sign for sign in text)
+def _made(comparison: Comparison) -> list[str]:
+    made = comparison["made"]
+    lines = ["## How it was made", ""]
+    if made["command"]:
+        lines += ["```bash", made["command"], "```", ""]
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    dtypes = ", ".join(f"{model} in {dtype}" for model, dtype in made["dtype"].items())
+    lines.append(f"{versions}; {dtypes}; {made['device']}; {made['date']}.")
+    notes = [note for note in comparison["notes"] if not note.startswith("refused: ")]
+    return [*lines, "", *[f"* {note}" for note in notes], ""]
 
 
-def _tex(text: str) -> str:
-    special = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": "$<$",
-        ">": "$>$",
-    }
-    return "".join(special.get(sign, f"\\{sign}" if sign in "&%$#_{}" else sign) for sign in text)
+def _table(rows: Sequence[Sequence[str]], texts: int) -> list[str]:
+    """A Markdown table of ``rows``, of which the first is the head; the first ``texts`` columns are
+    set to the left."""
+    rule = ["---"] * texts + ["---:"] * (len(rows[0]) - texts)
+    return [_line(rows[0]), _line(rule), *(_line(row) for row in rows[1:])]
+
+
+def _line(row: Sequence[str]) -> str:
+    return "| " + " | ".join(one.replace("|", "\\|") for one in row) + " |"
