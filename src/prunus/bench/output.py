@@ -10,8 +10,11 @@ from prunus.bench.report import Bench
 from prunus.bench.splits import PARTS
 from prunus.bench.table import (
     COLUMNS,
+    PAPER_COLUMNS,
     lines,
     made_line,
+    paper_lines,
+    paper_remarks,
     parts_lines,
     plain_table,
     remarks,
@@ -56,5 +59,11 @@ def markdown(bench: Bench) -> str:
             "Time to the first token, ms:",
             plain_table(("method", *PARTS, "all"), parts_lines(case)),
             *remarks(case),
+        ]
+    for table in bench["published"]:
+        parts += [
+            f"## Printed elsewhere: {table['title']}",
+            plain_table(PAPER_COLUMNS, paper_lines(table)),
+            *paper_remarks(table),
         ]
     return "\n\n".join([*parts, *bench["notes"]]) + "\n"

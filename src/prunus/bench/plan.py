@@ -16,6 +16,7 @@ import torch
 
 from prunus.bench.machine import machine, state
 from prunus.bench.measure import Asked, measure, methods_named
+from prunus.bench.papers import beside, papers
 from prunus.bench.presets import DEFAULT, Preset, preset_of
 from prunus.bench.report import FORMAT, Bench, Case
 from prunus.bench.shapes import shape_of
@@ -186,7 +187,7 @@ def run_plan(
         },
         notes=_notes(plan, device),
         cases=cases,
-        published=[],
+        published=[beside(papers()[one], cases[0]) for one in plan.published],
     )
 
 

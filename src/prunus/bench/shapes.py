@@ -134,6 +134,7 @@ def _qwen2(scale: float, vocabulary: int) -> dict[str, object]:
         "num_attention_heads": own // 128,
         "num_key_value_heads": max(1, own // 896),
         "vocab_size": vocabulary,
+        "tie_word_embeddings": False,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
     }
 
@@ -188,6 +189,7 @@ def _internvl3(scale: float) -> InternVLConfig:
         text_config=_qwen2(scale, 151674),
         image_token_id=151667,
         image_seq_length=256,
+        tie_word_embeddings=False,
     )
 
 

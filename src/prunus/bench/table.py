@@ -24,6 +24,8 @@ COLUMNS = (
     "KV MB",
 )
 
+PAPER_COLUMNS = ("method", "printed", "pruned / dense", "ratio", "ratio here")
+
 
 def title(case: Case) -> str:
     """What was timed."""
@@ -117,6 +119,25 @@ def made_line(made: dict[str, Any]) -> str:
         f"{where}{told}; {made['settings']['dtype']}; torch {versions['torch']}, transformers "
         f"{versions['transformers']}; {made['settings']['rounds']} rounds"
     )
+
+
+def paper_lines(table: dict[str, Any]) -> list[list[str]]:
+    """A row of cells for each of :data:`PAPER_COLUMNS`."""
+    return [
+        [
+            line["method"],
+            line["column"],
+            f"{line['value']:g} / {line['dense']:g}",
+            f"{line['printed']:.3f}",
+            spread(line["ours"]) or "-",
+        ]
+        for line in table["lines"]
+    ]
+
+
+def paper_remarks(table: dict[str, Any]) -> list[str]:
+    """Where the numbers are from, and what is doubtful about them."""
+    return [f"{table['source']}: {table['protocol']}", *table["flags"]]
 
 
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

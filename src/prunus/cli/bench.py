@@ -29,7 +29,11 @@ _NO_GRAPHS = (
 def bench(
     preset: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What is timed where options do not say it: cpu."),
+        typer.Option(
+            metavar="NAME",
+            help="What is timed where options do not say it: cpu; or beside what papers printed: "
+            "clse-5-image, clse-5-video, stepwise-3, evoprune-3, visipruner.",
+        ),
     ] = None,
     shape: Annotated[
         str | None,
@@ -193,23 +197,29 @@ def _device(device: str) -> str:
 
 
 def _show(found: Bench, written: Sequence[Path]) -> None:
+    from prunus.bench import table as told
     from prunus.bench.splits import PARTS
-    from prunus.bench.table import COLUMNS, aligned, lines, made_line, parts_lines, remarks, title
 
     console = out()
 
     def say(text: str = "", **style: Any) -> None:
         console.print(text, markup=False, soft_wrap=True, **style)
 
-    say(made_line(found["made"]))
+    say(told.made_line(found["made"]))
     for case in found["cases"]:
         say()
-        say(title(case), style="bold")
-        say(aligned(COLUMNS, lines(case)))
+        say(told.title(case), style="bold")
+        say(told.aligned(told.COLUMNS, told.lines(case)))
         say()
         say("time to the first token, ms:")
-        say(aligned(("method", *PARTS, "all"), parts_lines(case)))
-        for remark in remarks(case):
+        say(told.aligned(("method", *PARTS, "all"), told.parts_lines(case)))
+        for remark in told.remarks(case):
+            say(remark)
+    for table in found["published"]:
+        say()
+        say(f"printed elsewhere: {table['title']}", style="bold")
+        say(told.aligned(told.PAPER_COLUMNS, told.paper_lines(table)))
+        for remark in told.paper_remarks(table):
             say(remark)
     for note in found["notes"]:
         say(note)
