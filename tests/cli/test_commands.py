@@ -78,6 +78,9 @@ def test_demo_draws_one_picture_and_answers_at_each_budget(cli: Cli, tmp_path: P
     assert len(facts["questions"]) == 3
     costs = [row["flops"]["pruned"]["total"] for row in facts["budgets"]]
     assert costs == sorted(costs, reverse=True)
+    times = [row["time"] for row in facts["budgets"]]
+    assert times[0]["first_ratio"] == [1.0, 1.0, 1.0] == times[0]["token_ratio"]
+    assert all(time["first"] > time["token"] > 0 for time in times)
     with Image.open(path) as drawn:
         assert drawn.format == "PNG" and drawn.width > 3 * drawn.height / 2
 

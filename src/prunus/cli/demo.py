@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from prunus.cli.options import AsJson, BudgetOption, meaning_of
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from prunus.bench.quick import Quick
     from prunus.inference.answer import Answer
     from prunus.viz import Panel
     from prunus.viz.seen import Picture
@@ -27,6 +28,8 @@ MODEL = "tiny-llava"
 #: Shares of the visual tokens; None is the unmodified model. On 576 tokens: 192, 128, 64.
 BUDGETS: tuple[float | None, ...] = (None, 1 / 3, 2 / 9, 1 / 9)
 _ANSWER_TOKENS = 12
+#: Rounds in which all budgets take turns, and tokens of what is timed.
+_ROUNDS, _TIMED_TOKENS = 5, 4
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Column:
 
     budget: float | None
     answers: list[Answer]
+    spent: Quick | None = None
 
     @property
     def title(self) -> str:
@@ -61,6 +65,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Answer three questions about a sample image at 100, 33.3, 22.2 and 11.1 % of the tokens."""
+    from prunus.bench.quick import WARM_UP, quick
     from prunus.cli.loading import load_model
     from prunus.inference.answer import answer
     from prunus.inference.inputs import placed, process
@@ -86,7 +91,7 @@ def demo(
     encoded = [
         placed(process(processor, prompt, [image]), model.device, model.dtype) for prompt in prompts
     ]
-    columns = []
+    columns: list[Column] = []
     with progress("answering", len(BUDGETS) * len(encoded)) as step:
         for share, instance in zip(BUDGETS, chosen, strict=True):
             answers = []
@@ -96,6 +101,10 @@ def demo(
                 )
                 step()
             columns.append(Column(share, answers))
+    shares = {repr(share): own or () for share, own in zip(BUDGETS, chosen, strict=True)}
+    with progress("timing", len(shares) * (_ROUNDS + WARM_UP)) as step:
+        spent = quick(model, encoded[0], shares, _TIMED_TOKENS, meaning, _ROUNDS, step)
+    columns = [replace(one, spent=own) for one, own in zip(columns, spent.values(), strict=True)]
     [picture] = pictures_as_seen(processor, encoded[0], [[image]], [])[0]
     _draw(output, picture, asked, columns, method)
     if as_json:
@@ -103,6 +112,8 @@ def demo(
         return
     console = out()
     console.print(_table(asked, columns, method))
+    if any(column.spent is not None and column.spent.noisy for column in columns):
+        console.print("times are noisy: this machine is busy", markup=False)
     console.print(f"picture: {output}", markup=False, soft_wrap=True)
 
 
@@ -133,9 +144,31 @@ def _table(asked: Asked, columns: Sequence[Column], method: str) -> Table:
         ("KV cache, KiB", [f"{c.mean('kv_bytes', 'pruned') / 1024:,.0f}" for c in columns]),
         ("  of dense", [f"{c.mean('kv_bytes', 'ratio'):.1%}" for c in columns]),
     ]
-    for name, cells in rows:
+    for name, cells in [*rows, *_times([c.spent for c in columns if c.spent is not None])]:
         table.add_row(name, "", *cells)
     return table
+
+
+def _times(spent: Sequence[Quick]) -> list[tuple[str, list[str]]]:
+    """Medians, and the middle half of the ratios of each round; the first column is dense."""
+    if not spent:
+        return []
+
+    def of_dense(
+        ratios: Sequence[tuple[float, float, float] | None],
+    ) -> list[tuple[str, list[str]]]:
+        found = [one for one in ratios if one is not None]
+        return [
+            ("  of dense", [f"{middle:.1%}" for _, middle, _ in found]),
+            ("  quartiles", [f"{low:.2f}-{high:.2f}" for low, _, high in found]),
+        ]
+
+    return [
+        ("first token, ms", [f"{1e3 * one.first:.1f}" for one in spent]),
+        *of_dense([one.first_ratio for one in spent]),
+        ("later tokens, ms", [f"{1e3 * (one.token or 0):.1f}" for one in spent]),
+        *of_dense([one.token_ratio for one in spent]),
+    ]
 
 
 def _draw(
@@ -196,6 +229,7 @@ def _as_dict(asked: Asked, columns: Sequence[Column], method: str, output: Path)
                 "tokens": column.answers[0].report["tokens"],
                 "flops": column.answers[0].report["flops"],
                 "kv_bytes": column.answers[0].report["kv_bytes"],
+                "time": None if column.spent is None else column.spent.facts(),
             }
             for column in columns
         ],

@@ -18,8 +18,10 @@ from prunus.cli.options import MOST, AsJson, BudgetOption, Device, DType, Model,
 if TYPE_CHECKING:
     from PIL import Image
 
+    from prunus.bench.quick import Quick
     from prunus.inference.answer import Answer
     from prunus.method import Method
+    from prunus.method.budget import Meaning
     from prunus.viz import Panel
 
 
@@ -73,11 +75,19 @@ def run(
         ),
     ] = None,
     save_animation: filmed.SaveAnimation = None,
+    timed: Annotated[
+        bool,
+        typer.Option(
+            "--time",
+            help="Time the answer as well, in turn with the unpruned model: a few rounds.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     dtype: DType = "auto",
     device: Device = "auto",
 ) -> None:
     """Ask a model about images and videos, with pruned visual tokens."""
+    from prunus.bench.quick import words
     from prunus.cli.loading import load_model
     from prunus.cli.targets import check_target
     from prunus.families import family_of
@@ -108,6 +118,8 @@ def run(
     pictures = open_images(images or [])
     planned = filmed.plan(video or [], sampling)
     chosen, meaning = build_methods(method, keep, param or []), meaning_of(budget)
+    if chosen is None and timed:
+        raise BadInput("--method none has nothing to be timed against: name a method")
     if chosen is None and meaning == "true":
         raise BadInput("--method none prunes nothing: leave out --budget, or name a method")
     quiet_transformers()
@@ -123,6 +135,7 @@ def run(
             if not as_json:  # the report has a line about it
                 warnings.filterwarnings("ignore", "prunus: .* found nothing to do")
             result = answer(network, processor, inputs, chosen, max_new_tokens, step, meaning)
+    spent = _times(network, inputs, chosen, result.new_tokens, meaning) if timed else {}
     order = arrange(prompt, len(pictures), len(videos))
     films = filmed.films(videos, order, result, processor, encoded)
     if save_overlay is not None:
@@ -137,6 +150,7 @@ def run(
         facts["videos"] = [filmed.facts(*pair) for pair in zip(videos, films, strict=True)]
         facts["animation"] = None if save_animation is None else str(save_animation)
         facts["budget"] = meaning
+        facts["time"] = {name: one.facts() for name, one in spent.items()} or None
         print_json(facts)
         return
     console = out()
@@ -144,12 +158,28 @@ def run(
     console.print()
     console.print(str(result.report), markup=False, soft_wrap=True)
     told = [f"{'video':<16}{filmed.line(one)}" for one in videos] + _what_happened(result)
+    if spent:
+        heads = ["time", "", ""]
+        lines = words(spent["pruned"], spent["dense"])
+        told += [f"{head:<16}{line}" for head, line in zip(heads, lines, strict=False)]
     if save_overlay is not None:
         told.append(f"{'picture':<16}{save_overlay}")
     if save_animation is not None:
         told.append(f"{'animation':<16}{save_animation}")
     for line in told:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _times(
+    network: Any, inputs: Any, chosen: Sequence[Method] | None, tokens: int, meaning: Meaning
+) -> dict[str, Quick]:
+    """Times of such an answer, "dense" and "pruned"."""
+    from prunus.bench.quick import ROUNDS, WARM_UP, quick
+
+    with progress("timing", 2 * (ROUNDS + WARM_UP)) as step, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the answer said it all
+        settings = {"dense": (), "pruned": tuple(chosen or ())}
+        return quick(network, inputs, settings, max(2, min(tokens, 16)), meaning, step=step)
 
 
 def _draw(
