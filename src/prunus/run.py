@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 import weakref
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from prunus.cost.report import build_report
 from prunus.engine.calls import Ends
 from prunus.engine.engine import Engine
 from prunus.engine.generate import guard, unguard
-from prunus.engine.hooks import hooked
+from prunus.engine.hooks import changing, hooked
 from prunus.engine.masks import check_backend
 from prunus.engine.plan import make_plan
 from prunus.engine.record import make_record, make_trace
@@ -29,8 +28,6 @@ from prunus.results.record import Record
 from prunus.results.report import Report
 from prunus.results.trace import TraceEntry
 from prunus.versions import check_transformers
-
-_attaching = threading.Lock()
 
 
 class Run:
@@ -62,7 +59,7 @@ class Run:
         Raises:
             PrunusStateError: the model is being pruned already (nesting, or another thread).
         """
-        with _attaching:
+        with changing:
             if hooked(self._family.core) is not None:
                 raise PrunusStateError(
                     "this model is being pruned already: leave that `with` block or detach() "

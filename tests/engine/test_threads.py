@@ -177,32 +177,28 @@ def test_leaving_while_a_stream_generates(llava: Case) -> None:
 
 
 def test_leaving_while_threads_call_the_model(llava: Case) -> None:
-    """A forward that has begun ends as it began; those that begin later are not pruned. Only one
-    that began before the block, and whose tower runs in it, cannot be either."""
+    """A forward that has begun ends as it began, pruned or not, wherever the block begins or
+    ends."""
     inputs = llava.prompts.rows(2, 1)
     with torch.no_grad():
         dense = llava.model(**inputs, use_cache=False).logits
         with prunus.prune(llava.model, METHODS["tower"]):
             pruned = llava.model(**inputs, use_cache=False).logits
-    mask, stop, late = inputs["attention_mask"], threading.Event(), list[str]()
+    mask, stop = inputs["attention_mask"], threading.Event()
 
     def work() -> None:
         with torch.no_grad():
             while not stop.is_set():
-                try:
-                    found = llava.model(**inputs, use_cache=False).logits
-                except prunus.PrunusStateError as error:
-                    late.append(str(error))
-                    continue
+                found = llava.model(**inputs, use_cache=False).logits
                 assert min(gap(found, one, mask) for one in (dense, pruned)) < 1e-4
 
     def leave() -> None:
-        for _ in range(15):
-            with prunus.prune(llava.model, METHODS["tower"]):
-                with torch.no_grad():
+        try:
+            for _ in range(15):
+                with prunus.prune(llava.model, METHODS["tower"]), torch.no_grad():
                     found = llava.model(**inputs, use_cache=False).logits
                 assert gap(found, pruned, mask) < 1e-4
-        stop.set()
+        finally:
+            stop.set()
 
     assert together([work, work, leave]) == []
-    assert all("began before" in words for words in late)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunus.engine.cache import Lease, check_cache, is_pruned, length_of, windows_of
 from prunus.engine.calls import Generation, Here, Outer, by_name, cache_of
 from prunus.engine.decode import Resume
-from prunus.engine.hooks import after, before, sweep
+from prunus.engine.hooks import after, before, changing, sweep
 from prunus.engine.kept import Sight
 from prunus.engine.layers import Layers
 from prunus.engine.lent import give_back
@@ -87,12 +87,13 @@ class Engine:
         From the inside out: a call whose beginning was seen finds all the others in their places.
         """
         family = self.family
-        self._lease, self._traffic = Lease(), Traffic()
+        whole, towers = (model, family.top, family.core), family.towers.values()
+        self._lease, self._traffic = Lease(), Traffic(whole, tuple(towers))
         loans: dict[Any, Any] = {}
         after(self, family.language_model, self._after)
         self._layers.attach(self, loans)
         before(self, family.language_model, self._before)
-        self._vision.attach(self, loans)
+        self._vision.attach(self, loans, self._traffic)
         after(self, family.core, self._off_core, always=True)
         before(self, family.core, self._on_core)
         for outer in {id(module): module for module in (model, family.top)}.values():
@@ -105,8 +106,9 @@ class Engine:
             self._traffic.close()
         finally:
             self._lease.runs = False
-            give_back(model, self)
-            sweep(model, self)
+            with changing:
+                give_back(model, self)
+                sweep(model, self)
             if isinstance(self._here.running, Prefill):  # Ctrl-C inside a layer
                 self._here.running.release()
             self._here.outer, self._here.running, self._here.ends = Outer(), None, None
@@ -136,6 +138,7 @@ class Engine:
     def _on_top(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._traffic.closing:
             self._refuse_late()
+        self._traffic.called(module)
         self.calls += 1
         bound = by_name(module, args, kwargs)
         labels, kept = bound.get("labels"), bound.get("logits_to_keep", 0)
@@ -143,6 +146,7 @@ class Engine:
         self._here.outer = Outer(labels, kept, core)
 
     def _off_top(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        self._traffic.returned(module)
         self._here.outer = Outer()  # also of a call that raised before its labels were needed
 
     def _refuse_late(self) -> None:
@@ -154,9 +158,8 @@ class Engine:
 
     def _on_core(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         here = self._here
-        if not self._traffic.enter():
+        if not (self._traffic.begins(module) and self._traffic.enter()):
             here.outer = Outer()
-            self._vision.skip()
             return
         core = by_name(module, args, kwargs)
         here.outer = replace(here.outer, core=core)

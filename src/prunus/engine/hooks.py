@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +18,9 @@ _FLAGS = (
     "_forward_hooks_with_kwargs",
     "_forward_hooks_always_called",
 )
+
+#: Held while hooks are registered or taken out: two engines that follow each other share them.
+changing = threading.RLock()
 
 
 class Hook:
@@ -112,8 +116,9 @@ def _take(
 def sweep(model: nn.Module, owner: object) -> None:
     """Take every hook of ``owner`` out of ``model``. Nothing has to be remembered for it, so that
     it finds the hooks of an ``attach`` that was interrupted anywhere."""
-    for module in model.modules():
-        _remove(module, owner)
+    with changing:
+        for module in model.modules():
+            _remove(module, owner)
 
 
 def hooked(module: nn.Module) -> object | None:

@@ -18,6 +18,7 @@ from prunus.engine.plan import Plan
 from prunus.engine.prefill import Prefill
 from prunus.engine.refuse import check_layer_call, hooks_not_seen
 from prunus.engine.rotary import check_rotary
+from prunus.engine.traffic import is_inside
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family
 from prunus.families.modules import attention_modules
@@ -163,11 +164,12 @@ class Layers:
             raise Peeked(given)
         running, number = self._here.running, self._numbers[id(module)]
         if not isinstance(running, Prefill):
-            if query.shape[2] > 1 and not self._here.in_model and hooks_not_seen():
+            unseen = query.shape[2] > 1 and not self._here.in_model and hooks_not_seen()
+            # A call that came before the hooks, or when they were taken out, is no fault.
+            if unseen and not is_inside([self.family.language_model], running=True):
                 raise PrunusStateError(
                     "the model runs code that was compiled without prunus' hooks: call "
-                    "torch._dynamo.reset() before prunus.prune(...), or compile inside the block "
-                    "(or this call began before the block did, in another thread)"
+                    "torch._dynamo.reset() before prunus.prune(...), or compile inside the block"
                 )
             return given.run()
         edit = self.plan.edits.get(number)

@@ -21,6 +21,7 @@ from prunus.engine.prefill import Prefill
 from prunus.engine.tower.groups import Reduced
 from prunus.engine.tower.passing import TowerPass
 from prunus.engine.tower.seen import TowerSeen
+from prunus.engine.traffic import Traffic
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family
 from prunus.families.towers.base import Tower
@@ -41,7 +42,6 @@ class _Here(threading.local):
         self.coming: Mapping[str, Any] = {}
         self.expected: list[tuple[str, list[AnyGrid]]] = []
         self.done: dict[str | None, TowerPass] = {}
-        self.skipping = False
 
 
 def _size(grid: Grid) -> tuple[int, int, int]:
@@ -57,6 +57,7 @@ class TowerStage:
         if self._method is not None:
             family.check_merging()
         self._towers, self._here = family.tower_adapters(), _Here()
+        self._traffic = Traffic()
         part = tower_part(self._method)
         for tower in self._towers.values() if part is not None else ():
             default = family.default_grid()
@@ -96,8 +97,9 @@ class TowerStage:
         """Whether a method acts in the tower."""
         return self._method is not None
 
-    def attach(self, owner: object) -> None:
-        """Register all hooks."""
+    def attach(self, owner: object, traffic: Traffic) -> None:
+        """Register all hooks, for calls that ``traffic`` admits."""
+        self._traffic = traffic
         for tower in self._towers.values():
             for number, block in enumerate(tower.blocks):
                 before(owner, block, self._entering(number))
@@ -125,7 +127,7 @@ class TowerStage:
     def expect(self, call: Mapping[str, Any]) -> None:
         """The model is called with these arguments. They are looked at when the tower runs, so
         that a decode step costs nothing."""
-        self._here.coming, self._here.skipping = call, False
+        self._here.coming = call
 
     def check_unused(self) -> None:
         """Raise PrunusStateError if the tower merged for a call that was not seen as a whole."""
@@ -133,17 +135,13 @@ class TowerStage:
         if any(run.merges for run in done.values()):
             raise PrunusStateError(
                 f"{self._name} merged tokens in the vision tower for a call of the model "
-                "that began before the `with` block did (in another thread), or that goes around "
-                "the multimodal model: call the model as a whole, inside the block"
+                "that goes around the multimodal model, or that came when pruning ended: call the "
+                "model as a whole, inside the block"
             )
-
-    def skip(self) -> None:
-        """The tower's next call is nobody's: pruning ends."""
-        self._here.skipping = True
 
     def _before_tower(self, kind: str | None, tower: Tower) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-            if self._here.skipping:
+            if not self._traffic.visit():
                 self._here.clear()
                 return
             self._begin(kind, tower, by_name(module, args, kwargs))
@@ -282,6 +280,7 @@ class TowerStage:
         self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Tensor
     ) -> Any:
         run, self._here.running = self._here.running, None
+        self._traffic.end_visit()
         if run is None:
             return None
         self._here.done[run.kind] = run

@@ -13,6 +13,7 @@ from prunus.engine.calls import by_name
 from prunus.engine.hooks import before
 from prunus.engine.prompt import Image
 from prunus.engine.tower.seen import Rows, TowerSeen
+from prunus.engine.traffic import Traffic
 from prunus.errors import PrunusError
 from prunus.families import Family
 
@@ -31,9 +32,11 @@ class Tap:
     def __init__(self, family: Family) -> None:
         self._family = family
         self._here = _Here()
+        self._traffic = Traffic()
 
-    def attach(self, owner: object) -> None:
-        """Register the hook."""
+    def attach(self, owner: object, traffic: Traffic) -> None:
+        """Register the hook, for calls that ``traffic`` admits."""
+        self._traffic = traffic
         before(owner, self._family.projector, self._note)
 
     def forget(self) -> None:
@@ -41,6 +44,8 @@ class Tap:
         self._here.seen = []
 
     def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._traffic.admits():
+            return
         states = next(iter(by_name(module, args, kwargs).values()))
         self._here.seen.append(states.detach())
 

@@ -13,6 +13,7 @@ from prunus.engine.prefill import Prefill
 from prunus.engine.tower.seen import TowerSeen
 from prunus.engine.tower.stage import TowerStage
 from prunus.engine.tower.tap import Tap
+from prunus.engine.traffic import Traffic
 from prunus.families import Family, attention_modules
 
 
@@ -30,16 +31,16 @@ class Vision:
         """Whether anything is hooked."""
         return self.stage is not None or self.tap is not None
 
-    def attach(self, owner: object, loans: dict[Any, Any]) -> None:
+    def attach(self, owner: object, loans: dict[Any, Any], traffic: Traffic) -> None:
         """Register all hooks; features are tapped behind the last merge."""
         if self.works:
             for tower in self._family.towers.values():
                 for attention in attention_modules(tower):
                     lend(owner, attention, None, loans)
         if self.stage is not None:
-            self.stage.attach(owner)
+            self.stage.attach(owner, traffic)
         if self.tap is not None:
-            self.tap.attach(owner)
+            self.tap.attach(owner, traffic)
 
     def leave(self) -> None:
         """Let go of everything that this thread's tower did."""
@@ -60,11 +61,6 @@ class Vision:
             self.stage.expect(core)
         if self.tap is not None and self._family.brings_pixels(core):
             self.tap.forget()
-
-    def skip(self) -> None:
-        """The tower's next call is nobody's: pruning ends."""
-        if self.stage is not None:
-            self.stage.skip()
 
     def passed(self) -> None:
         """The tower had its turn; nothing of the call is held on to."""
