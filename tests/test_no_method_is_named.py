@@ -28,6 +28,7 @@ REPLAYS = {"evaluate/cells.py", "checking/__init__.py", "checking/measure.py"}
 SAY = {
     "cli/run.py": {"clse"},
     "cli/demo.py": {"clse"},
+    "cli/serve_transformers.py": {"clse"},
     "cli/train.py": {"one-shot"},
     "checking/trials.py": {
         *("clse", "evoprune", "fixed", "knockout", "random", "stepwise", "visipruner"),

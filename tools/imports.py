@@ -45,6 +45,7 @@ ORDER = (
     "__init__",  # the public names
     "bench",  # the clock
     "compare",  # many methods side by side
+    "serving",  # servers of others
     "cli",
     "__main__",
 )

@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from prunus.cli import analyse, bench, builtin, calibrate, check, demo, listing, models, run, train
+from prunus.cli import (
+    analyse,
+    bench,
+    builtin,
+    calibrate,
+    check,
+    demo,
+    listing,
+    models,
+    run,
+    serve,
+    train,
+)
 from prunus.cli import compare as compare_command
 from prunus.cli import eval as eval_command
 from prunus.cli.console import plain_warnings
@@ -48,6 +60,7 @@ app.command("models")(models.models)
 app.add_typer(builtin.app, name="builtin")
 app.add_typer(train.app, name="train")
 app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(serve.app, name="serve")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

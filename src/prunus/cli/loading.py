@@ -17,19 +17,10 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
         BadInput: nothing is found under that name, or dtype or device do not exist.
     """
     with busy(f"loading {name}"):
-        import torch
-
         from prunus.loading import load
 
         check_model(name)
-        place = _choose(device)
-        try:
-            torch.empty(0, device=place)
-        except (RuntimeError, AssertionError) as error:  # torch's own ways to say so
-            raise BadInput(
-                f"device {device!r} cannot be used, try auto, cpu or cuda: "
-                + str(error).splitlines()[0]
-            ) from error
+        place = check_device(device)
         return load(name, dtype=dtype, device=place)
 
 
@@ -43,9 +34,22 @@ def check_model(name: str) -> None:
         raise unknown("model", name, [*BUILTIN, "a local folder", "a Hugging Face id (a/b)"])
 
 
-def _choose(device: str) -> str:
+def check_device(device: str) -> str:
+    """The device that is meant; "auto" is the first GPU if there is one.
+
+    Raises:
+        BadInput: it cannot be used.
+    """
     import torch
 
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    place = device
+    if device == "auto":
+        place = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:  # torch's own ways to say so
+        raise BadInput(
+            f"device {device!r} cannot be used, try auto, cpu or cuda: "
+            + str(error).splitlines()[0]
+        ) from error
+    return place

@@ -1,0 +1,1 @@
+"""Servers of others with a pruned model inside; none of our own."""

@@ -1,0 +1,199 @@
+"""How a transformers server runs requests, and what becomes of those that prunus refuses.
+
+Refusals arise in the thread that generates. A request that waits for its whole answer is given
+them; a stream would begin as if all was well, so that here its first piece is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from transformers.cli.serving.utils import GenerateManager, GenerationState, _StreamError
+
+from prunus.errors import PrunusError, one_line
+
+if TYPE_CHECKING:
+    from prunus.serving.models import Models
+
+log = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+class Pieces:
+    """What is streamed of one answer, as the server's own queue has it, but an exception of the
+    thread that generates is raised here; ``begun`` once the first piece, or that, is there."""
+
+    def __init__(self, queue: Any, watched: Watched) -> None:
+        self._queue, self._watched = queue, watched
+        self._failed: Any = None
+        self.begun = False
+
+    async def get(self) -> Any:
+        """The next piece.
+
+        Raises:
+            Exception: what generating raised.
+        """
+        item = self._failed or await self._queue.get()
+        self.begun = True
+        if isinstance(item, _StreamError):
+            raise self._watched.error or RuntimeError(item.msg)
+        return item
+
+    def get_nowait(self) -> Any:
+        """The next piece if it is there, and is none that ends the stream by an exception: first
+        goes what came before it.
+
+        Raises:
+            asyncio.QueueEmpty: there is none.
+        """
+        if self._failed is not None:
+            raise asyncio.QueueEmpty
+        item = self._queue.get_nowait()
+        if isinstance(item, _StreamError):
+            self._failed = item
+            raise asyncio.QueueEmpty
+        return item
+
+
+class Watched:
+    """A model of which one request sees ``generate``: what that raises is remembered, and what it
+    kept is said."""
+
+    def __init__(self, model: Any, models: Models, say: Say) -> None:
+        self._model, self._models, self._say = model, models, say
+        self.error: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Of the model; runs in the thread that generates."""
+        run = self._models.run
+        try:
+            found = self._model.generate(*args, **kwargs)
+        except PrunusError as error:
+            self.error = error
+            self._say(f"refused: {one_line(error)}")
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+        if run is not None:
+            self._say(_kept(run))
+        return found
+
+
+def _kept(run: Any) -> str:
+    tokens = run.report()["tokens"]
+    if not tokens["original"]:
+        return "no image: nothing to prune"
+    return (
+        f"visual tokens {tokens['original']:g} -> {tokens['kept']:g} at the last layer, "
+        f"{tokens['average']:.1f} per layer"
+    )
+
+
+_streamed: ContextVar[list[Pieces]] = ContextVar("prunus_streamed")
+
+
+class Requests(GenerateManager):  # type: ignore[misc]
+    """One request after the other, each in ``generate`` of the pruned model."""
+
+    def __init__(self, models: Models, say: Say) -> None:
+        super().__init__()
+        self._models, self._say = models, say
+
+    def generate_streaming(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        watched = Watched(model, self._models, self._say)
+        queue, streamer = super().generate_streaming(watched, *args, **kwargs)
+        pieces = Pieces(queue, watched)
+        _streamed.get([]).append(pieces)
+        return pieces, streamer
+
+    async def generate_non_streaming(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        watched = Watched(model, self._models, self._say)
+        return await super().generate_non_streaming(watched, *args, **kwargs)
+
+
+class State(GenerationState):  # type: ignore[misc]
+    """What runs the requests of a server: :class:`Requests` for its model."""
+
+    def __init__(self, say: Say, **options: Any) -> None:
+        super().__init__(**options)
+        self._say = say
+        self.models: Models | None = None
+
+    def get_manager(self, model_id: str, use_cb: bool = False) -> Any:
+        if model_id not in self._generate_managers and self.models is not None:
+            self._generate_managers[model_id] = Requests(self.models, self._say)
+        return super().get_manager(model_id, use_cb=use_cb)
+
+
+class Refusing:
+    """A handler of the server that answers by an error where prunus refuses, streams as well."""
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handler, name)
+
+    async def handle_request(self, *args: Any) -> Any:
+        """Of the handler.
+
+        Raises:
+            PrunusError: the request is refused.
+        """
+        own: list[Pieces] = []
+        token = _streamed.set(own)
+        try:
+            response = await self._handler.handle_request(*args)
+        finally:
+            _streamed.reset(token)
+        if own:
+            response.body_iterator = await begun(response.body_iterator, lambda: own[0].begun)
+        return response
+
+
+async def begun(
+    pieces: AsyncGenerator[str, None], is_begun: Callable[[], bool]
+) -> AsyncGenerator[str, None]:
+    """The same stream, as soon as generating has begun: what is refused before is raised here, what
+    goes wrong later ends the stream with an error that OpenAI's clients raise."""
+    heads: list[str] = []
+    async for piece in pieces:
+        heads.append(piece)
+        if is_begun():
+            break
+    return _rejoined(heads, pieces)
+
+
+async def _rejoined(
+    heads: list[str], pieces: AsyncGenerator[str, None]
+) -> AsyncGenerator[str, None]:
+    try:
+        for head in heads:
+            yield head
+        async for piece in pieces:
+            yield piece
+    except Exception as error:
+        if not isinstance(error, PrunusError):
+            log.exception("a stream broke off")
+        yield f"data: {json.dumps(refusal(error))}\n\n"
+    finally:
+        await pieces.aclose()  # a client that left: generating ends
+
+
+def refusal(error: Exception) -> dict[str, Any]:
+    """An error in the form that OpenAI's clients know."""
+    refused = isinstance(error, PrunusError)
+    kind = "invalid_request_error" if refused else "server_error"
+    message = one_line(error)
+    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
