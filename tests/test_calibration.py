@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 import prunus
 from prunus import VisiPruner
-from prunus.method.calibration import Calibration
+from prunus.families import family_of
+from prunus.method.calibration import Calibration, made_on
 from tests.support.llava import DEPTH
 from tests.support.models import Case
 
@@ -57,6 +59,10 @@ def test_files_that_are_something_else(tmp_path: Path, content: bytes) -> None:
         ({"depth": True}, "depth must be a whole number"),
         ({"params": [0.2]}, "params must be an object"),
         ({"measured": 1}, "measured must be an object"),
+        ({"made_on": 1}, "made_on must be an object"),
+        ({"made_on": {}}, "made_on.architecture"),
+        ({"made_on": {"architecture": {}, "weights": [[1.0], [1.0, 2.0]]}}, "made_on.weights"),
+        ({"made_on": {"architecture": {}, "weights": []}}, "made_on.weights"),
         ({"params": {"tokens_threshold": "0.2"}}, "tokens_threshold='0.2' must be a number"),
         ({"params": {"tokens_threshold": True}}, "tokens_threshold=True must be a number"),
         ({"params": {"tokens_threshold": float("inf")}}, "tokens_threshold=inf must be a number"),
@@ -116,6 +122,47 @@ def test_another_model_or_method_is_refused_before_anything_runs(
     assert Calibration.load(other).params == {"seed": 3}
     with pytest.raises(ValueError, match="for random, not for visipruner"):
         prunus.prune(llava.model, "visipruner", calibration=str(other))
+
+
+def made_for(llava: Case, path: Path, **changes: Any) -> Path:
+    facts = made_on(family_of(llava.model))
+    for name, value in changes.items():
+        part, field = name.split("__")
+        if field == "all":
+            facts[part] = value
+        else:
+            facts[part][field.replace("_of_", ".", 1)] = value
+    return written(path, made_on=facts)
+
+
+def test_a_model_of_the_same_depth_built_otherwise_is_refused(tmp_path: Path, llava: Case) -> None:
+    path = made_for(llava, tmp_path / "c.json", architecture__decoder_of_hidden_size=4096)
+    with pytest.raises(ValueError, match="größer/model, whose decoder.hidden_size is 4096"):
+        prunus.prune(llava.model, "visipruner", calibration=str(path))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.001])
+def test_the_same_model_is_taken_in_silence(tmp_path: Path, llava: Case, scale: float) -> None:
+    """Rounding to half precision changes nothing."""
+    weights = (scale * family_of(llava.model).fingerprint()).tolist()
+    path = made_for(llava, tmp_path / "c.json", weights__all=weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prunus.prune(llava.model, "visipruner", calibration=str(path))
+
+
+def test_other_weights_are_warned_about(tmp_path: Path, llava: Case) -> None:
+    weights = (1.1 * family_of(llava.model).fingerprint()).tolist()
+    path = made_for(llava, tmp_path / "c.json", weights__all=weights)
+    with pytest.warns(UserWarning, match="größer/model, and the model has other weights"):
+        prunus.prune(llava.model, "visipruner", calibration=str(path))
+
+
+def test_files_of_earlier_versions_are_taken_with_a_warning(tmp_path: Path, llava: Case) -> None:
+    path = written(tmp_path / "c.json")
+    assert "made_on" not in json.loads(path.read_text())
+    with pytest.warns(UserWarning, match="does not say what model that is"):
+        prunus.prune(llava.model, "visipruner", calibration=str(path))
 
 
 def test_visipruner_takes_it_and_what_is_given_beside_it_counts_more(tmp_path: Path) -> None:

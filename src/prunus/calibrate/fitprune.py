@@ -16,7 +16,7 @@ from prunus.errors import PrunusError
 from prunus.families import family_of
 from prunus.families.shapes import DecoderShape
 from prunus.method import Cut, Method, Selection, View
-from prunus.method.calibration import Calibration
+from prunus.method.calibration import Calibration, made_on
 from prunus.method.signals import Attention
 from prunus.pruners.fitprune import FitPrune
 from prunus.run import prune
@@ -211,6 +211,7 @@ def calibrate_fitprune(
             "images": sum(map(len, dense)),
             "tried": [{"alpha": one.alpha, "flops": one.flops} for one in tried],
         },
+        made_on=made_on(family),
     )
 
 

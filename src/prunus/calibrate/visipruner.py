@@ -14,7 +14,7 @@ from prunus.calibrate.probe import Filtering
 from prunus.calibrate.threshold import threshold_for
 from prunus.errors import PrunusError
 from prunus.families import family_of
-from prunus.method.calibration import Calibration
+from prunus.method.calibration import Calibration, made_on
 from prunus.pruners.visipruner import VisiPruner
 
 
@@ -55,7 +55,8 @@ def calibrate_visipruner(
         PrunusError: no prompt has a filtering layer, a target beyond what there is, a prompt
             without an image, no prompts, too many shallow layers.
     """
-    depth = len(family_of(model).layers)
+    family = family_of(model)
+    depth = len(family.layers)
     found = find_filtering(model, batches, method, step)
     if not found:
         raise PrunusError("there are no prompts to calibrate with")
@@ -91,6 +92,7 @@ def calibrate_visipruner(
             "output": output,
             "relative": threshold / output,
         },
+        made_on=made_on(family),
     )
 
 

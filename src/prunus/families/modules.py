@@ -21,6 +21,15 @@ from prunus.families.decoders import (
 _LAYERS = ("layers", "h")
 _NORMS = ("norm", "final_layernorm", "ln_f")
 _ATTENTION = re.compile("attention|attn", re.IGNORECASE)
+_SIZES = (
+    "model_type",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "depth",
+    "num_attention_heads",
+    "num_key_value_heads",
+)
 _PROBES = 64  # numbers of a weight in a model's fingerprint
 
 
@@ -149,6 +158,22 @@ class Modules(ABC):
     def text_width(self) -> int:
         """Channels of a word embedding."""
         return int(self.text_config.hidden_size)
+
+    @property
+    def architecture(self) -> dict[str, str | int]:
+        """Kind and sizes of the model, its language model and its tower, whatever their weights."""
+        parts = {
+            "model": self.config,
+            "decoder": self.text_config,
+            "tower": getattr(self.config, "vision_config", None),
+        }
+        found = {}
+        for part, config in parts.items():
+            for name in ("model_type",) if part == "model" else _SIZES:
+                value = getattr(config, name, None)
+                if isinstance(value, str | int):
+                    found[f"{part}.{name}"] = value
+        return found
 
     def fingerprint(self) -> Tensor:
         """Float32 ``[2, 64]`` that tells models apart: numbers spread over the first weight of the

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from prunus.errors import PrunusError, shown
 from prunus.io.files import write_text
 from prunus.io.jsons import parse, read_bytes
 from prunus.method.registry import find_method, make_method
+from prunus.method.view import Facts
 
 _FIELDS = {"method": str, "model": str, "depth": int, "params": dict, "measured": dict}
+_LATER = {"made_on": dict}  # not in files of earlier versions
+_TOLERANCE = 0.01  # of a weight: what rounding to half precision changes
 _JSON = {str: "a text", int: "a whole number", dict: "an object"}
 
 
@@ -24,10 +31,10 @@ class Calibration:
 
     Attributes:
         method: name of the method.
-        model: name or path of the model, for people; ``depth``: its decoder layers, which are
-            checked.
+        model: name or path of the model, for people; ``depth``: its decoder layers.
         params: parameters of the method by name: numbers, or lists of whole ones.
         measured: what they follow from; any JSON.
+        made_on: what :func:`made_on` says of the model; None in files of earlier versions.
     """
 
     method: str
@@ -35,6 +42,7 @@ class Calibration:
     depth: int
     params: Mapping[str, float | int | Sequence[int]]
     measured: Mapping[str, Any]
+    made_on: Mapping[str, Any] | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -45,18 +53,22 @@ class Calibration:
                 message names the file.
         """
         facts = parse(read_bytes(path, "the calibration"), f"the calibration {str(path)!r}")
-        if not isinstance(facts, dict) or set(facts) != set(_FIELDS):
+        if isinstance(facts, dict) and facts.get("made_on", 0) is None:
+            del facts["made_on"]
+        if not isinstance(facts, dict) or set(facts) - set(_LATER) != set(_FIELDS):
             raise PrunusError(
                 f"{str(path)!r} is no calibration: it must be an object with {', '.join(_FIELDS)} "
                 "(make one with `prunus calibrate`)"
             )
-        for name, kind in _FIELDS.items():
-            if type(facts[name]) is not kind:
+        for name, kind in {**_FIELDS, **_LATER}.items():
+            if name in facts and type(facts[name]) is not kind:
                 raise PrunusError(f"the calibration {str(path)!r}: {name} must be {_JSON[kind]}")
         try:
             if facts["depth"] < 1:
                 raise PrunusError(f"depth={shown(facts['depth'])}: a model has at least one layer")
             _check_params(facts["method"], facts["params"])
+            if "made_on" in facts:
+                _check_made_on(facts["made_on"])
         except PrunusError as error:
             raise PrunusError(f"the calibration {str(path)!r}: {error}") from error
         return cls(**facts)
@@ -74,15 +86,61 @@ class Calibration:
             raise PrunusError(f"the calibration cannot be written: {error}") from error
         write_text(path, text + "\n")
 
-    def check(self, method: str, depth: int) -> None:
-        """Raise PrunusError unless this is for ``method`` and a decoder of ``depth`` layers."""
+    def check(self, method: str, model: Facts) -> None:
+        """Raise PrunusError unless this is for ``method`` and a model built like ``model``; warn
+        where weights are others, or nobody knows."""
         if self.method != method:
             raise PrunusError(f"this calibration is for {self.method}, not for {method}")
-        if self.depth != depth:
+        if self.depth != model.depth:
             raise PrunusError(
                 f"this calibration was made on {self.model} with {self.depth} decoder layers, the "
-                f"model has {depth}: calibrate again"
+                f"model has {model.depth}: calibrate again"
             )
+        if self.made_on is None:
+            warnings.warn(
+                f"prunus: this calibration of {self.model} does not say what model that is (an "
+                "earlier version wrote it): calibrate again, or make sure that it is this one",
+                stacklevel=2,
+            )
+            return
+        there, here = self.made_on["architecture"], model.architecture
+        for name in {**there, **here}:
+            if there.get(name) != here.get(name):
+                raise PrunusError(
+                    f"this calibration was made on {self.model}, whose {name} is "
+                    f"{there.get(name)}, the model has {here.get(name)}: calibrate again"
+                )
+        if not _alike(torch.tensor(self.made_on["weights"]), model.fingerprint()):
+            warnings.warn(
+                f"prunus: this calibration was made on {self.model}, and the model has other "
+                "weights (of the same shape): calibrate again unless they hardly differ",
+                stacklevel=2,
+            )
+
+
+def made_on(model: Facts) -> dict[str, Any]:
+    """What tells models apart: ``architecture``, kinds and sizes, and some of its ``weights``."""
+    return {"architecture": dict(model.architecture), "weights": model.fingerprint().tolist()}
+
+
+def _alike(there: Tensor, here: Tensor) -> bool:
+    """Whether weights are the same up to rounding; not if any is NaN."""
+    if there.shape != here.shape:
+        return False
+    scale = there.abs().amax(1, keepdim=True)
+    return bool(((here - there).abs() <= _TOLERANCE * scale).all())
+
+
+def _check_made_on(facts: Mapping[str, Any]) -> None:
+    """Raise PrunusError unless it is what :func:`made_on` writes."""
+    kinds, rows = facts.get("architecture"), facts.get("weights")
+    if not isinstance(kinds, dict) or not all(isinstance(one, str | int) for one in kinds.values()):
+        raise PrunusError("made_on.architecture must name kinds and sizes")
+    numbers = isinstance(rows, list) and all(
+        isinstance(row, list) and row and all(type(one) is float for one in row) for row in rows
+    )
+    if not numbers or len({len(row) for row in rows}) != 1:  # type: ignore[arg-type, union-attr]
+        raise PrunusError("made_on.weights must be a list of lists of equally many numbers")
 
 
 def _check_params(method: str, params: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -45,6 +45,10 @@ class Facts(Protocol):
     @property
     def tower_has_summary(self) -> bool:
         """Whether the vision tower has a CLS token."""
+
+    @property
+    def architecture(self) -> Mapping[str, str | int]:
+        """Kind and sizes of the model, whatever its weights."""
 
     def fingerprint(self) -> Tensor:
         """Float32 numbers that differ from model to model."""

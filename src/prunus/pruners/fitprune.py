@@ -102,7 +102,7 @@ class FitPrune(Method):
         if self.calibration is None:
             return self
         found = Calibration.load(self.calibration)
-        found.check(self.name, model.depth)
+        found.check(self.name, model)
         return replace(self, calibration=None, **found.params)  # type: ignore[arg-type]
 
     def cuts(self, depth: int) -> Sequence[Cut]:

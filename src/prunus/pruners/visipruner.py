@@ -129,7 +129,7 @@ class VisiPruner(Method):
         if self.calibration is None:
             return self
         found = Calibration.load(self.calibration)
-        found.check(self.name, model.depth)
+        found.check(self.name, model)
         names = ["layer_threshold", "shallow_layers"]
         names += ["tokens_threshold"] if self.relative is None else []
         own = {n: found.params[n] for n in names if getattr(self, n) is None and n in found.params}
