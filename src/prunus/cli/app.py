@@ -98,4 +98,20 @@ def _usage(error: Exception) -> str | None:
     message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "prunus"
+    name = getattr(error, "option_name", None)
+    if name and context is not None and any(p.name == "param" for p in context.command.params):
+        message = _parameter(name) or message
     return f"{message} (see `{path} --help`)" if message else ""
+
+
+def _parameter(option: str) -> str | None:
+    """What is said of an option that there is not, but a parameter of a method with its name."""
+    from prunus.inference.params import field_names
+    from prunus.method import methods
+
+    name = option.lstrip("-").replace("-", "_")
+    having = sorted(one for one, method in methods().items() if name in field_names(method))
+    if not having:
+        return None
+    some = " and ".join(having) if len(having) < 4 else f"{', '.join(having[:3])} and others"
+    return f"No such option: {option}. Write --param {name}=...: a parameter of {some}"
