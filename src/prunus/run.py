@@ -183,7 +183,7 @@ class Run:
         Raises:
             PrunusStateError: no prompt has run yet, or the last one did not come to its end.
         """
-        return build_report(self._record(), self._family, self._plan.name)
+        return build_report(self._record(), self._family, self._plan.title)
 
     def reports(self) -> list[Report]:
         """:meth:`report` of each sample of the last prompt, as if it had been alone (of what
@@ -194,7 +194,7 @@ class Run:
         """
         record = self._record()
         return [
-            build_report(record.of(sample), self._family, self._plan.name)
+            build_report(record.of(sample), self._family, self._plan.title)
             for sample in range(record.samples)
         ]
 

@@ -74,7 +74,8 @@ def test_it_is_what_its_methods_are_behind_each_other(case: Case) -> None:
     with prunus.prune(case.model, Prunus(keep=0.5, stages=[EVO, {"method": "divprune"}])) as again:
         found = plain(case.model, inputs)
     assert gap(found, expected, survivors(case, inputs, kept)) == 0.0
-    assert again.report()["method"] == "evoprune + divprune" == run.report()["method"]
+    assert run.report()["method"] == "evoprune + divprune"
+    assert again.report()["method"] == "prunus: evoprune + divprune"
     assert [stage["method"] for stage in again.report()["stages"]] == ["evoprune", "divprune"]
     assert again.methods == tuple(by_hand)
 
@@ -329,5 +330,8 @@ def test_it_runs_on_the_built_in_model_by_name() -> None:
             with prunus.prune(model, f"prunus@{preset}", keep=keep) as run, torch.no_grad():
                 model(**inputs, logits_to_keep=1)
             assert abs(run.report()["tokens"]["average"] - count) <= 0.5
+            name = "prunus" if preset == "balanced" else f"prunus@{preset}"  # that is its default
+            parts = " + ".join(part.name for part in run.methods)
+            assert str(run.report()).startswith(f"method          {name}: {parts}\n")
             costs.append(run.report()["flops"]["ratio"])
     assert max(costs) < 1

@@ -65,6 +65,7 @@ class Plan:
     recurrent: frozenset[int] = frozenset()
     words: bool = False
     asks: bool = False
+    title: str = ""
 
     @property
     def removes(self) -> bool:
@@ -157,6 +158,7 @@ def make_plan(
         _check_along(family, decoder)
     peeked = {one.layer for step, one in attended if one.layer == step.cut.layer}
     return Plan(
+        title=" + ".join(method.title for method in given),
         methods=tuple(methods),
         depth=depth,
         budget=Budget(given, depth, budget),

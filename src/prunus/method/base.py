@@ -88,6 +88,11 @@ class Method:
         """
         return self
 
+    @property
+    def title(self) -> str:
+        """What reports call it: its name, and what it is composed of."""
+        return self.name
+
     def parts(self, depth: int = DEPTH) -> Sequence[Method]:
         """What acts on a decoder of ``depth`` layers: the method itself, or the methods that it is
         composed of, in the order in which data meets them (:mod:`prunus.method.composition`)."""

@@ -138,6 +138,17 @@ class Composition(Method):
         """Parts by the depth that they are for."""
         return {}
 
+    @property
+    def title(self) -> str:
+        """``prunus@lean: tome + divprune``."""
+        named = [
+            f"{self.name}@{preset}"
+            for preset, values in self.presets.items()
+            if "stages" in values and tuple(map(Stage.of, values["stages"])) == self.stages
+        ]
+        name = self.name if self.stages == _default(type(self)) else (named or [self.name])[0]
+        return f"{name}: {' + '.join(part.name for part in self.parts())}"
+
     def parts(self, depth: int = DEPTH) -> Sequence[Method]:
         if (bound := vars(self).get("_bound")) is not None:
             return bound  # type: ignore[no-any-return]
@@ -181,6 +192,11 @@ class Composition(Method):
     @property
     def adaptive(self) -> bool:
         return any(part.adaptive for part in self.parts())
+
+
+def _default(kind: type[Composition]) -> tuple[Stage, ...]:
+    """Stages of a composition of which none are given."""
+    return tuple(map(Stage.of, kind.default))
 
 
 def _points(name: str, given: Any) -> tuple[tuple[float, float], ...]:
