@@ -222,6 +222,20 @@ def test_a_layer_that_loses_nothing_is_not_looked_at(
 # -- what a calibration says -------------------------------------------------------------------
 
 
+def test_a_table_that_was_made_for_another_depth_is_noted(llava: Case) -> None:
+    inputs = llava.prompts.rows(1)
+    own = FitPrune(deleted=(1,) * DEPTH, tokens=36)
+    for method, noted in ((FitPrune(), True), (own, False)):
+        with prunus.prune(llava.model, method) as run:
+            plain(llava.model, inputs)
+        assert len(run.report()["notes"]) == noted
+        assert ("NOTE            fitprune is not calibrated" in str(run.report())) == noted
+        assert (
+            f"of 32 layers, and is read at the same parts of {DEPTH}" in str(run.report())
+        ) == noted
+    assert FitPrune().remark(32) is None
+
+
 def test_a_calibration_is_its_table(tmp_path: Path, llava: Case) -> None:
     params: Any = {"deleted": [1, 5, 0, 2, 0], "tokens": 16}
     Calibration("fitprune", "tiny", DEPTH, params, {}).save(tmp_path / "fit.json")

@@ -247,6 +247,7 @@ def _as_dict(
         "kv_bytes": report["kv_bytes"],
         "visual_attention": report["visual_attention"],
         "published": report["published"],
+        "notes": report["notes"],
         "overlay": None if overlay is None else str(overlay),
     }
 

@@ -14,7 +14,7 @@ from prunus.cost.tower import by_pass
 from prunus.errors import PrunusError
 from prunus.families.shapes import CacheShape, DecoderShape, ModelShape, ProjectorShape, TowerShape
 from prunus.grid import Grid
-from prunus.method import Edit, Published, Seen
+from prunus.method import Edit, Published, Remarking, Seen
 from prunus.results.events import in_order
 from prunus.results.record import Record
 from prunus.results.report import Report
@@ -120,6 +120,7 @@ def build_report(record: Record, family: Costed, method_name: str) -> Report:
         published={} if decoder is None else _published(record, decoder),
         kv_bytes=None if cache is None else _kv_bytes(record, cache),
         uncounted=uncounted,
+        notes=_notes(record, depth),
     )
 
 
@@ -193,21 +194,24 @@ def _published(record: Record, shape: DecoderShape) -> dict[str, dict[str, float
     for method in record.methods:
         if not isinstance(method, Published):
             continue
-        figures = [
-            method.published(
-                shape,
-                Seen(
-                    record.original[sample],
-                    record.text[sample],
-                    [layer[sample] for layer in record.per_layer],
-                ),
-            )
-            for sample in range(record.samples)
-            if record.original[sample]
-        ]
+        figures = [method.published(shape, seen) for seen in _seen(record) if seen.original]
         if figures and figures[0]:
             found[method.name] = _mean_of_parts(figures)
     return found
+
+
+def _notes(record: Record, depth: int) -> list[str]:
+    """What methods say that numbers do not tell, each once."""
+    told = (m.remark(depth) for m in record.methods if isinstance(m, Remarking))
+    return [note for note in dict.fromkeys(told) if note]
+
+
+def _seen(record: Record) -> list[Seen]:
+    """What each sample had in it."""
+    return [
+        Seen(record.original[one], record.text[one], [layer[one] for layer in record.per_layer])
+        for one in range(record.samples)
+    ]
 
 
 def _stages(record: Record, original: float) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from prunus.method.capabilities import (
     EditsAttention,
     MergesInTower,
     Published,
+    Remarking,
     Seen,
     tower_part,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "MergesInTower",
     "Method",
     "Published",
+    "Remarking",
     "Seen",
     "Selection",
     "View",

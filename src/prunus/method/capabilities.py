@@ -89,6 +89,15 @@ class Published(Protocol):
         decoder's :class:`~prunus.families.shapes.DecoderShape`."""
 
 
+@runtime_checkable
+class Remarking(Protocol):
+    """Has something to say of a run that its numbers do not tell."""
+
+    def remark(self, depth: int) -> str | None:
+        """In one line, on a decoder of ``depth`` layers; None: nothing. Reports show it as a
+        note."""
+
+
 def tower_part(method: object) -> MergesInTower | None:
     """``method``, if it merges inside the vision tower."""
     if isinstance(method, MergesInTower) and method.in_tower is not None:

@@ -139,6 +139,16 @@ class FitPrune(Method):
         rows = view.present.shape[1] + view[TextMask()].shape[1]
         return replace(chosen, macs=float(own.numel() * rows * view.states.shape[-1]))
 
+    def remark(self, depth: int) -> str | None:
+        released = len(next(iter(RELEASED.values())))
+        if self.deleted is not None or depth == released:
+            return None
+        return (
+            f"{self.name} is not calibrated for this model: its table was released for a decoder "
+            f"of {released} layers, and is read at the same parts of {depth} (`prunus calibrate "
+            f"{self.name}` makes one)"
+        )
+
     def published(self, shape: DecoderShape, seen: Seen) -> dict[str, float]:
         dense = fitted_flops(shape, [seen.original] * shape.layers)
         return {"visual MACs": fitted_flops(shape, seen.per_layer), "of": dense}

@@ -24,7 +24,8 @@ class Report(dict[str, Any]):
     ``visual_attention``: pairs of any query and a visual key that were computed, over all layers:
     ``dense``, ``pruned``, ``ratio``; ``published``: by method, cost figures as its paper defines
     them, which are nominal; ``uncounted``: by key, why ``flops`` or ``kv_bytes`` are None (a
-    mixture of experts, a tower of an unknown kind): token counts are there all the same.
+    mixture of experts, a tower of an unknown kind): token counts are there all the same;
+    ``notes``: what methods say of a run that numbers do not tell.
     """
 
     def __str__(self) -> str:
@@ -66,7 +67,8 @@ class Report(dict[str, Any]):
                 f"NOTE            in {self['idle']} of {self['samples']} samples "
                 f"{self['method']} found nothing to do: their tokens all stayed"
             )
-        lines += [f"NOTE            {why}" for why in dict.fromkeys(self["uncounted"].values())]
+        notes = (*self["uncounted"].values(), *self["notes"])
+        lines += [f"NOTE            {why}" for why in dict.fromkeys(notes)]
         return "\n".join(lines)
 
 
