@@ -46,6 +46,7 @@ ORDER = (
     "bench",  # the clock
     "compare",  # many methods side by side
     "serving",  # servers of others
+    "reproduce",  # tables of papers, measured again
     "cli",
     "__main__",
 )

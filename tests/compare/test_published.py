@@ -26,7 +26,11 @@ RELATIVE = (
     "stepwise-2",
 )
 #: Tables whose average is of the scores, perception over 20.
-PLAIN = [name for name in TABLES if name.startswith("visipruner")]
+PLAIN = [
+    name
+    for name, table in TABLES.items()
+    if name.startswith("visipruner") and PRINTED in table["benchmarks"]
+]
 
 
 def relative(table: PublishedTable, row: PublishedRow) -> float:

@@ -26,6 +26,7 @@ from prunus.cli import (
 )
 from prunus.cli import compare as compare_command
 from prunus.cli import eval as eval_command
+from prunus.cli import reproduce as reproduce_command
 from prunus.cli.console import plain_warnings
 from prunus.cli.errors import is_refusal
 from prunus.errors import one_line
@@ -54,6 +55,7 @@ app.command("check")(check.check)
 app.command("eval")(eval_command.evaluate)
 app.command("compare")(compare_command.compare)
 app.command("bench")(bench.bench)
+app.command("reproduce")(reproduce_command.reproduce)
 app.command("analyse")(analyse.analyse)
 app.command("methods")(listing.methods)
 app.command("models")(models.models)

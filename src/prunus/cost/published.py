@@ -1,8 +1,9 @@
 """Cost figures as papers define them, from sizes and counts alone: those of VisiPruner (arXiv
-2510.17205v1), and one of FitPrune.
+2510.17205v1), one of FitPrune and one of FastV and CLSE.
 
-They are *nominal*: visual tokens only, a multiply-add counted once, key/value heads counted like
-query heads, and savings charged as the paper charges them, whether or not a kernel can have them.
+They are *nominal*: visual tokens only (but for the last), a multiply-add counted once, key/value
+heads counted like query heads, and savings charged as the paper charges them, whether or not a
+kernel can have them.
 :mod:`prunus.cost.flops` counts what a run costs. Counts are those of one sample; for a mean over
 samples take the mean of the figures, because neither is linear in the counts.
 """
@@ -62,6 +63,25 @@ def fitted_flops(shape: DecoderShape, visual: Sequence[float]) -> float:
     for layer, (n, m) in enumerate(zip(visual, [*visual[1:], visual[-1]], strict=True)):
         total += 3 * n * d * d + 2 * n * n * d
         total += m * d * d + shape.ffn_matrices * m * d * shape.inside(layer)
+    return total
+
+
+def plain_flops(shape: DecoderShape, lengths: Sequence[float]) -> float:
+    """FastV's count, which CLSE's "FLOPs" (Table 5) is a ratio of: ``4nd^2 + 2n^2d + 2ndm`` for
+    each layer, with all ``n`` tokens that run through it, text too, and a feed-forward block of two
+    matrices whatever the model has.
+
+    Args:
+        shape: sizes of the decoder.
+        lengths: tokens in each decoder layer; fractions are allowed.
+
+    Raises:
+        PrunusError: not one length per decoder layer, or a negative one.
+    """
+    _check(shape, lengths)
+    d, total = shape.width, 0.0
+    for layer, n in enumerate(lengths):
+        total += 4 * n * d * d + 2 * n * n * d + 2 * n * d * shape.inside(layer)
     return total
 
 
