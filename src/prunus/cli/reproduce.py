@@ -184,9 +184,9 @@ def _run(
     from prunus.reproduce.store import Store
 
     arms: Sequence[Arm]
+    missing: dict[str, str] = {}
     if small:
         arms, judges, name = _smaller(recipe, limit, dtype, device)
-        missing = {}
     else:
         arms, judges, name, missing = _whole(recipe, model, limit, dtype, device)
     quiet_transformers()

@@ -63,7 +63,7 @@ def reproduce(
             left.append(Left(row=arm.row, budget=arm.budget, why=arm.needs))
             continue
         one = line(recipe, original)
-        one |= {"method": arm.method, "keep": arm.keep}  # type: ignore[typeddict-item]
+        one["method"], one["keep"] = arm.method, arm.keep
         lines.append(one)
         todo += [(one, arm, judge, job) for judge in judges for job in judge.jobs(arm)]
     watch.begin(len(todo))
