@@ -96,7 +96,7 @@ class Formula:
         return Measured(values, {"average": round(average, 1), "text": self._recipe.text})
 
     def _column(self, name: str) -> Callable[[Counts], float]:
-        known = {
+        known: dict[str, Callable[[Counts], float]] = {
             "FLOPs %": self._flops_share,
             "KV MB": self._cache,
             "visual attention saved %": self._attention,
