@@ -37,7 +37,7 @@ def asked(method: str, keep: str | None) -> Arm:
     return Arm("", 0.0, method, keep)
 
 
-def runs(method: str, keep: str, tokens: int) -> tuple[Sequence[int], Sequence[int]]:
+def runs(method: str, keep: str | None, tokens: int) -> tuple[Sequence[int], Sequence[int]]:
     from prunus.inference.named import build_methods
 
     found = counts(build_methods(method, keep, []) or (), asked(method, keep), 32, tokens)
@@ -110,7 +110,7 @@ def test_no_schedule_of_pyramiddrop_is_known_for_its_figures() -> None:
     visual = 2 * printed("clse-5-image", "PDrop", "KV MB") - 50
     assert round(visual, 1) == 372.4  # of 192 on average that the row is said to have
     assert printed("clse-5-image", "PDrop", "FLOPs %") == 74.0
-    run, _ = runs("pyramiddrop", "288", IMAGE)  # 8, 16, 24 of 32, halved at each: 270
+    run, _ = runs("pyramiddrop", None, IMAGE)  # 8, 16, 24 of 32, halved at each: 270
     assert sum(run) / 32 == 270
     assert round(share(run, IMAGE, 88), 1) == 53.4
 
@@ -145,6 +145,6 @@ def test_pruned_flops_of_stepprune() -> None:
     assert total([IMAGE] + [64] * 31, 62) == pytest.approx(2.26, abs=0.01)
     assert 2.26 < printed("stepwise-3", "FastV", "TFLOPs") < 2.475
     # PDrop "at 64 tokens" is its default schedule, of 270 on average.
-    run, _ = runs("pyramiddrop", "288", IMAGE)
+    run, _ = runs("pyramiddrop", None, IMAGE)
     assert total(run, 62) == pytest.approx(printed("stepwise-3", "PDrop", "TFLOPs"), rel=0.022)
     assert total([64] * 32, 62) < 0.5 * printed("stepwise-3", "PDrop", "TFLOPs")

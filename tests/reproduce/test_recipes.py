@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from prunus.bench.presets import PRESETS
 from prunus.cli.models import runs
 from prunus.compare.published import published_tables
 from prunus.errors import PrunusError
@@ -122,6 +123,13 @@ def test_benchmarks_say_how_they_are_scored() -> None:
     assert benchmarks()["POPE"].metrics == ("pope_f1_score",)
 
 
+def test_times_are_taken_by_presets_that_there_are(recipe: Recipe) -> None:
+    timed = [one for one in columns(recipe.table["benchmarks"]) if one.kind == "clock"]
+    if recipe.bench is not None:
+        assert timed and recipe.bench in PRESETS
+        assert make_plan(recipe, None, {})["commands"][-1].endswith(f"--preset {recipe.bench}")
+
+
 def test_a_plan_says_what_it_costs() -> None:
     plan = make_plan(find_recipe("clse-1"), None, {})
     tasks = [one["task"] for one in plan["asked"]]
@@ -159,7 +167,8 @@ def test_one_task_that_gives_two_columns_is_downloaded_once() -> None:
 
 def test_models_that_cannot_be_loaded_are_said_to_be() -> None:
     plan = make_plan(find_recipe("evoprune-2"), None, {})
-    assert not plan["asked"] and not plan["downloads"] and not plan["commands"]
+    assert not plan["asked"] and not plan["downloads"]
+    assert plan["commands"] == ["prunus bench --preset evoprune-3"]
     assert plan["left_out"][0].startswith("LLaVA-Video-7B: ")
     assert make_plan(find_recipe("evoprune-2"), "here", {})["asked"]
 

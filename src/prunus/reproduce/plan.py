@@ -64,10 +64,15 @@ def not_measured(recipe: Recipe, environment: Mapping[str, str]) -> dict[str, st
     counted = formula_columns(recipe)
     for one in columns(recipe.table["benchmarks"]):
         if one.kind in ("closed", "clock") or (one.kind == "formula" and one.name not in counted):
-            found[one.name] = one.note
+            timed = one.kind == "clock" and recipe.bench is not None
+            found[one.name] = one.note + (f": {_bench(recipe)}" if timed else "")
         elif one.kind == "task" and _lacks(one, environment):
             found[one.name] = f"{one.note}: set {one.needs}"
     return found
+
+
+def _bench(recipe: Recipe) -> str:
+    return f"prunus bench --preset {recipe.bench}"
 
 
 def _lacks(one: Benchmark, environment: Mapping[str, str]) -> bool:
@@ -140,8 +145,9 @@ def _downloads(recipe: Recipe, model: str | None, tasks: Sequence[Benchmark]) ->
 
 def _commands(recipe: Recipe, model: str | None, tasks: Sequence[Benchmark]) -> list[str]:
     """What measures each row by itself; the whole recipe does the same, one task after another."""
+    timed = [_bench(recipe)] if recipe.bench is not None else []
     if not tasks:
-        return []
+        return timed
     names = ",".join(one.task for one in _once(tasks))
     found = []
     for arm in recipe.arms():
@@ -154,7 +160,7 @@ def _commands(recipe: Recipe, model: str | None, tasks: Sequence[Benchmark]) -> 
         if arm.meaning == "true" and arm.method != NONE:
             words += ["--budget", "true"]
         found.append(shlex.join(words))
-    return found
+    return found + timed
 
 
 def _left_out(recipe: Recipe, model: str | None) -> list[str]:

@@ -83,6 +83,7 @@ class Recipe:
         budget: what published budgets count.
         small: what stands for the model of the paper.
         text: text tokens of a prompt, where costs are counted.
+        bench: preset of ``prunus bench`` that takes the times of the table.
         notes: what is known to be wrong or open, besides the flags of the table.
         methods: how prunus does each published method: parts of the recipe's file.
         also: further readings of some of them.
@@ -96,6 +97,7 @@ class Recipe:
     budget: Counts
     small: Small
     text: int | None
+    bench: str | None
     notes: Sequence[str]
     methods: Mapping[str, Mapping[str, Any]]
     also: Mapping[str, Sequence[Mapping[str, Any]]]
@@ -238,6 +240,7 @@ def _recipe(name: str, tables: Mapping[str, PublishedTable]) -> Recipe:
         budget=found["budget"],
         small=Small(**found["small"]),
         text=found["text"],
+        bench=found["bench"],
         notes=found["notes"],
         methods=found["methods"],
         also=found.get("also", {}),
