@@ -12,10 +12,11 @@ import torch
 import prunus
 from prunus.analyse.ranking import ranking_by_layer
 from prunus.evaluate import EvalSet, Outcome, evaluate, make_cells, summarise
+from prunus.evaluate.asker import answer_tokens
 from prunus.evaluate.evidence import NOTHING, shows_object
 from prunus.evaluate.output import results
 from prunus.evaluate.pictures import draw_choices
-from prunus.evaluate.runner import Evaluation, answer_tokens
+from prunus.evaluate.runner import Evaluation
 from prunus.inference.batches import encode, in_batches, left_padded
 from tests.support.command_line import Cli
 from tests.support.qwen_processor import save_qwen

@@ -10,8 +10,8 @@ import pytest
 
 import prunus
 from prunus.evaluate import EvalSet, evaluate, load_builtin_set, make_cells
+from prunus.evaluate.asker import answer_tokens
 from prunus.evaluate.coverage import best_tokens, coverage
-from prunus.evaluate.runner import answer_tokens
 from prunus.grid import Grid
 from prunus.tasks.sets import Clip, builtin_set_for
 from prunus.tasks.videos import Actor, VideoScene

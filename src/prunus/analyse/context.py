@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunus.errors import PrunusError
-from prunus.evaluate.runner import answer_tokens
+from prunus.evaluate.asker import answer_tokens
 from prunus.inference.batches import Encoded, Prepared, Vision, encode, in_batches, left_padded
 from prunus.tasks.sets import EvalSet
 

@@ -13,7 +13,7 @@ from prunus.compare.columns import Column, make_columns
 from prunus.compare.setting import RunSpec, Setting
 from prunus.compare.store import Given
 from prunus.errors import PrunusError, one_line
-from prunus.evaluate.runner import Asker, answer_tokens
+from prunus.evaluate.asker import Asker, answer_tokens
 from prunus.families import family_of
 from prunus.inference.answer import dense_report
 from prunus.inference.batches import Encoded, Prepared, Vision, encode, in_batches, left_padded

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from prunus.errors import PrunusError
+from prunus.evaluate.asker import answer_tokens
 from prunus.evaluate.cells import Cell
-from prunus.evaluate.runner import answer_tokens
 from prunus.evaluate.scoring import is_right
 from prunus.inference.batches import Vision, encode, left_padded
 from prunus.method.budget import Meaning
