@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ROOT / "src" / "prunus"
 MAKEFILE = (ROOT / "Makefile").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
@@ -115,3 +116,9 @@ def test_tests_that_are_named_somewhere_are_there() -> None:
     assert len(named) > 10
     gone = [(path, name) for path, name in named if not (ROOT / name).exists()]
     assert not [one for one in gone if one[1] not in made_up], gone
+
+
+def test_files_are_short() -> None:
+    """One idea each."""
+    sizes = {path: len(path.read_text().splitlines()) for path in SOURCES.rglob("*.py")}
+    assert len(sizes) > 200 and {path.name: n for path, n in sizes.items() if n > 400} == {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -211,3 +212,20 @@ def _pairs(
     destination = into.gather(1, source)
     lost = destination < 0
     return source, torch.where(lost, kept[:, :1], destination), lost
+
+
+def by_image(
+    groups: Sequence[Group],
+    images: int,
+    one: Callable[[Group, int], Any],
+    joined: Callable[[list[Any], int], Any],
+) -> list[Any]:
+    """``one(group, number)`` of every frame, frames of one of so many ``images`` ``joined``."""
+    parts: dict[int, dict[int, Any]] = {}
+    for group in groups:
+        for number, (image, frame) in enumerate(group.frames.members):
+            parts.setdefault(image, {})[frame] = one(group, number)
+    return [
+        joined([parts[image][frame] for frame in sorted(parts[image])], image)
+        for image in range(images)
+    ]

@@ -5,24 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from prunus.engine.tower.groups import Group, Reduced
+from prunus.engine.tower.groups import Group, Reduced, by_image
+from prunus.engine.tower.inside import Inside
 from prunus.engine.tower.rows import Merge, merge_rows, rows_of, token_rows
-from prunus.engine.tower.seats import Unpooled
-from prunus.engine.tower.seen import Key, Name, Rows, TowerSeen, keys_name
+from prunus.engine.tower.seats import Unpooled, check_seats
+from prunus.engine.tower.seen import Key, Name, Rows, TowerSeen
 from prunus.engine.watch import choosing
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families.towers.base import Arrangement, Frames, Tower
 from prunus.grid import AnyGrid, tile_order
 from prunus.method import Method, tower_part
 from prunus.method.capabilities import RepeatsMerges
-from prunus.method.signals import Block, Of, Turns
 from prunus.method.view import View
-from prunus.method.words import Words
 
 Counts = Callable[[AnyGrid], int | None]
 """Tokens that are to be left of each frame, or tile, of an input; None: the method does not say."""
@@ -292,7 +291,9 @@ class TowerPass:
             raise PrunusError(
                 f"{self.name}.merge named a source twice, or a destination that is a source"
             )
-        found = self._by_image(lambda group, number: group.reduced(number), self._joined)
+        found = by_image(
+            self.groups, len(self.grids), lambda group, number: group.reduced(number), self._joined
+        )
         if not any(self.pooled):
             return found
         if self._left is None:  # nothing was merged: the model pooled all
@@ -306,22 +307,10 @@ class TowerPass:
     def check_pooling(self) -> None:
         """Raise PrunusError where the model pools the tower's tokens, and these are looked at, or
         more is left of a frame than its prompt has places for."""
-        if not any(self.pooled):
-            return
-        if self._looks:
-            raise PrunusError(
-                "a method looks at the vision tower's tokens, which the model pools behind it: "
-                "those that it chooses among are others. Choose one that looks at no tower"
-            )
-        places = min(one.size // one.frames for one in self.asked)
-        for group in self.groups:
-            left = group.frames.grid.size - sum(group.removals)
-            if self.merges and left > places:
-                raise PrunusError(
-                    f"{self.name} is to leave {left} of {group.frames.grid.size} tokens of each "
-                    "frame, which go around the model's pooling into the places of its tokens, but "
-                    f"there are {places} for a frame: keep {places} at most"
-                )
+        if any(self.pooled):
+            sizes = [group.frames.grid.size for group in self.groups]
+            left = [n - sum(g.removals) for n, g in zip(sizes, self.groups, strict=True)]
+            check_seats(self.name, bool(self._looks), self.merges, self.asked, sizes, left)
 
     def _joined(self, pieces: list[Reduced], image: int) -> Reduced:
         return Reduced.joined(pieces).numbered(self._order(image, pieces[0].kept.device))
@@ -341,7 +330,7 @@ class TowerPass:
                     present, values = by_group[id(group)]  # noqa: B023 - called at once
                     return Rows(present[number], values[name][number])
 
-                found = self._by_image(one, self._rows_joined)
+                found = by_image(self.groups, len(self.grids), one, self._rows_joined)
                 keyed: dict[Key, Rows] = {(kind, n): own for n, own in enumerate(found)}
                 seen.blocks.setdefault(block, {}).setdefault(name, {}).update(keyed)
         if self.summary is not None and len(self.summary) == len(self.grids):  # not of frames
@@ -355,19 +344,6 @@ class TowerPass:
             return found
         return Rows(torch.arange(len(stay), device=stay.device), found.of(stay))
 
-    def _by_image(
-        self, one: Callable[[Group, int], Any], joined: Callable[[list[Any], int], Any]
-    ) -> list[Any]:
-        """``one(group, number)`` of every frame, frames of one image ``joined``."""
-        parts: dict[int, dict[int, Any]] = {}
-        for group in self.groups:
-            for number, (image, frame) in enumerate(group.frames.members):
-                parts.setdefault(image, {})[frame] = one(group, number)
-        return [
-            joined([parts[image][frame] for frame in sorted(parts[image])], image)
-            for image in range(len(self.grids))
-        ]
-
     def _view(self, number: int, block: int, states: Tensor, present: Sequence[Tensor]) -> View:
         group = self.groups[number]
         return View(
@@ -379,7 +355,7 @@ class TowerPass:
             samples=len(self.grids),
             depth=0,
             memo={},
-            source=_Inside(self, number, block, states, present),
+            source=Inside(self, number, block, states, present),
             sees=(self._part and self._part.in_tower) or (),
             kind=self.kind,
             block=block,
@@ -417,74 +393,3 @@ class TowerPass:
             rows = token_rows(self._inside, self.present, number)
             sizes[rows] = group.sizes[..., None].expand(rows.shape)
         return sizes.to(device)
-
-
-class _Inside:
-    """Signals inside a block (:class:`prunus.method.signals.Source`), for one group of frames."""
-
-    def __init__(
-        self, run: TowerPass, number: int, block: int, states: Tensor, present: Sequence[Tensor]
-    ) -> None:
-        self._run, self._number, self._block, self._states = run, number, block, states
-        self._present = present  # of all groups, before any of them merges
-
-    def layer(self, number: int | None) -> Any:
-        """Only the states at this place."""
-        if number is not None:
-            raise PrunusError("inside the vision tower there is no decoder layer to look at")
-        return self
-
-    @property
-    def states(self) -> Tensor:
-        """``[G, T, D]`` behind the attention's residual sum."""
-        states = self._states.detach().flatten(0, -2)
-        return self._run.mean(states, self._number, self._present)
-
-    def pick(self, values: Tensor, of: str = "visual") -> Tensor:
-        """They are those of the tokens already."""
-        if of != "visual":
-            raise PrunusError("inside the vision tower there is no text")
-        return values
-
-    def block(self, number: Block) -> Any:
-        """Only this one."""
-        if number is not None and self._run.tower.number(number) != self._block:
-            raise PrunusError(f"at block {self._block} of the tower, only that block can be seen")
-        return self
-
-    def attention(self, rows: Literal["summary", "all", "joined"]) -> Tensor:
-        """See :class:`~prunus.method.signals.Tower`."""
-        return self._run.take(self._block, rows, self._number, self._present)
-
-    def keys(self, rotary: bool, joined: bool) -> Tensor:
-        """See :class:`~prunus.method.signals.Tower`."""
-        name = keys_name(rotary, joined)
-        return self._run.take(self._block, name, self._number, self._present)
-
-    def features(self) -> Tensor:
-        """There are none yet."""
-        raise PrunusError("inside the vision tower there are no features yet")
-
-    def summary(self) -> Tensor | None:
-        """There is none yet."""
-        raise PrunusError("inside the vision tower there is no CLS feature yet")
-
-    def words(self) -> Words:
-        """There are none yet."""
-        raise PrunusError("inside the vision tower there is no text")
-
-    def normed(self, states: Tensor) -> Tensor:
-        """There is no language model yet."""
-        raise PrunusError("inside the vision tower there is no language model")
-
-    def text(self, question: bool) -> Tensor:
-        """There is no text yet."""
-        raise PrunusError("inside the vision tower there is no text")
-
-    def prompt(self) -> Tensor:
-        """There is no prompt yet."""
-        raise PrunusError("inside the vision tower there is no prompt")
-
-    def turns(self, layer: int, of: Of) -> Turns:
-        """There is no language model yet."""
-        raise PrunusError("inside the vision tower there is no language model")

@@ -3,12 +3,14 @@ of the pooled tokens, of which a prompt has fewer than the tower has tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from prunus.grid import Grid
+from prunus.errors import PrunusError
+from prunus.grid import AnyGrid, Grid
 
 
 @dataclass
@@ -53,3 +55,33 @@ def seated(places: Tensor, kept: Tensor, frames: int, size: int) -> Tensor:
         at[~stays] = rest[torch.arange(gone, device=own.device) * len(rest) // max(gone, 1)]
         found.append(at)
     return torch.cat(found)
+
+
+def check_seats(
+    name: str,
+    looks: bool,
+    merges: bool,
+    asked: Sequence[AnyGrid],
+    sizes: Sequence[int],
+    left: Sequence[int],
+) -> None:
+    """Raise PrunusError where a method looks at what the model pools, or leaves more of a frame
+    than its prompt has places for.
+
+    Args:
+        name: of the method; whether it ``looks`` at the tower, and ``merges`` there.
+        asked: grids of the prompt; sizes: tokens of the tower's frames, and what is ``left``.
+    """
+    if looks:
+        raise PrunusError(
+            "a method looks at the vision tower's tokens, which the model pools behind it: "
+            "those that it chooses among are others. Choose one that looks at no tower"
+        )
+    places = min(one.size // one.frames for one in asked)
+    for size, rest in zip(sizes, left, strict=True):
+        if merges and rest > places:
+            raise PrunusError(
+                f"{name} is to leave {rest} of {size} tokens of each frame, which go around the "
+                "model's pooling into the places of its tokens, but there are "
+                f"{places} for a frame: keep {places} at most"
+            )
