@@ -13,7 +13,7 @@ from torch import Tensor
 import prunus
 from prunus import CLSE, EvoPrune, Knockout, Random
 from prunus.errors import PrunusError
-from prunus.method import Edit
+from prunus.method import Edit, Selection
 from prunus.run import Run
 from tests.checking.prompts import failed, prompts_of
 from tests.support.models import Case
@@ -239,6 +239,43 @@ def test_a_choice_that_depends_on_the_batch(case: Case) -> None:
     report = prunus.check(case.model, None, [Crowded(keep=4)], prompts=prompts_of(case))
     assert failed(report) == {"batch"}
     assert "keeps other tokens in a batch than alone" in str(report)
+
+
+@dataclasses.dataclass(frozen=True)
+class Crossed(EvoPrune):
+    """In company the first two tokens that merge in a block go where the other goes."""
+
+    def crosses(self, view: Any) -> bool:
+        return bool(view.samples > 1)
+
+    def merge(self, view: Any) -> Any:
+        found = super().merge(view)
+        if not self.crosses(view) or found.pairs is None or found.pairs[0].shape[1] < 2:
+            return found
+        source, into = found.pairs
+        into = torch.cat([into[:, :2].flip(1), into[:, 2:]], dim=1)
+        return Selection.merge(view, source, into, found.by_size, found.scores, found.carry)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tossed(Crossed):
+    """The same, and where a digit says so that rounding makes."""
+
+    def crosses(self, view: Any) -> bool:
+        tossed = float(view.states.double().sum()) * 1e5 % 1 > 0.5
+        return tossed != (view.samples > 1)
+
+
+@pytest.mark.parametrize(("method", "faults"), [(Crossed, {"batch"}), (Tossed, set())])
+def test_merges_that_depend_on_the_batch(
+    llava: Case, method: type[EvoPrune], faults: set[str]
+) -> None:
+    """What goes into what differs at first, and then what is left."""
+    one = method(keep=0.5, schedule="mean", start=0)
+    report = prunus.check(llava.model, None, [one], prompts=prompts_of(llava))
+    assert "tokens in a batch than alone" in str(report)
+    assert failed(report) == faults
+    assert ("where rounding decides" in str(report)) == (method is Tossed)
 
 
 def left(monkeypatch: pytest.MonkeyPatch, leave: Callable[[], object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +14,50 @@ from prunus.results.trace import TraceEntry
 def acted(entry: TraceEntry, sample: int) -> bool:
     """Whether anything happened to ``sample`` at this entry."""
     return entry.labels is None or any(entry.labels[sample])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where two traces of one sample part: an entry, an image, and, inside the vision tower, which
+    of its merging blocks."""
+
+    entry: int
+    image: int
+    step: int | None
+
+
+def parting(together: Sequence[TraceEntry], alone: Sequence[TraceEntry]) -> Place | None:
+    """Where two traces first choose otherwise; None: nowhere that both are."""
+    for number, (ours, own) in enumerate(zip(together, alone, strict=False)):
+        for image in range(len(ours.kept[0])):
+            pairs = zip(_merges(ours, image), _merges(own, image), strict=False)
+            for step, (a, b) in enumerate(pairs):
+                if a != b:
+                    return Place(number, image, step)
+            if not torch.equal(ours.kept[0][image], own.kept[0][image]):
+                return Place(number, image, None)
+    return None
+
+
+def alike(together: Sequence[TraceEntry], other: Sequence[TraceEntry], place: Place) -> bool:
+    """Whether two traces choose the same at ``place`` (and, inside the tower, before it)."""
+    if len(other) <= place.entry:
+        return False
+    ours, own = together[place.entry], other[place.entry]
+    if place.step is not None:
+        until = place.step + 1
+        return _merges(ours, place.image)[:until] == _merges(own, place.image)[:until]
+    return torch.equal(ours.kept[0][place.image], own.kept[0][place.image])
+
+
+def _merges(entry: TraceEntry, image: int) -> list[tuple[int, dict[int, int]]]:
+    """For each merging block of the tower its number, and what went into what."""
+    if entry.steps is None:
+        return []
+    return [
+        (block, dict(zip(sources.tolist(), into.tolist(), strict=True)))
+        for block, sources, into in entry.steps[0][image]
+    ]
 
 
 def compare(
@@ -29,6 +74,8 @@ def compare(
     for ours, own in zip(together, alone, strict=True):
         for image, (a, b) in enumerate(zip(ours.kept[0], own.kept[0], strict=True)):
             if torch.equal(a, b):
+                if _merges(ours, image) != _merges(own, image):
+                    return not exact, "merges other tokens in a batch than alone"
                 continue
             scores = None if ours.scores is None else ours.scores[0][image]
             words = f"keeps other tokens in a batch than alone ({_differing(a, b)} of {len(a)})"
