@@ -10,6 +10,7 @@ import torch
 import prunus
 from prunus.bench import bare as module
 from prunus.bench.bare import Bare, NoBare
+from prunus.bench.steps import Steps
 from prunus.families import family_of
 from prunus.method.registry import make_method
 from tests.support.models import case_of
@@ -74,3 +75,27 @@ def test_a_loop_that_computes_something_else_is_none(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "_stays", wrong)
     with pytest.raises(NoBare, match="something else"):
         made("llava-clip", "divprune", keep=5)
+
+
+@pytest.mark.parametrize("kind", ["llava-clip", "qwen2.5-vl"])
+def test_steps_are_taken_back(kind: str) -> None:
+    loop, model, inputs, methods = made(kind, "clse", keep=5)
+    with torch.no_grad():
+        steps = Steps(family_of(model), inputs, methods, "nominal", loop)  # checks that they agree
+        before = [layer.keys.shape[-2] for layer in steps._plain.layers]
+        for _ in range(2):
+            assert steps.ours() > 0 and steps.plain() > 0
+    for cache in (steps._plain, steps._cache):
+        assert [layer.keys.shape[-2] for layer in cache.layers] == before
+    assert len(set(before)) > 1
+
+
+def test_steps_that_differ_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, model, inputs, methods = made("llava-clip", "clse", keep=5)
+    with torch.no_grad():
+        states, cache = loop.prefill()
+    for layer in cache.layers:
+        layer.values.neg_()
+    monkeypatch.setattr(loop, "prefill", lambda: (states, cache))
+    with torch.no_grad(), pytest.raises(NoBare, match="plain cache"):
+        Steps(family_of(model), inputs, methods, "nominal", loop)

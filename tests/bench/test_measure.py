@@ -64,6 +64,9 @@ def test_ratios_are_those_of_the_rounds(found: Case) -> None:
         "told": list(ratios(first, told)),
         "bare": list(ratios(inside, own["rounds"]["bare"])),
     }
+    assert own["token_ratio"]["bare"] == list(
+        ratios(own["rounds"]["step"], own["rounds"]["plain_step"])
+    )
     steps = [(s[-1] - s[0]) / 2 for s in own["rounds"]["stamps"]]
     assert own["token"] == pytest.approx(quartiles(steps))
     length = own["lengths"][1]

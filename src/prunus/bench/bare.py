@@ -24,7 +24,7 @@ from prunus.method.budget import Meaning
 from prunus.results.trace import TraceEntry
 
 #: Relative difference of last states that rounding makes.
-_ROUNDING = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 4e-2}
+ROUNDING = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 4e-2}
 
 
 class NoBare(PrunusError):
@@ -69,7 +69,7 @@ class Bare:
         self._places = torch.arange(length, device=self._ids.device)[None] if ids is None else ids
         if self._places.ndim == 3:  # a fourth row counts the text
             self._places = self._places[-3:]
-        self._takes = _takes_of(family)
+        self._takes = takes_of(family.layers[0])
         stays = _stays(find_spots(family, inputs), trace, length, self._ids.device)
         self._stays = {
             layer: index[:1] if bool((index == index[:1]).all()) else index
@@ -80,8 +80,14 @@ class Bare:
         except (TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise NoBare(f"its layers cannot be run by themselves: {brief(error)}") from error
         gap = float((found - expected).float().norm() / expected.float().norm())
-        if not gap < _ROUNDING[expected.dtype]:
+        if not gap < ROUNDING[expected.dtype]:
             raise NoBare(f"a plain loop computes something else (by {gap:.1g})")
+
+    def after(self) -> Tensor:
+        """The position of the token behind the prompt, as the model takes it: int64 ``[..., B,
+        1]``."""
+        last = self._places[..., -1:] + 1
+        return last.expand(*last.shape[:-2], len(self._ids), 1)
 
     def __call__(self) -> Tensor:
         """Run it: states ``[B, 1, D]`` of the last token behind the last norm."""
@@ -135,12 +141,12 @@ def _seen(
         first.remove()
 
 
-def _takes_of(family: Family) -> str:
-    """How a decoder layer calls its cache."""
-    names = inspect.signature(type(family.layers[0]).forward).parameters
-    found = [name for name in ("past_key_values", "past_key_value", "cache") if name in names]
+def takes_of(module: Any) -> str:
+    """What the ``forward`` of ``module`` calls its cache."""
+    names = inspect.signature(type(module).forward).parameters
+    found = [name for name in ("cache", "past_key_values") if name in names]
     if not found:
-        raise NoBare("its decoder layers take no cache under a name that is known")
+        raise NoBare(f"{type(module).__name__} takes no cache under a name that is known")
     return found[0]
 
 

@@ -18,6 +18,7 @@ from prunus.bench.generation import Timed, timer
 from prunus.bench.memory import cache_bytes, peak
 from prunus.bench.report import Case, Length, Ratios, Row
 from prunus.bench.settings import oracle, pruned, untrained
+from prunus.bench.steps import Steps
 from prunus.bench.workload import Workload
 from prunus.errors import PrunusError, one_line
 from prunus.families import Family, family_of
@@ -59,6 +60,7 @@ class _Setting:
     methods: Sequence[Method]
     told: Sequence[Method] = ()
     bare: Bare | None = None
+    steps: Steps | None = None
     row: Row = field(default_factory=lambda: Row())
 
 
@@ -126,6 +128,8 @@ def _prepared(
         return setting
     try:
         setting.bare = Bare(family, inputs, setting.methods, asked.budget)
+        if max(asked.tokens) > 1:
+            setting.steps = Steps(family, inputs, setting.methods, asked.budget, setting.bare)
     except NoBare as error:
         setting.row["no_bare"] = one_line(error)
     return setting
@@ -179,6 +183,9 @@ def _timed(
     def clocked(action: Callable[[], object]) -> Timed:
         return Timed([seconds(action, device)])
 
+    def given(action: Callable[[], float]) -> Timed:
+        return Timed([action()])
+
     actions: dict[str, Callable[[], Timed]] = {}
     around: dict[str, Any] = {}
     with ExitStack() as held:
@@ -194,6 +201,9 @@ def _timed(
                 around[told] = partial(pruned, family.top, list(one.told))
             if one.bare is not None:
                 actions[f"{one.name} bare"] = partial(clocked, one.bare)
+            if one.steps is not None:
+                actions[f"{one.name} step"] = partial(given, one.steps.ours)
+                actions[f"{one.name} plain step"] = partial(given, one.steps.plain)
         done = iter(range(1, asked.warm_up + asked.rounds + 1))
         return in_turn(
             actions,
@@ -214,35 +224,44 @@ def _fill(
     dense = found[DENSE]
     for one in settings:
         own, row = found[one.name], one.row
-        told, bare = found.get(f"{one.name} told"), found.get(f"{one.name} bare")
+        firsts = {
+            kind: None if times is None else [time.first for time in times]
+            for kind, times in {
+                name: found.get(f"{one.name} {name}")
+                for name in ("told", "bare", "step", "plain step")
+            }.items()
+        }
+        told = found.get(f"{one.name} told")
+        first = [time.first for time in own]
         inside = [sum(time.parts[part] for part in _INSIDE) for time in own]
+        steps, theirs = _later(own), _later(dense)
         row["parts"] = {
             part: list(quartiles([time.parts[part] for time in own])) for part in own[0].parts
         }
-        row["first"] = list(quartiles([time.first for time in own]))
+        row["first"] = list(quartiles(first))
         row["first_ratio"] = Ratios(
-            dense=_against([t.first for t in own], [t.first for t in dense]),
-            told=None
-            if told is None
-            else _against([t.first for t in own], [t.first for t in told]),
-            bare=None if bare is None else _against(inside, [t.first for t in bare]),
+            dense=_against(first, [time.first for time in dense]),
+            told=_against(first, firsts["told"]),
+            bare=_against(inside, firsts["bare"]),
         )
-        steps = [t.each for t in own if t.each is not None]
         row["token"] = list(quartiles(steps)) if steps else None
         row["token_ratio"] = Ratios(
-            dense=_against(steps, [t.each or 0.0 for t in dense]) if steps else None,
-            told=None
-            if told is None or not steps
-            else _against(steps, [t.each or 0.0 for t in told]),
-            bare=None,
+            dense=_against(steps, theirs),
+            told=_against(steps, None if told is None else _later(told)),
+            bare=_against(firsts["step"], firsts["plain step"]),
         )
         row["lengths"] = [_length(own, dense, count, batch) for count in sorted(set(asked.tokens))]
         row["rounds"] = {
-            "stamps": [t.stamps for t in own],
-            "parts": [t.parts for t in own],
-            "told": None if told is None else [t.stamps for t in told],
-            "bare": None if bare is None else [t.first for t in bare],
+            "stamps": [time.stamps for time in own],
+            "parts": [time.parts for time in own],
+            "told": None if told is None else [time.stamps for time in told],
+            **{name.replace(" ", "_"): firsts[name] for name in ("bare", "step", "plain step")},
         }
+
+
+def _later(times: Sequence[Timed]) -> list[float]:
+    """Seconds of each further token; nothing where there is one alone."""
+    return [time.each for time in times if time.each is not None]
 
 
 def _length(own: Sequence[Timed], dense: Sequence[Timed], count: int, batch: int) -> Length:
@@ -253,12 +272,13 @@ def _length(own: Sequence[Timed], dense: Sequence[Timed], count: int, batch: int
         tokens=count,
         seconds=list(middle),
         per_second=batch * count / middle[1],
-        ratio=_against(spent, theirs),
+        ratio=list(ratios(spent, theirs)),
     )
 
 
-def _against(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    return list(ratios(ours, theirs))
+def _against(ours: Sequence[float] | None, theirs: Sequence[float] | None) -> list[float] | None:
+    """Quartiles of the ratios; None where either was not timed."""
+    return list(ratios(ours, theirs)) if ours and theirs else None
 
 
 @contextmanager

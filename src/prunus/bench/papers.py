@@ -24,7 +24,7 @@ _KEYS = {"id", "title", "source", "protocol", "columns", "dense", "rows", "flags
 
 @cache
 def _texts() -> dict[str, bytes]:
-    folder = files("prunus.bench.published")
+    folder = files("prunus.bench").joinpath("published")
     names = sorted(one.name for one in folder.iterdir() if one.name.endswith(".json"))
     return {name: folder.joinpath(name).read_bytes() for name in names}
 

@@ -13,8 +13,9 @@ Quartiles = list[float]
 
 class Ratios(TypedDict):
     """Quartiles of ratios within a round: to the ``dense`` model, to the ``told`` one (the same
-    tokens in the same engine, without choosing), of what stands between tower and head to the
-    ``bare`` loop; None where there is none."""
+    tokens in the same engine, without choosing), and to the ``bare`` work: of what stands between
+    tower and head, to a plain loop over the layers; of a further token, to a step of the unpruned
+    model on a plain cache with as many tokens. None where there is none."""
 
     dense: Quartiles | None
     told: Quartiles | None

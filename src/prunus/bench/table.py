@@ -20,6 +20,7 @@ COLUMNS = (
     "/ told",
     "/ bare",
     "ms/token",
+    "/ plain",
     "tok/s",
     "KV MB",
 )
@@ -61,6 +62,7 @@ def _line(row: Row) -> list[str]:
         spread(first["told"]),
         spread(first["bare"]),
         token,
+        spread(each["bare"]),
         f"{longest['per_second']:.1f}",
         "" if held is None else f"{held / 1e6:.1f}",
     ]
