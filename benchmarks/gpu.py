@@ -25,11 +25,12 @@ import transformers
 import prunus
 from prunus.bench.build import build, prompt
 from prunus.bench.clock import interleaved, quartiles, ratios, seconds
+from prunus.bench.generation import timer
 from prunus.bench.memory import cache_bytes, peak
 from prunus.bench.settings import answer, oracle, pruned, untrained
 from prunus.bench.shapes import shape_of
-from prunus.bench.stages import staged
 from prunus.errors import PrunusError
+from prunus.families import family_of
 from prunus.io.files import write_text
 
 METHODS = (
@@ -126,9 +127,10 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             if device.type == "cuda":
                 found = waits(prefill)
                 row["waits"], row["waits_at"] = found.total(), dict(found)
-            parts = [staged(model, prefill, device) for _ in range(4)]
+        with timer(family_of(model)) as timed, pruned(model, methods):
+            parts = [timed(inputs, 1).parts for _ in range(4)][1:]
         row["stages_ms"] = {
-            part: round(1e3 * sorted(one[part] for one in parts[1:])[1], 3) for part in parts[0]
+            part: round(1e3 * quartiles([one[part] for one in parts])[1], 3) for part in parts[0]
         }
         row["block_ms"] = round(1e3 * seconds(lambda methods=methods: entered(methods), device), 3)
     around = {name: partial(pruned, model, methods) for name, methods in settings.items()}

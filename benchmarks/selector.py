@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +32,7 @@ from transformers import (
 )
 
 import prunus
+from prunus.bench.clock import interleaved, ratios
 from prunus.families import family_of
 from prunus.io.files import write_text
 from prunus.selector.config import SelectorConfig
@@ -95,13 +94,6 @@ SHAPES = {
 }
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that ``work`` takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
 def settings(model: Any, side: int, own: Shape) -> dict[str, Callable[[], object]]:
     """What is timed for images of ``side`` x ``side`` tokens."""
     family, size = family_of(model), side * side
@@ -156,13 +148,9 @@ def main() -> None:
     rows, shape = [], SHAPES[args.shape]
     for side in shape.sides:
         work = settings(shape.model(side), side, shape)
-        times: dict[str, list[float]] = {name: [] for name in work}
-        for _ in range(WARM_UP + args.rounds):
-            for name, one in work.items():
-                times[name].append(timed(one))
+        times = interleaved(work, torch.device("cpu"), args.rounds, WARM_UP, {})
         for name, own in times.items():
-            pairs = zip(own[WARM_UP:], times["prefill"][WARM_UP:], strict=True)
-            low, middle, high = statistics.quantiles([a / b for a, b in pairs], n=4)
+            low, middle, high = ratios(own, times["prefill"])
             ratio = [round(x, 4) for x in (low, middle, high)]
             rows.append({"tokens": side * side, "setting": name, "ratio": ratio})
             print(f"{side * side:5} {name:28} {middle:.3f} [{low:.3f}, {high:.3f}]", flush=True)
