@@ -35,6 +35,7 @@ def take(page: Path, folder: Path, section: str | None = None, dense: float = 1.
         for name, settings in SCREENS.items():
             context = browser.new_context(**settings, device_scale_factor=dense)
             opened = context.new_page()
+            opened.set_default_timeout(180_000)  # a large page on a busy machine
             opened.goto(page.resolve().as_uri())
             opened.wait_for_selector("html[data-ready]")
             # The bar would lie on a section that is longer than the screen.

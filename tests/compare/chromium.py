@@ -19,7 +19,7 @@ class Visit:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", lambda said: self.complaints.append(f"{said.type}: {said.text}"))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(address)
+        self.page.goto(address, timeout=120_000)  # on a busy machine
         self.page.set_default_timeout(10_000)
 
     def ready(self) -> Any:

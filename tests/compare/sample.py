@@ -30,9 +30,9 @@ METHODS: dict[str, tuple[float, int, str]] = {
     "evoprune": (0.80, -1, "ours merges"),
     "visipruner": (0.86, 3, "ours question own"),
     "stepwise": (0.84, 0, "ours question"),
-    "prunus@lean": (0.90, 0, "composition merges"),
-    "prunus@balanced": (0.93, 0, "composition merges question"),
-    "prunus@careful": (0.97, 0, "composition question"),
+    "prunus@lean": (0.90, 0, "ours composition merges"),
+    "prunus@balanced": (0.93, 0, "ours composition merges question"),
+    "prunus@careful": (0.97, 0, "ours composition question"),
     "random": (0.45, 1, "control"),
     "uniform": (0.50, 1, "control"),
     "pooling": (0.42, 0, "control merges"),
@@ -83,11 +83,11 @@ def facts(name: str) -> Facts:
         else "control"
         if "control" in what
         else "arXiv 2503.02175 (CVPR 2025)",
-        "place": "in the vision tower"
+        "place": "vision tower"
         if place < 0
         else "before the language model"
         if place == 0
-        else "at decoder layers",
+        else f"decoder layers {place}",
         "question": "question" in what,
         "count": "own" if "own" in what else "schedule" if place == 3 else "asked",
         "merges": "merges" in what,
@@ -251,7 +251,7 @@ def make_run(
         "right": {},
     }
     thumbs = {str(n): png_of(_first(data.seen(n))) for n in sorted({q.image for q in queries})[:9]}
-    run["thumbnails"] = thumbs  # type: ignore[typeddict-unknown-key]
+    run["thumbnails"] = thumbs
     for name, (_, _, what) in METHODS.items():
         if "own" in what:
             run["rows"].append(row(run, name, "own", None, rng))

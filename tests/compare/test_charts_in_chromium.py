@@ -114,7 +114,7 @@ def test_the_legend_hides_methods(visit: Any) -> None:
     chip.click()
     assert chip.get_attribute("aria-pressed") == "false"
     assert visit.locator('.series[data-method="random"], .random-band').count() == 0
-    visit.get_by_role("button", name="Ours and controls").click()
+    visit.get_by_role("button", name="prunus and controls").click()
     assert visit.locator('.series[data-method="fastv"]').count() == 0
     visit.get_by_role("button", name="All methods").click()
     assert visit.locator('.series[data-method="fastv"]').count() == 1
@@ -153,3 +153,38 @@ def test_ticks_say_where_they_are(chromium: Any, comparison: Any, tmp_path: Path
         seen.add(steps[0])
     assert 2.5 in seen
     opened.close()
+
+
+def test_methods_by_where_they_work(visit: Any, comparison: Any) -> None:
+    """The curves of one place; a random choice stays, for comparison."""
+    visit.locator('select[name="place"]').select_option(label="in the vision tower")
+    drawn = visit.evaluate(
+        "[...document.querySelectorAll('#pareto .series')].map(one => one.dataset.method)"
+    )
+    there = {name for name, one in comparison["methods"].items() if "tower" in one["place"]}
+    assert set(drawn) == there | {"random"} and {"evoprune", "tome"} <= there
+    visit.locator('select[name="place"]').select_option(label="everywhere")
+    assert visit.locator("#pareto .series").count() > 20
+
+
+def test_names_beside_curves_keep_apart(visit: Any) -> None:
+    boxes = visit.evaluate(
+        "[...document.querySelectorAll('#pareto .name')].map(one => { const b = one.getBBox();"
+        " return [one.textContent, b.x, b.x + b.width, b.y + b.height / 2]; })"
+    )
+    assert len(boxes) > 8
+    for one, left, right, middle in boxes:
+        for other, start, end, at in boxes:
+            if one < other and abs(middle - at) < 12:
+                assert right < start or end < left, (one, other)
+
+
+def test_the_systems_are_told_from_their_compositions(visit: Any) -> None:
+    groups = visit.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('#pareto-legend .group')].map(group =>"
+        " [group.getAttribute('aria-label'),"
+        " [...group.querySelectorAll('.chip')].map(chip => chip.dataset.method)]))"
+    )
+    assert sorted(groups["prunus\u2019 systems"]) == ["clse", "evoprune", "stepwise", "visipruner"]
+    assert all(name.startswith("prunus@") for name in groups["prunus\u2019 compositions"])
+    assert re.search(r"One file of \d+\.\d MB", visit.locator("footer").inner_text())

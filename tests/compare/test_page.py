@@ -140,7 +140,8 @@ def test_scripts_never_make_markup_of_text() -> None:
 
 def test_every_file_of_style_and_script_is_joined() -> None:
     folder = Path(parts.__file__).parent
-    assert {one.stem for one in (folder / "styles").iterdir()} == set(parts.STYLES)
+    styles = {one.stem for one in (folder / "styles").iterdir()}
+    assert styles == {*parts.STYLES, "dark"} and "@dark" not in parts.style()
     assert {one.stem for one in (folder / "scripts").iterdir()} == {*parts.SCRIPTS, "early"}
     for one in (folder / "scripts").iterdir():
         assert len(one.read_text().splitlines()) < 250, f"{one.name} has more than one idea"
@@ -319,7 +320,7 @@ def test_a_picture_is_there_once_and_smaller() -> None:
 def test_a_thumbnail_is_small() -> None:
     comparison = sample()
     given = data_of(read(page()))["runs"][0]["thumbnails"]
-    small = comparison["runs"][0]["thumbnails"]  # type: ignore[typeddict-item]
+    small = comparison["runs"][0]["thumbnails"]
     assert given.keys() == small.keys() and len(given) == 9
     content = base64.b64decode(given["3"].partition(",")[2])
     with Image.open(io.BytesIO(content)) as image:

@@ -50,7 +50,7 @@ def compare(
             metavar="A,B,...",
             help="Methods, presets, compositions (evoprune+clse), path/to/file.py:Class, and "
             "controls (ground-truth, blind, other-image); all: every one that needs nothing "
-            "trained.",
+            "trained, and what ships trained for built-in models.",
         ),
     ] = None,
     keep: Annotated[
@@ -187,6 +187,7 @@ def _joined(sources: Sequence[str], rival: str | None) -> Comparison:
     from prunus.cli.eval import listed
     from prunus.compare.joining import joined
     from prunus.compare.output import read_comparison
+    from prunus.compare.thumbnails import illustrated
     from prunus.inference.named import NONE
 
     places: list[str] = []
@@ -197,4 +198,4 @@ def _joined(sources: Sequence[str], rival: str | None) -> Comparison:
     found = joined([read_comparison(Path(one)) for one in places], rival)
     if rival not in (None, NONE) and all(run["rival"] != rival for run in found["runs"]):
         raise BadInput(f"--rival {rival!r} is none of the methods there")
-    return found
+    return illustrated(found)

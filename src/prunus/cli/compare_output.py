@@ -43,6 +43,7 @@ _COLUMNS = ("method", "budget", "tokens", "LLM %", "all %", "right % [95 %]", "t
 
 def _show(comparison: Comparison, written: Sequence[Path]) -> None:
     from prunus.compare.cells import LEVEL
+    from prunus.compare.page.build import megabytes
 
     console = out()
     for run in comparison["runs"]:
@@ -53,7 +54,8 @@ def _show(comparison: Comparison, written: Sequence[Path]) -> None:
         if note.startswith(("refused:", "left out:")):
             console.print(note, markup=False, soft_wrap=True)
     for path in written:
-        console.print(f"written: {path}", markup=False, soft_wrap=True)
+        size = f" ({megabytes(path.stat().st_size)})" if path.suffix == ".html" else ""
+        console.print(f"written: {path}{size}", markup=False, soft_wrap=True)
 
 
 def _table(run: Run) -> Table:

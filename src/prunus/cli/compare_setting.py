@@ -59,6 +59,7 @@ def setting_of(
     Raises:
         BadInput: a wrong name, or a rival with which nothing can be compared.
     """
+    from prunus.builtin import BUILTIN
     from prunus.cli.eval import listed
     from prunus.compare.presets import methods_of
     from prunus.compare.setting import RunSpec, Setting
@@ -74,7 +75,8 @@ def setting_of(
         runs += [RunSpec(name, one) for one in sets]
     scenes = all(run.data in BUILTIN_SETS for run in runs)
     everything = replace(preset, methods=None)
-    chosen = methods_of(preset if methods != "all" else everything, scenes)
+    builtin = all(name in BUILTIN for name in names)
+    chosen = methods_of(preset if methods != "all" else everything, scenes, builtin)
     if methods is not None and methods != "all":
         chosen = listed(methods, "--methods")
     if GROUND_TRUTH in chosen and not scenes:

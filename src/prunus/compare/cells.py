@@ -38,16 +38,15 @@ def points(one: Against | None) -> str:
 
 
 def difference(one: Against | None) -> str:
-    """A difference in points with its corrected p."""
+    """A difference in points with its corrected p, if it was counted (that of a method)."""
     if one is None:
         return ""
-    return f"{100 * one['value']:+.1f} ({probability(one['p_corrected'])})"
+    text, p = f"{100 * one['value']:+.1f}", one["p_corrected"]
+    return text if p is None else f"{text} ({probability(p)})"
 
 
-def probability(p: float | None) -> str:
+def probability(p: float) -> str:
     """``p = 0.03``, or what it is less than."""
-    if p is None:
-        return "p not counted"
     return "p < 0.001" if p < 0.001 else f"p = {p:.2f}" if p >= 0.0995 else f"p = {p:.3f}"
 
 

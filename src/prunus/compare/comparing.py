@@ -25,6 +25,7 @@ from prunus.compare.published import published_tables
 from prunus.compare.rows import by_row, make_run
 from prunus.compare.setting import Setting
 from prunus.compare.store import Store
+from prunus.compare.thumbnails import thumbnails
 from prunus.compare.timing import time_columns
 from prunus.errors import PrunusError, PrunusFileError, one_line
 from prunus.evaluate.output import versions
@@ -169,7 +170,10 @@ def _finish(
         if setting.pictures:
             watch.stage(f"pictures of {course.id}", len(rows) * setting.pictures)
             pictures = take_pictures(course, desk, rows, setting.pictures, store, watch.step)
-    return make_run(course, setting.rival, times), pictures
+    run = make_run(course, setting.rival, times)
+    if setting.pictures:
+        run["thumbnails"] = thumbnails(run, course.data.seen)
+    return run, pictures
 
 
 def _made(

@@ -98,11 +98,17 @@ class Question(TypedDict):
     answer: str
 
 
-class Run(TypedDict):
+class _Thumbnails(TypedDict, total=False):
+    thumbnails: dict[str, str]
+
+
+class Run(_Thumbnails):
     """One model on one set: ``tokens`` is the mean number of visual tokens of a question.
 
     ``answers`` and ``right`` are by the keys of cells, in the order of ``questions_list``: a row's
     key, with ``#seed`` behind it where the method draws lots; of ``right``, a text of 0 and 1.
+    ``thumbnails``, which may be missing: small pictures as ``data:`` addresses, by the numbers of
+    images whose answers changed.
     """
 
     id: str

@@ -1,4 +1,5 @@
-"""The rows of a run as tables show them: by budget, the best first, what is the same only once."""
+"""The rows of a run as tables show them: by budget, what is the same only once, and the best first
+(of equals the one that costs less)."""
 
 from __future__ import annotations
 
@@ -80,7 +81,10 @@ def _group(run: Run, rows: Sequence[Row]) -> Group:
 
 
 def _best_first(lines: Sequence[Line] | Iterator[Line]) -> list[Line]:
-    return sorted(lines, key=lambda line: -line.row["accuracy"]["value"])
+    def place(line: Line) -> tuple[float, float]:
+        return -line.row["accuracy"]["value"], line.row["cost"]["flops"] or 0.0
+
+    return sorted(lines, key=place)
 
 
 def _same(run: Run, one: Row, other: Row) -> bool:

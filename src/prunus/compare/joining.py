@@ -85,21 +85,18 @@ def _both(before: Run, after: Run, number: int) -> Run:
     for cell, texts in after["answers"].items():
         answers.setdefault(cell, texts)
     dense = rows.pop(before["dense"]["key"])
-    return Run(
-        **{
-            **before,
-            "rival": before["rival"] or after["rival"],
-            "dense": dense,
-            "rows": _ordered(list(rows.values())),
-            "right": {
-                cell: right[cell]
-                for row in (dense, *rows.values())
-                for cell in _cells(row)
-                if cell in right
-            },
-            "answers": {cell: one for cell, one in answers.items() if cell in right},
-        }  # type: ignore[typeddict-item]
-    )
+    kept = [cell for row in (dense, *rows.values()) for cell in _cells(row)]
+    merged: Run = {
+        **before,
+        "rival": before["rival"] or after["rival"],
+        "dense": dense,
+        "rows": _ordered(list(rows.values())),
+        "right": {cell: right[cell] for cell in kept if cell in right},
+        "answers": {cell: answers[cell] for cell in kept if cell in answers},
+    }
+    if small := before.get("thumbnails", {}) | after.get("thumbnails", {}):
+        merged["thumbnails"] = small
+    return merged
 
 
 def _cells(row: Row) -> list[str]:

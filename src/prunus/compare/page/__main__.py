@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from prunus.compare.page.build import write_page
+from prunus.compare.page.build import megabytes, write_page
 from prunus.errors import PrunusError
 from prunus.io.jsons import parse, read_bytes
 
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PrunusError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{asked.page}: {size / 1e6:.1f} MB")
+    print(f"{asked.page}: {megabytes(size)}")
     return 0
 
 

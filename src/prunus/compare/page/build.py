@@ -43,15 +43,24 @@ def page_of(comparison: Comparison) -> str:
         )
     style, script, early = parts.style(), parts.script(), parts.early()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string(parts.template()).render(
-        policy=_policy(style, script, early),
-        style=style,
-        early=early,
-        script=script,
-        data=embedded(packed(comparison)),
-        comparison=comparison,
-        plain=plain_runs(comparison),
-    )
+    template = environment.from_string(parts.template())
+    given = {
+        "policy": _policy(style, script, early),
+        "style": style,
+        "early": early,
+        "script": script,
+        "data": embedded(packed(comparison)),
+        "comparison": comparison,
+        "plain": plain_runs(comparison),
+    }
+    # The page says how large it is, which a first try tells.
+    size = len(template.render(**given, size="0.0 MB").encode("utf-8"))
+    return template.render(**given, size=megabytes(size))
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes as ``1.3 MB``."""
+    return f"{size / 1e6:.1f} MB"
 
 
 def embedded(value: Any) -> str:

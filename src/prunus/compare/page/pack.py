@@ -57,7 +57,7 @@ def _run(run: Run) -> dict[str, Any]:
                 given = run["answers"][name]
                 told[into] = [words.setdefault(given[i], len(words)) for i in changed]
     left = ("questions_list", "answers", "right", "thumbnails")
-    small: Mapping[str, str] = dict(run).get("thumbnails") or {}  # type: ignore[assignment]
+    small = run.get("thumbnails") or {}
     return {
         **{key: _short(value) for key, value in run.items() if key not in left},
         "kinds": list(kinds),

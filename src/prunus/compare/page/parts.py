@@ -55,8 +55,10 @@ SCRIPTS = (
 
 
 def style() -> str:
-    """All of the style."""
-    return "\n".join(_read(f"styles/{name}.css") for name in STYLES)
+    """All of the style. The dark theme is written once, and stands for those who chose it and for
+    those whose system did: CSS has no way to say both at once that older browsers know."""
+    _, dark = _read("styles/dark.css").split("*/", 1)
+    return "\n".join(_read(f"styles/{name}.css") for name in STYLES).replace("@dark;", dark.strip())
 
 
 def script() -> str:

@@ -27,11 +27,14 @@ const picturesOf = (run) => DATA.pictures.filter((picture) => picture.run === ru
 /** What a method is in a word: methods that the data does not describe are plain ones. */
 function kindOf(name) {
   const facts = DATA.methods[name] || {};
-  return facts.composition ? "composition" : facts.ours ? "ours" : facts.control ? "control" : "other";
+  return facts.composition ? (facts.ours ? "composition" : "mixed") : facts.ours ? "ours" : facts.control ? "control" : "other";
 }
 /** Whether a method could be used: the ground truth and a question without its image cannot. */
 const isMethod = (name) => !((DATA.methods[name] || {}).control && !DATA.methods[name].paper);
-const KINDS = { ours: "Ours", composition: "Compositions", control: "Controls", other: "Other methods" };
+const KINDS = { ours: "prunus’ systems", composition: "prunus’ compositions", mixed: "Other compositions", control: "Controls", other: "Other methods" };
+/** Where a method works, in the words in which methods say it. */
+const PLACES = { tower: ["in the vision tower", "vision tower"], before: ["before the language model", "before the language"], inside: ["inside the language model", "decoder layers"] };
+const worksIn = (name, place) => ((DATA.methods[name] || {}).place || "").includes(PLACES[place][1]);
 const ORDER = Object.keys(KINDS).flatMap((kind) => NAMES.filter((name) => kindOf(name) === kind));
 const rank = (name) => (ORDER.indexOf(name) + 1 || ORDER.length + 1);
 

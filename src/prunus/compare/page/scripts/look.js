@@ -5,7 +5,7 @@ const MARKS = ["circle", "square", "up", "diamond", "down", "cross", "plus", "st
 
 const LOOKS = new Map();
 {
-  const seen = { ours: 0, composition: 0, control: 0, other: 0 };
+  const seen = { ours: 0, composition: 0, mixed: 0, control: 0, other: 0 };
   const rivals = new Set(DATA.runs.map((run) => run.rival));
   for (const name of ORDER) {
     const kind = kindOf(name);
@@ -15,11 +15,12 @@ const LOOKS = new Map();
     const look = {
       ours: { color: color(number), dash: "", mark: MARKS[number % 4], width: 2.5 },
       composition: { color: color(4 + (number % 4)), dash: "", mark: "star", width: 3 },
+      mixed: { color: color(number), dash: DASHES[1 + (number % 4)], mark: "star", width: 1.4 },
       control: { color: "var(--ink)", dash: DASHES[1 + (number % 4)], mark: ["cross", "plus", "circle", "square"][number % 4], width: 2, open: number % 4 > 1 },
       other: { color: color(number), dash: DASHES[Math.floor(number / 8) % 5], mark: MARKS[(number + 2) % 8], width: 1.4 },
     }[kind];
     const apart = rival && kind === "other" ? { color: "var(--s7)", dash: "9 3", mark: "diamond", width: 2.5 } : {};
-    LOOKS.set(name, { ...look, ...apart, strong: kind !== "other" || rival });
+    LOOKS.set(name, { ...look, ...apart, strong: !["other", "mixed"].includes(kind) || rival });
   }
 }
 const DENSE_LOOK = { color: "var(--ink)", dash: "1 3", mark: "circle", width: 1.5, strong: true };
@@ -56,7 +57,7 @@ function swatch(name) {
 function tags(name) {
   const facts = DATA.methods[name] || {};
   const kind = kindOf(name);
-  const words = { ours: "ours", composition: "composition", control: "control" };
+  const words = { ours: "prunus", composition: "prunus’ composition", mixed: "composition", control: "control" };
   const told = [words[kind], facts.merges && "merges", facts.question && "sees the question"].filter(Boolean);
   return told.length ? h("span", { class: `tags ${["ours", "composition"].includes(kind) ? "ours" : ""}` }, told.join(" · ")) : null;
 }

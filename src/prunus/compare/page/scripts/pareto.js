@@ -14,7 +14,9 @@ function showPareto() {
     segments("Cost", "cost", costs.map(([key, cost]) => [key, cost.name]), state.cost, (cost) => set({ cost })),
     h("span", { class: "field" },
       h("button", { type: "button", class: "button", onclick: () => hide(NAMES.filter((name) => !isMethod(name))) }, "All methods"),
-      h("button", { type: "button", class: "button", onclick: () => hide(NAMES.filter((name) => !lookOf(name).strong || !isMethod(name))) }, "Ours and controls")));
+      h("button", { type: "button", class: "button", onclick: () => hide(NAMES.filter((name) => !lookOf(name).strong || !isMethod(name))) }, "prunus and controls"),
+      chooser("Place", "place", [["all", "everywhere"], ...Object.entries(PLACES).map(([key, [words]]) => [key, words])], "all", (place) =>
+        hide(NAMES.filter((name) => !isMethod(name) || (place !== "all" && name !== "random" && !worksIn(name, place)))))));
 
   function point(name) {
     const svg = figure.querySelector("svg");

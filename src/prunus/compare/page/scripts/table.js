@@ -8,13 +8,13 @@ function showTable() {
   const change = (changes) => { Object.assign(view, changes); draw(); };
   put(byId("table-tools"),
     h("label", { class: "field" }, h("span", null, "Find"), h("input", { class: "input", type: "search", name: "find", size: 14, placeholder: "a method", oninput: (event) => change({ word: event.target.value }) })),
-    chooser("Show", "kind", [["all", "all methods"], ...Object.entries(KINDS), ["question", "looks at the question"], ["blind", "does not look at it"], ["merges", "merges tokens"]], "all", (kind) => change({ kind })),
+    chooser("Show", "kind", [["all", "all methods"], ...Object.entries(KINDS), ["question", "looks at the question"], ["blind", "does not look at it"], ["merges", "merges tokens"], ...Object.entries(PLACES).map(([key, [words]]) => [key, words])], "all", (kind) => change({ kind })),
     h("label", { class: "field" }, h("input", { type: "checkbox", name: "every", onchange: (event) => { state.every = event.target.checked; draw(); } }), h("span", null, "all budgets")),
     h("label", { class: "field" }, h("input", { type: "checkbox", name: "refused", checked: true, onchange: (event) => change({ refused: event.target.checked }) }), h("span", null, "refused ones")));
 
   function wanted(row) {
     const facts = DATA.methods[row.method] || {};
-    const kinds = { all: true, question: facts.question, blind: !facts.question, merges: facts.merges };
+    const kinds = { all: true, question: facts.question, blind: !facts.question, merges: facts.merges, ...Object.fromEntries(Object.keys(PLACES).map((key) => [key, worksIn(row.method, key)])) };
     const fits = view.kind in kinds ? kinds[view.kind] : kindOf(row.method) === view.kind;
     const words = `${row.method} ${facts.summary || ""} ${facts.paper || ""}`.toLowerCase();
     return fits && (view.refused || !row.refused) && words.includes(view.word.trim().toLowerCase());
