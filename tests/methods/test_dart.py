@@ -95,7 +95,7 @@ def test_one_pivot_takes_what_is_least_like_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(dart, "_TEXT", 0)
     states = torch.tensor([[1.0, 0], [1, 0], [0, 1], [-1, 0]])
     norms = torch.tensor([9.0, 1, 1, 1])
-    kept = dart._kept(norms, torch.zeros(0), states, torch.zeros(0, 2), 2)
+    kept = dart._kept(norms, torch.zeros(0), states, torch.zeros(0, 2), 0, 2)
     assert kept.tolist() == [0, 3]
 
 
@@ -106,7 +106,7 @@ def test_a_pivot_does_not_take_what_another_took() -> None:
     norms = torch.tensor([9.0, 8, 7, 6, *[1.0] * 12])
     words = torch.tensor([1.0, 5, 2, 4, 3])
     text = axis[1:].repeat(5, 1)
-    kept = dart._kept(norms, words, states, text, 12)
+    kept = dart._kept(norms, words, states, text, len(words), 12)
     # One each: first those opposite the image's axis, then those opposite the text's.
     assert kept.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from prunus.engine.answers import Doubts
 from prunus.engine.merge import Made, composed
 from prunus.engine.prompt import Image
 from prunus.engine.tower.groups import Reduced
@@ -32,7 +34,7 @@ class Chosen:
     forgets: Sequence[int] = ()
     made: list[Made | None] = field(default_factory=list)
     merged_into: list[Tensor | None] = field(default_factory=list)
-    mix: list[tuple[Tensor, Tensor, Tensor]] | None = None
+    mix: list[Callable[[], tuple[Tensor, Tensor, Tensor]]] | None = None
     order: list[Tensor] | None = None
     closed: bool = False  # positions were closed up inside the language model
 
@@ -60,13 +62,14 @@ def chosen_of(
     made: list[Made | None] = [None] * len(images)
     scores: list[Tensor | None] = [None] * len(images)
     labels: list[str] | None = None
-    ordered = False
+    ordered, doubts = False, Doubts()
     for ((grid, _), members), selection in zip(groups.items(), selections, strict=True):
         for place, number in enumerate(members):
             present = images[number].present
             slots = selection.kept[place].to(present.device)
             kept[number] = present[slots]
-            made[number] = Made.of(selection, place, slots, images[number].counted(), method.name)
+            sizes = images[number].counted()
+            made[number] = Made.of(selection, place, slots, sizes, method.name, doubts)
             closing = cut.layer is not None and cut.compact
             if selection.order is not None and (line or not closing):
                 ordered = True
@@ -86,6 +89,7 @@ def chosen_of(
             if selection.labels is not None:
                 labels = labels or [method.name] * len(images)  # others say no word
                 labels[number] = selection.labels[place]
+    doubts.settle()
     some = any(values is not None for values in scores)
     return Chosen(
         cut,
@@ -112,19 +116,24 @@ def chosen_of(
 
 def _mixes(
     images: Sequence[Image], kept: Sequence[Tensor], made: Sequence[Made | None]
-) -> list[tuple[Tensor, Tensor, Tensor]] | None:
-    """For the trace, what the new tokens of each image were made of."""
+) -> list[Callable[[], tuple[Tensor, Tensor, Tensor]]] | None:
+    """For the trace, what the new tokens of each image were made of, once somebody looks."""
     if all(one is None for one in made):
         return None
-    found = []
-    for image, own, new in zip(images, kept, made, strict=True):
-        if new is None:
-            none = own[:0]
-            found.append((none, none, none.float()))
-        else:
-            slots = torch.searchsorted(image.present, own)
-            found.append(new.sparse(image.present, slots, image.grid.size))
-    return found
+    return [
+        partial(_mix, image.present, image.grid.size, own, new)
+        for image, own, new in zip(images, kept, made, strict=True)
+    ]
+
+
+def _mix(
+    present: Tensor, size: int, kept: Tensor, made: Made | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See :meth:`~prunus.engine.merge.Made.sparse`; of an image without new tokens, nothing."""
+    if made is None:
+        none = kept[:0]
+        return none, none, none.float()
+    return made.sparse(present, torch.searchsorted(present, kept), size)
 
 
 def filled(images: Sequence[Image], scores: Sequence[Tensor | None]) -> list[Tensor]:

@@ -117,6 +117,11 @@ class Looks:
         self.family, self.last = family, last
         self._noting, self._whole = noted, whole
         self._kept: dict[int, Kept] = {}
+        # Of groups of images (by id), whatever is left of them: their rows of the batch, where the
+        # text behind them lies, and of which rows of attention each of them has some.
+        self.batches: dict[tuple[int, ...], Tensor] = {}
+        self.texts: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        self.asked: set[tuple[str, tuple[int, ...]]] = set()
 
     def note(self, layer: int, states: Tensor, layout: Layout) -> None:
         """``layer`` now runs on ``states`` in ``layout``: keep them if some method asked for them,
@@ -154,6 +159,9 @@ class Looks:
         """Let go of everything."""
         self.sight = self.tower = self.ids = None
         self._kept.clear()
+        self.batches.clear()
+        self.texts.clear()
+        self.asked.clear()
 
     def words(self, rows: Tensor) -> Words:
         """The prompt around images in ``rows``, int64 ``[G]``."""

@@ -66,10 +66,13 @@ class Layout:
         size = max(counts)
         # A stable sort of the mask puts what goes first and what stays last, each in order.
         index = torch.sort(present.byte(), dim=1, stable=True).indices[:, -size:]
-        ragged = min(counts) < size
-        pad = torch.tensor([size - count for count in counts], device=present.device)[:, None]
-        valid = torch.arange(size, device=present.device)[None] >= pad if ragged else None
-        slot = torch.maximum(present.long().cumsum(1) - 1 + pad, pad)
+        valid, slot = None, present.long().cumsum(1) - 1
+        if min(counts) < size:
+            pad = torch.tensor([size - count for count in counts], device=present.device)[:, None]
+            valid = torch.arange(size, device=present.device)[None] >= pad
+            slot = torch.maximum(slot + pad, pad)
+        else:
+            slot = slot.clamp(min=0)
         kept = Layout(index, valid, slot, False, present, closed=closed or self.closed)
         if not self._moved:
             return kept

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunus.engine.answers import Doubts
 from prunus.engine.sums import add_rows
 from prunus.errors import PrunusError
 from prunus.method import Selection
@@ -27,9 +28,12 @@ class Made:
     into: Tensor
 
     @classmethod
-    def of(cls, chosen: Selection, row: int, kept: Tensor, sizes: Tensor, name: str) -> Made | None:
+    def of(
+        cls, chosen: Selection, row: int, kept: Tensor, sizes: Tensor, name: str, doubts: Doubts
+    ) -> Made | None:
         """Of image ``row`` of an answer that keeps ``kept`` (int64 ``[k]``) of tokens that stand
-        for ``sizes`` (float32 ``[n]``) original ones; None where all stay as they are.
+        for ``sizes`` (float32 ``[n]``) original ones; None where all stay as they are. ``doubts``
+        are to be settled before it is used.
 
         Raises:
             PrunusError: an answer that makes no sense.
@@ -46,8 +50,7 @@ class Made:
                     f"{name}: mix has shape {tuple(mix.shape)} for {len(kept)} tokens made of "
                     f"{count}: give [kept, present], or one column more for the CLS feature"
                 )
-            if not bool(mix.isfinite().all()):
-                raise PrunusError(f"{name}: mix holds NaN or infinity")
+            doubts.add(mix.isfinite().all(), f"{name}: mix holds NaN or infinity")
             if not len(kept):
                 return None  # nothing stays
             weight, into = mix[:, :count].abs().max(0)
@@ -58,14 +61,16 @@ class Made:
         if chosen.into is None:
             return None
         given = chosen.into[row].to(sizes.device)
-        if given.shape != (count,) or not torch.equal(given[kept], kept):
-            raise PrunusError(
-                f"{name}: into must name one of the kept tokens (or -1) for each of the {count} "
-                "that are there, and every kept one itself"
-            )
+        message = (
+            f"{name}: into must name one of the kept tokens (or -1) for each of the {count} that "
+            "are there, and every kept one itself"
+        )
+        if given.shape != (count,):
+            raise PrunusError(message)
+        doubts.add((given[kept] == kept).all(), message)
         stays = torch.isin(given, kept)
-        if not bool((stays | (given == -1)).all()):
-            raise PrunusError(f"{name}: into names tokens that are not kept")
+        right = (stays | (given == -1)).all()
+        doubts.add(right, f"{name}: into names tokens that are not kept")
         if not len(kept):
             return None  # nothing stays
         into = torch.searchsorted(kept, given.clamp(min=0)).masked_fill(~stays, -1)
@@ -78,19 +83,19 @@ class Made:
             total = add_rows(total, into.clamp(min=0), share)
             share = share / total[into.clamp(min=0)]
         mix = share.new_zeros(len(kept), count)
-        there = torch.arange(count, device=sizes.device)[stays]
-        return cls(mix.index_put((into[stays], there), share[stays]), into)
+        there = torch.arange(count, device=sizes.device)  # one entry in each column, if zero
+        return cls(mix.index_put((into.clamp(min=0), there), torch.where(stays, share, 0.0)), into)
 
     def changed(self, kept: Tensor) -> Tensor:
-        """Int64: which of the k are not simply what they were."""
+        """Bool ``[k]``: which are not simply what they were."""
         own = torch.zeros_like(self.mix)
         own[torch.arange(len(kept), device=kept.device), kept] = 1.0
-        return (self.mix != own).any(1).nonzero().flatten()
+        return (self.mix != own).any(1)
 
     def sparse(self, present: Tensor, kept: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """For the trace: survivors, what went into them (original indices; ``size`` is the CLS
         feature) and weights, of those that changed."""
-        rows = self.changed(kept)
+        rows = self.changed(kept).nonzero().flatten()
         named = self.mix[rows] != 0
         # A survivor that is made of nothing is named as well, with no weight of its own.
         named[torch.arange(len(rows), device=rows.device), kept[rows]] |= ~named.any(1)

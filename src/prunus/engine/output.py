@@ -103,12 +103,10 @@ def _in_window(
 def _tail(running: Prefill) -> int:
     """Tokens at the end of every row that stand behind its last visual token (0 where a row ends
     in padding: the pruned row does not)."""
-    present = running.entry.present
-    length = present.shape[1]
-    if not bool(present[:, -1].all()):
+    if not running.fills:
         return 0
-    last = max(int(image.positions.max()) for image in running.images)
-    return length - 1 - last
+    last = int(torch.cat([image.positions for image in running.images]).max())
+    return running.entry.present.shape[1] - 1 - last
 
 
 def _shift(running: Prefill) -> Tensor | None:

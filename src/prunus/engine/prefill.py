@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunus.engine.answers import Doubts
 from prunus.engine.choosing import Here, answers
 from prunus.engine.chosen import Chosen, chosen_of, filled
 from prunus.engine.edit import Job, Places
@@ -16,7 +17,7 @@ from prunus.engine.kept import Looks
 from prunus.engine.layout import Layout
 from prunus.engine.merge import Made
 from prunus.engine.plan import Plan
-from prunus.engine.prompt import Image, Prompt
+from prunus.engine.prompt import Image, Prompt, tokens_in
 from prunus.engine.renewal import new_states
 from prunus.engine.side import SideInputs
 from prunus.engine.tower.groups import Reduced
@@ -24,6 +25,7 @@ from prunus.engine.tower.seats import Unpooled, seated
 from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.method import Cut, Edit, EditsAttention, Method, tower_part
+from prunus.signals.topk import places_of
 
 _ELSEWHERE = (
     "the image features of this prompt are not those of the vision tower's last call inside "
@@ -40,7 +42,8 @@ class Prefill:
         layout: what is there now; ``ran`` what the layers run on so far (a choice made before the
             language model takes effect at its first layer); ``entry`` the whole prompt.
         last: int64 ``[B]``, logical position of the last prompt token of each row.
-        valid: bool ``[B, L]``, no padding; ``padded`` whether there is any.
+        valid: bool ``[B, L]``, no padding; ``padded`` whether there is any; ``fills`` whether every
+            row ends with a token.
         layouts, counts: per decoder layer, as it ran: its layout and the visual tokens per row.
         windows: per decoder layer, the sliding window of its cache; empty where none was filled.
     """
@@ -56,14 +59,15 @@ class Prefill:
     ) -> None:
         self.family, self.last, self.plan = family, last, plan
         self.images, self.samples, self.repeats = prompt.images, prompt.samples, prompt.repeats
-        self.valid, self.padded = valid, not bool(valid.all())
-        present = valid
+        present = self.valid = valid
+        there, self.fills = tokens_in(valid)
+        self.padded = min(there, default=0) < valid.shape[1]
         if self.padded and self.images:  # a visual token that is masked out is there all the same:
             present = valid.clone()  # the model's mask goes on hiding it
             for image in self.images:
                 present[image.row, image.positions] = True
+            there, self.fills = tokens_in(present)
         self.entry = self.layout = self.ran = Layout.full(present)
-        there = present.sum(1).tolist()
         if self.images and 0 in there:
             raise PrunusError(
                 f"row {there.index(0)} of the batch is padding from end to end: leave it out while "
@@ -241,7 +245,7 @@ class Prefill:
             PrunusError: ``states`` do not hold the features of that call.
         """
         own = [reduced[image.kind][image.order] for image in self.images]
-        chosen = []
+        chosen, doubts = [], Doubts()
         for image, one in zip(self.images, own, strict=True):
             device = image.positions.device
             if one.unpooled is not None:
@@ -252,7 +256,8 @@ class Prefill:
             stands = stands.index_add(0, into.clamp(min=0), (into >= 0).to(stands))
             image.sizes = stands[chosen[-1]]
             if len(one.kept) < image.grid.size and one.unpooled is None:
-                _check_places(states[image.row, image.positions], one)
+                doubts.add(_fits(states[image.row, image.positions], one), _ELSEWHERE)
+        doubts.settle()
         scores = None
         if any(one.scores is not None for one in own):
             scores = filled(self.images, [one.scores for one in own])
@@ -291,7 +296,8 @@ class Prefill:
         slots = torch.arange(before.size, device=before.index.device).repeat(len(self.text), 1)
         for number, order in self.order.items():
             image = self.images[number]
-            read = order[torch.isin(order, image.present)]  # a later method may have taken some
+            # A later method may have taken some.
+            read = order[places_of(torch.isin(order, image.present), len(image.present))]
             own = before.slot[image.row, image.positions[image.present]].sort().values
             slots[image.row, own] = before.slot[image.row, image.positions[read]]
         self.layout = before.reordered(slots)
@@ -380,11 +386,10 @@ def _seat(image: Image, reduced: Reduced, around: Unpooled, states: Tensor) -> N
     image.grid = grid
 
 
-def _check_places(states: Tensor, reduced: Reduced) -> None:
-    """Raise PrunusError unless exactly the survivors' places hold features: the tower may have run
-    on other images since these were made."""
+def _fits(states: Tensor, reduced: Reduced) -> Tensor:
+    """Whether exactly the survivors' places hold features: the tower may have run on other images
+    since these were made."""
     filled = (states != 0).any(dim=-1)
     expected = torch.zeros_like(filled)
     expected[reduced.kept.to(filled.device)] = True
-    if not torch.equal(filled, expected):
-        raise PrunusError(_ELSEWHERE)
+    return (filled == expected).all()

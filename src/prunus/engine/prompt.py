@@ -12,6 +12,7 @@ from torch import Tensor
 from prunus.errors import PrunusError
 from prunus.families import Family
 from prunus.grid import AnyGrid
+from prunus.signals.topk import places_of
 
 
 @dataclass
@@ -59,12 +60,15 @@ def find_images(
     Raises:
         PrunusError: placeholders and grids do not match.
     """
-    rows = len(next(iter(placeholders.values())))
+    marks = torch.stack(list(placeholders.values()))
+    rows = marks.shape[1]
     found: list[list[Image]] = [[] for _ in range(rows)]
     repeats: set[int] = set()
-    for kind, places in placeholders.items():
-        positions = [row.nonzero().flatten() for row in places]
-        if any(map(len, positions)):
+    counts: list[list[int]] = marks.sum(2).tolist()  # the one value that is read from the device
+    order = places_of(marks, marks.shape[2])  # those that are none come behind
+    for kind, own, lengths in zip(placeholders, order, counts, strict=True):
+        positions = [row[:length] for row, length in zip(own, lengths, strict=True)]
+        if any(lengths):
             repeats.add(_place(family, kind, positions, grids.get(kind), found))
     if not repeats:
         return Prompt([], rows, 1)
@@ -75,13 +79,21 @@ def find_images(
         )
     (step,) = repeats
     images: list[Image] = []
+    if any(len({image.kind for image in row}) > 1 for row in found):
+        _sort(found)  # they were found kind by kind
     for row in found:
-        if len({image.kind for image in row}) > 1:  # found kind by kind: into the prompt's order
-            row.sort(key=lambda image: int(image.positions.min()))
         for number, image in enumerate(row):
             image.image = number
             images.append(image)
     return Prompt(images, rows // step, step)
+
+
+def _sort(found: list[list[Image]]) -> None:
+    """Bring the images of each row into the prompt's order."""
+    starts = torch.stack([image.positions.min() for row in found for image in row]).tolist()
+    for row in found:
+        keys = {id(image): starts.pop(0) for image in row}
+        row.sort(key=lambda image: keys[id(image)])
 
 
 def _place(
@@ -95,6 +107,8 @@ def _place(
     is repeated."""
     per_row = [len(row) for row in positions]
     grids, repeats = _match(family, kind, per_row, grids)
+    device = positions[0].device
+    places = {grid: family.places(grid).to(device) for grid in dict.fromkeys(grids)}
     queue, first = list(grids), 0
     for sample in range(len(per_row) // repeats):
         own, need = [], per_row[sample * repeats]
@@ -112,7 +126,7 @@ def _place(
         for row in range(sample * repeats, (sample + 1) * repeats):
             left = positions[row]
             for number, grid in enumerate(own):
-                spot = left[family.places(grid).to(left.device)]
+                spot = left[places[grid]]
                 left = left[_tokens(family, grid) :]
                 present = torch.arange(grid.size, device=spot.device)
                 order = first + number
@@ -158,6 +172,12 @@ def _mismatch(kind: str, per_row: list[int], grids: list[AnyGrid]) -> PrunusErro
         f"not fit {len(grids)} {kind}s of {[grid.size for grid in grids]} visual tokens: give one "
         f"{kind} for each placeholder, in one piece (chunked prefill is not supported)"
     )
+
+
+def tokens_in(present: Tensor) -> tuple[list[int], bool]:
+    """Tokens of each row of ``present`` (bool ``[B, L]``), and whether all rows end with one."""
+    *counts, last = torch.cat([present.sum(1), present[:, -1:].all()[None].long()]).tolist()
+    return counts, bool(last)
 
 
 def last_prompt_token(valid: Tensor, labels: Tensor | None) -> Tensor:
@@ -217,9 +237,10 @@ def check_last(told: Tensor, valid: Tensor) -> Tensor:
 def check_seen(images: Sequence[Image], last: Tensor) -> None:
     """Raise PrunusError where an image stands behind the ``last`` prompt token (int64 ``[B]``) of
     its row, which then sees nothing of it to choose by."""
-    ends = last.tolist()
-    for image in images:
-        if int(image.positions.max()) > ends[image.row]:
+    latest = torch.stack([image.positions.max() for image in images])
+    ends, latest_of = last.tolist(), latest.tolist()
+    for image, own in zip(images, latest_of, strict=True):
+        if own > ends[image.row]:
             raise PrunusError(
                 f"the prompt of row {image.row} ends at token {ends[image.row]}, before image "
                 f"{image.image} of the row does, so that its last token cannot choose among that "

@@ -66,7 +66,7 @@ def make_trace(prefill: Prefill) -> list[TraceEntry]:
             labels=None if chosen.labels is None else nested(chosen.labels, str),
             edits=chosen.edits,
             forgets=chosen.forgets,
-            mix=None if chosen.mix is None else nested(chosen.mix, _on_cpu),
+            mix=None if chosen.mix is None else nested(chosen.mix, lambda one: _on_cpu(one())),
             order=None if chosen.order is None else nested(chosen.order, Tensor.cpu),
             space=chosen.cut.space,
             compact=chosen.closed,

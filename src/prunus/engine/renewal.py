@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from prunus.engine.prompt import Image
 from prunus.engine.tower.seen import Rows
 from prunus.errors import PrunusError
 from prunus.families import Family
+from prunus.signals.topk import places_of
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,7 @@ def new_states(
     them is what the tokens are now made of.
     """
     found, features = [], {}
-    for image, kept, made in zip(looks.images, chosen.kept, chosen.made, strict=True):
-        if made is None:
-            continue
-        slot = torch.searchsorted(image.present, kept)
-        rows = made.changed(slot)
-        if not len(rows):
-            continue
+    for image, kept, made, slot, rows in _changed(looks.images, chosen):
         tower = looks.tower
         made_there: Tensor | None = None
         if tower is not None and tower.holds(image):
@@ -73,3 +69,24 @@ def new_states(
     if looks.tower is not None:  # beams share what the tower gave: not before all are made
         looks.tower.projected_from.update(features)
     return found
+
+
+def _changed(
+    images: Sequence[Image], chosen: Chosen
+) -> list[tuple[Image, Tensor, Made, Tensor, Tensor]]:
+    """Images with new tokens: what they keep, what this is made of, the slots (int64 ``[k]``) that
+    it has among what was there, and which of the k are new (int64)."""
+    some = [
+        (image, kept, made, torch.searchsorted(image.present, kept))
+        for image, kept, made in zip(images, chosen.kept, chosen.made, strict=True)
+        if made is not None
+    ]
+    if not some:
+        return []
+    masks = [made.changed(slot) for _, _, made, slot in some]
+    counts: list[int] = torch.stack([mask.sum() for mask in masks]).tolist()  # of all, at once
+    return [
+        (*one, places_of(mask, count))
+        for one, mask, count in zip(some, masks, counts, strict=True)
+        if count
+    ]

@@ -62,9 +62,12 @@ class Shown:
         self.present = torch.stack([image.present for image in images])
         every = torch.stack([image.positions for image in images])
         self.positions = every.gather(1, self.present)
-        self.batch = torch.tensor([i.row for i in images], device=every.device)[:, None]
+        self._key = tuple(map(id, images))
+        if self._key not in looks.batches:
+            rows = torch.tensor([image.row for image in images], device=every.device)
+            looks.batches[self._key] = rows[:, None]
+        self.batch = looks.batches[self._key]
         self._ends = every[:, -1:]
-        self._text: tuple[Tensor, Tensor] | None = None
         self._prompt: tuple[Tensor, Tensor] | None = None
 
     def layer(self, number: int | None) -> ShownLayer:
@@ -133,15 +136,25 @@ class Shown:
     def behind(self) -> tuple[Tensor, Tensor]:
         """Logical positions ``[G, T]`` of the prompt's text behind each image, and which are
         there."""
-        if self._text is None:
+        if self._key not in self.looks.texts:
             there, steps, rows = self._there()
             text = there & (steps > self._ends.to(rows.device))
+            cells = torch.zeros_like(self.here.layout.present)
             for other in self.looks.images:
-                text[rows == other.row] &= ~torch.isin(steps, other.positions)
+                cells[other.row, other.positions] = True
+            text &= ~cells.to(rows.device)[rows]
             if self.looks.sight is not None:  # CLS, newlines: placeholders that are no cells
                 text &= ~self.looks.sight.visual.to(rows.device)[rows]
-            self._text = _packed(text)
-        return self._text
+            self.looks.texts[self._key] = _packed(text)
+        return self.looks.texts[self._key]
+
+    def has(self, rows: Rows, valid: Tensor) -> bool:
+        """Whether all images have some of ``rows``, those that are ``valid``."""
+        if rows != "visual" and (rows, self._key) not in self.looks.asked:
+            if not bool(valid.any(1).all()):
+                return False
+            self.looks.asked.add((rows, self._key))
+        return True
 
     def all_of_it(self) -> tuple[Tensor, Tensor]:
         """Logical positions ``[G, P]`` of all tokens of each image's prompt, and which are there
@@ -204,7 +217,7 @@ class ShownLayer:
         if rows == "last":
             return _joined(over_heads(self.rows(rows)[0], heads).squeeze(2), heads)
         given, slots, valid = self._asked(rows)
-        if not bool(valid.any(1).all()):
+        if not self._shown.has(rows, valid):
             raise PrunusError(
                 f"no text stands behind an image, so that decoder layer {self._number} has no row "
                 f"{rows!r} to look at: put the question behind the images, or choose another method"

@@ -13,7 +13,7 @@ from prunus.grid import AnyGrid
 from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import Keys, States, TextMask
-from prunus.signals.topk import stable_topk
+from prunus.signals.topk import places_of, stable_topk
 
 _IMAGE, _TEXT = 4, 4
 
@@ -78,7 +78,9 @@ class DART(Method):
         words = words.masked_fill(~view[TextMask()], -torch.inf)
         states = torch.nn.functional.normalize(view[_STATES].float(), dim=-1)
         text = torch.nn.functional.normalize(view[_TEXT_STATES].float(), dim=-1)
-        kept = [_kept(*one, count) for one in zip(norms, words, states, text, strict=True)]
+        there = torch.isfinite(words).sum(1).tolist()
+        each = zip(norms, words, states, text, there, strict=True)
+        kept = [_kept(*one, count) for one in each]
         return Selection(torch.stack(kept), norms)
 
     def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
@@ -88,10 +90,12 @@ class DART(Method):
 _STATES, _TEXT_STATES = States(normed=True), States(of="text", normed=True)
 
 
-def _kept(norms: Tensor, words: Tensor, states: Tensor, text: Tensor, count: int) -> Tensor:
-    """Int64 ``[count]``, ascending, of one image: norms ``[n]``, ``[T]``, unit rows."""
+def _kept(
+    norms: Tensor, words: Tensor, states: Tensor, text: Tensor, there: int, count: int
+) -> Tensor:
+    """Int64 ``[count]``, ascending, of one image: norms ``[n]``, ``[T]`` (``there`` of them of some
+    word), unit rows."""
     own = norms.argsort(descending=True, stable=True)[: min(_IMAGE, count)]
-    there = int(torch.isfinite(words).sum())
     other = words.argsort(descending=True, stable=True)[: min(_TEXT, there)]
     pivots = torch.cat([states[own], text[other]])
     cosine = states @ pivots.T
@@ -101,4 +105,4 @@ def _kept(norms: Tensor, words: Tensor, states: Tensor, text: Tensor, count: int
         least = (-cosine[:, number]).masked_fill(~free, -torch.inf)
         picked = stable_topk(least, each + (number < more))
         free = free.scatter(0, picked, False)
-    return (~free).nonzero().flatten()
+    return places_of(~free, count)

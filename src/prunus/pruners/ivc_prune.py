@@ -15,7 +15,7 @@ from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.fields import check_ranges
 from prunus.method.signals import PromptMask, Rotary, Signal, TextMask, Values
-from prunus.signals.topk import stable_topk
+from prunus.signals.topk import each_place, stable_topk
 from prunus.signals.values import value_attention
 
 _SHARES = ("share", "landmarks", "seeds")
@@ -101,7 +101,7 @@ class IVCPrune(Method):
         if view.count is not None:
             return Selection(stable_topk(scores + 2.0 * stays, view.count), scores, macs=macs)
         stays = stays.scatter(1, seeds, True).scatter(1, _best(view, scores, self.share), True)
-        return Selection([row.nonzero()[:, 0] for row in stays], scores, macs=macs)
+        return Selection(each_place(stays), scores, macs=macs)
 
     def _scores(self, view: View) -> tuple[Tensor, Tensor, float]:
         """Float32 ``[G, n]``, mean attention of text and seeds; int64 ``[G, s]``, the seeds; and

@@ -15,7 +15,7 @@ from prunus.method.budget import Keep, between, check_keep
 from prunus.method.signals import Attention, States, TextMask
 from prunus.signals.raters import raters
 from prunus.signals.recycling import centres, recycled
-from prunus.signals.topk import stable_topk
+from prunus.signals.topk import each_place, stable_topk
 
 _LAYERS = (3, 7, 16)  # of 32: the outputs of layers 2, 6 and 15
 #: Tokens that are kept (without recycled ones) of 576, by budget: the released schedules.
@@ -117,8 +117,8 @@ RATED = (States(0), States(0, "text"), TextMask())
 def rate(view: View) -> None:
     """Remember by image, int64, the words behind it that rate its tokens (:data:`RATED`)."""
     above = raters(view[States(0)], view[States(0, "text")], view[TextMask()])
-    places = [own.nonzero().flatten() for own in above]  # of any later group of images
-    view.memo.setdefault("raters", {}).update(zip(view.owners, places, strict=True))
+    # By image: any later group may be of others.
+    view.memo.setdefault("raters", {}).update(zip(view.owners, each_place(above), strict=True))
 
 
 def rating(view: View, rows: Tensor, name: str) -> Tensor:

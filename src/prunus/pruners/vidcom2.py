@@ -14,7 +14,7 @@ from prunus.grid import AnyGrid
 from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.signals.similarity import unit
-from prunus.signals.topk import rank_in
+from prunus.signals.topk import each_place, rank_in
 
 _WIDTHS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)  # of the kernels
 _TEMPERATURE = 0.01
@@ -83,7 +83,7 @@ class VidCom2(Method):
         most = _shared(by_frame, sizes, share)
         stays = rank_in(-typical, frames) < most.gather(1, frames)
         if count is None:
-            return Selection([one.nonzero()[:, 0] for one in stays], -typical)
+            return Selection(each_place(stays), -typical)
         line = torch.sort(typical, dim=1, stable=True).indices
         behind = torch.sort((~stays).gather(1, line).byte(), dim=1, stable=True).indices
         kept = line.gather(1, behind[:, :count]).sort(1).values

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prunus.signals.topk import first_best
+from prunus.signals.topk import first_best, places_of
 
 
 def others_of(tokens: Tensor, count: int) -> Tensor:
-    """Int64, ascending: those of ``range(count)`` that are not among ``tokens``."""
+    """Int64, ascending: those of ``range(count)`` that are not among ``tokens``, each once."""
     rest = torch.ones(count, dtype=torch.bool, device=tokens.device).scatter(0, tokens, False)
-    return rest.nonzero().flatten()
+    return places_of(rest, count - len(tokens))
 
 
 def contextual(
@@ -31,7 +31,7 @@ def contextual(
     """
     count, device = len(keys), keys.device
     targets = pool[torch.arange(0, len(pool), max(1, len(pool) // max(few, 1)))[:few]]
-    free = pool[~torch.isin(pool, targets)]
+    free = pool[places_of(~torch.isin(pool, targets), len(pool) - len(targets))]
     place = others_of(torch.cat([dominant, targets]), count)[: int(cls)]
     line = torch.cat([place, dominant, targets])
     mix = torch.zeros(count, count + 1, dtype=torch.float32, device=device)
@@ -39,7 +39,8 @@ def contextual(
     mix[place, count] = 1.0
     if few and len(free):
         nearest = targets[first_best(keys[free] @ keys[targets].T)]
-        share = 1.0 / torch.bincount(nearest, minlength=count)[nearest].float()
+        many = torch.zeros(count, device=device).index_add(0, nearest, keys.new_ones(len(nearest)))
+        share = 1.0 / many[nearest]
         mix[nearest, free] = share
     kept = line.sort().values
     return kept, mix[kept], line

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from prunus.signals.density import density_peaks
-from prunus.signals.topk import stable_topk
+from prunus.signals.topk import places_of, stable_topk
 
 _SHARE, _EACH = 0.3, 10  # of what goes, and tokens of a cluster
 
@@ -38,7 +38,7 @@ def recycled(kept: Tensor, states: Tensor, scores: Tensor, count: int) -> tuple[
     if not count:
         return kept, into
     gone = torch.ones(len(states), dtype=torch.bool, device=states.device).scatter(0, kept, False)
-    best = gone.nonzero().flatten()
+    best = places_of(gone, len(states) - len(kept))
     best = best[stable_topk(scores[best], taken(len(best), count))]
     peaks, nearest = density_peaks(states[best], count)
     into[best] = best[peaks][nearest]

@@ -15,6 +15,20 @@ def stable_topk(scores: Tensor, count: int) -> Tensor:
     return order[..., :count].sort(dim=-1).values
 
 
+def places_of(mask: Tensor, count: int) -> Tensor:
+    """Ascending indices int64 ``[..., count]`` of where ``mask`` (bool ``[..., n]``) holds, which
+    is known to be ``count`` times in each row: unlike ``nonzero``, no value has to be read."""
+    order = torch.sort(mask.byte(), dim=-1, descending=True, stable=True).indices
+    return order[..., :count]
+
+
+def each_place(mask: Tensor) -> list[Tensor]:
+    """For each row of ``mask`` (bool ``[G, n]``), ascending indices int64 of where it holds; values
+    are read once for all rows."""
+    counts: list[int] = mask.sum(1).tolist()
+    return [own[:count] for own, count in zip(places_of(mask, mask.shape[1]), counts, strict=True)]
+
+
 def rank_in(scores: Tensor, group: Tensor) -> Tensor:
     """Int64 ``[G, n]``: the rank (0 for the largest) of each of ``scores [G, n]`` among those with
     the same number in ``group`` (int64 ``[G, n]``); of equal ones the lower index comes first."""

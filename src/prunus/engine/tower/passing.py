@@ -90,6 +90,7 @@ class TowerPass:
         self._bias: Tensor | None = None
         self._seen: dict[str, Tensor] = {}
         self._kept: dict[int, list[tuple[Tensor, dict[Name, Tensor]]]] = {}
+        self._orders: dict[tuple[AnyGrid, torch.device], Tensor] = {}
 
     @property
     def name(self) -> str:
@@ -317,7 +318,10 @@ class TowerPass:
 
     def _order(self, image: int, device: torch.device) -> Tensor:
         """Int64 ``[N]``: the tokens of an image in the order in which the tower has them."""
-        return torch.tensor(tile_order(self.grids[image]), device=device)
+        key = (self.grids[image], device)
+        if key not in self._orders:
+            self._orders[key] = torch.tensor(tile_order(key[0]), device=device)
+        return self._orders[key]
 
     def tell(self, seen: TowerSeen, kind: str) -> None:
         """Add to ``seen`` what was kept, as of images of ``kind``."""

@@ -60,9 +60,11 @@ class Tap:
         rows = [one for features in seen for one in features]
         own = {(image.kind, image.order): image for image in images}
         passes = {key: len(self._family.tower_grids(own[key].grid)) for key in own}
+        different = dict.fromkeys(image.grid for image in own.values())
+        places = {grid: self._family.places(grid) for grid in different}
         found: list[Tensor] = []
         for key in sorted(own) if sum(passes.values()) == len(rows) else ():
-            found.append(self._cells(own[key], rows[: passes[key]]))
+            found.append(_cells(places[own[key].grid], rows[: passes[key]]))
             rows = rows[passes[key] :]
         keys = sorted(own)
         if [len(one) for one in found] != [len(own[key].present) for key in keys]:
@@ -74,12 +76,13 @@ class Tap:
         for key, features in zip(keys, found, strict=True):
             seen_by.projected_from[key] = Rows(own[key].present, features)
 
-    def _cells(self, image: Image, frames: Sequence[Tensor]) -> Tensor:
-        """``[n, D]`` of the tokens of ``image`` that are there, from what the tower gave for each
-        of its ``frames``, which may begin with marks."""
-        places = self._family.places(image.grid)
-        whole = torch.cat(list(frames))
-        if len(whole) > int(places.max()):
-            return whole[places.to(whole.device)]
-        first = int(places.min())  # a method left fewer
-        return torch.cat([frame[first:] for frame in frames])
+
+def _cells(places: Tensor, frames: Sequence[Tensor]) -> Tensor:
+    """``[n, D]`` of the tokens of an image that are there, from what the tower gave for each of its
+    ``frames``, which may begin with marks; ``places`` as of
+    :meth:`~prunus.families.base.Family.places`."""
+    whole = torch.cat(list(frames))
+    if len(whole) > int(places.max()):
+        return whole[places.to(whole.device)]
+    first = int(places.min())  # a method left fewer
+    return torch.cat([frame[first:] for frame in frames])
