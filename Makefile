@@ -8,15 +8,17 @@ READY := $(VENV)/.ready
 LOWEST_VENV := .venv-lowest
 LOWEST_READY := $(LOWEST_VENV)/.ready
 LATEST_VENV := .venv-latest
+LMMS_VENV := .venv-lmms
+LMMS_READY := $(LMMS_VENV)/.ready
 
 # Tests run in as many processes as there are cores: each is given one thread, and those that are
 # done take tests from the others.
 JOBS ?= $(shell nproc 2> /dev/null || echo 2)
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
-test test-all test-lowest test-latest test-page mutants: export OMP_NUM_THREADS = 1
+test test-all test-lowest test-latest test-page test-lmms mutants: export OMP_NUM_THREADS = 1
 
 .PHONY: help demo test test-all lint format test-lowest test-latest test-python test-wheel test-gpu \
-	test-page mutants clean
+	test-page lmms-env test-lmms mutants clean
 
 help:
 	@echo "make demo         built-in model on its sample image; picture in out/demo.png"
@@ -31,6 +33,8 @@ help:
 	@echo "make test-wheel   the wheel in an empty environment, as \`pip install\` gives it"
 	@echo "make test-gpu     what only a GPU can show: CUDA, FlashAttention"
 	@echo "make test-page    the page of a comparison, in headless Chromium"
+	@echo "make lmms-env     an environment with lmms-eval, for \`prunus eval --tasks\` (.venv-lmms)"
+	@echo "make test-lmms    the plug-in for lmms-eval in that environment, as \`pip install\` gives it"
 	@echo "make mutants      small wrong changes to the code, each of which a test must notice"
 	@echo "make clean        remove environments, caches and outputs"
 
@@ -113,9 +117,20 @@ test-page: $(READY)
 	$(BIN)/python -c 'import playwright' 2> /dev/null || $(BIN)/python -m pip install playwright
 	$(BIN)/python -m pytest -n0 tests/compare -k "page or chromium"
 
+# lmms-eval and our pinned versions do not go together: it has an environment of its own.
+$(LMMS_READY): pyproject.toml constraints-lmms.txt tools/torchvision_schemas.py
+	$(call install,$(LMMS_VENV),constraints-lmms.txt,'.[lmms]' pytest)
+
+lmms-env: $(LMMS_READY)
+
+# What is tried is the installed package, not the sources beside it.
+test-lmms: $(LMMS_READY)
+	$(LMMS_VENV)/bin/python -m pip install --quiet --no-deps --force-reinstall .
+	$(LMMS_VENV)/bin/python -m pytest tests/lmms
+
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) .venv-python* out build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) $(LMMS_VENV) .venv-python* out build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

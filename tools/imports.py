@@ -45,6 +45,7 @@ ORDER = (
     "__init__",  # the public names
     "bench",  # the clock
     "compare",  # many methods side by side
+    "lmms",  # benchmarks of lmms-eval
     "serving",  # servers of others
     "reproduce",  # tables of papers, measured again
     "cli",

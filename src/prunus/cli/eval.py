@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prunus.cli.benchmarks import Asked
 from prunus.cli.console import err, out, print_json, quiet_transformers
 from prunus.cli.errors import BadInput, option
 from prunus.cli.options import (
@@ -40,6 +41,8 @@ def evaluate(
     methods: Annotated[
         str | None,
         typer.Option(
+            "--methods",
+            "--method",
             metavar="A,B,...",
             help="Methods (clse, a preset clse@released, evoprune+clse) and controls "
             "(ground-truth, blind, other-image); default: all that need nothing trained.",
@@ -78,6 +81,18 @@ def evaluate(
             min=0, max=MOST, help="Draw what is kept at the last budget for so many questions."
         ),
     ] = 0,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Instead: benchmarks, asked by lmms-eval (`make lmms-env`); page and tables as of "
+            "`prunus compare`.",
+        ),
+    ] = None,
+    include: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder with tasks of your own, for --tasks."),
+    ] = None,
     on_error: OnErrorOption = "stop",
     as_json: AsJson = False,
     dtype: DType = "auto",
@@ -88,7 +103,7 @@ def evaluate(
     Exact match of greedy answers. The dense model runs in the same pass; differences to it are
     paired over questions. Without --data, the built-in questions about drawn scenes are asked.
     """
-    from prunus.cli.loading import load_model
+    from prunus.cli.loading import check_model, load_model
     from prunus.evaluate.cells import GROUND_TRUTH, RATIOS, default_names, make_cells
     from prunus.evaluate.output import write_results
     from prunus.evaluate.runner import Evaluation
@@ -98,10 +113,40 @@ def evaluate(
     from prunus.tasks.faults import Faults
     from prunus.tasks.sets import BUILTIN_SETS, builtin_set_for, load_builtin_set, load_file
 
-    chosen = builtin_set_for(model) if data is None else str(data)
-    builtin = chosen in BUILTIN_SETS
     if on_error not in ("stop", "skip"):
         raise unknown("--on-error", on_error, ["stop", "skip"])
+    if tasks is not None:
+        if data is not None or pictures:
+            raise BadInput("--tasks brings its own questions: leave out --data and --pictures")
+        if methods is None or output is None:
+            raise BadInput(
+                "--tasks asks whole benchmarks: say which methods (--methods A,B) and where the "
+                "results go (--output DIR)"
+            )
+        check_model(model)
+        _benchmarks(
+            Asked(
+                model,
+                listed(tasks, "--tasks"),
+                include,
+                listed(methods, "--methods"),
+                RATIOS if keep is None else [parse_keep(one) for one in listed(keep, "--keep")],
+                meaning_of(budget),
+                seeds,
+                limit,
+                batch,
+                output,
+                on_error == "skip",
+                dtype,
+                device,
+            ),
+            as_json,
+        )
+        return
+    if include is not None:
+        raise BadInput("--include is about --tasks: name some, or leave it out")
+    chosen = builtin_set_for(model) if data is None else str(data)
+    builtin = chosen in BUILTIN_SETS
     faults = Faults("skip" if on_error == "skip" else "stop")
     questions = load_builtin_set(chosen) if builtin else load_file(Path(chosen), faults)
     questions, meaning = questions.first(limit), meaning_of(budget)
@@ -149,6 +194,13 @@ def evaluate(
             if pictures:
                 written.append(_draw(network, processor, asked, cells, pictures, output, meaning))
     _show(asked, outcomes, settings, written, as_json)
+
+
+def _benchmarks(asked: Asked, as_json: bool) -> None:
+    from prunus.cli.benchmarks import benchmarks
+    from prunus.cli.compare_output import write
+
+    write(benchmarks(asked), asked.output, None, as_json)
 
 
 def listed(text: str, option: str) -> list[str]:

@@ -74,7 +74,8 @@ class Row(Head, total=False):
 
     ``average``, ``kept``, ``resident``: visual tokens per decoder layer, at the last one, and per
     layer in the cache behind the prompt; ``per_layer``: those that each layer sees. ``against``:
-    by "dense", "random" and the rival's name.
+    by "dense", "random" and the rival's name. ``metrics``, of a benchmark: what it reports itself,
+    and medians of seconds, by name (``accuracy`` is then the mean score of its questions).
     """
 
     average: float
@@ -87,6 +88,7 @@ class Row(Head, total=False):
     accuracy: Interval
     by_type: dict[str, Interval]
     against: dict[str, Against]
+    metrics: dict[str, float]
 
 
 class Question(TypedDict):
@@ -102,7 +104,14 @@ class _Thumbnails(TypedDict, total=False):
     thumbnails: dict[str, str]
 
 
-class Run(_Thumbnails):
+class Scored(TypedDict, total=False):
+    """``scores``, by the keys of cells, of benchmarks whose scores of single questions lie between
+    0 and 1: a number for each question. What is right is then what has at least half of it."""
+
+    scores: dict[str, list[float]]
+
+
+class Run(_Thumbnails, Scored):
     """One model on one set: ``tokens`` is the mean number of visual tokens of a question.
 
     ``answers`` and ``right`` are by the keys of cells, in the order of ``questions_list``: a row's

@@ -84,6 +84,7 @@ def _both(before: Run, after: Run, number: int) -> Run:
             )
     for cell, texts in after["answers"].items():
         answers.setdefault(cell, texts)
+    scores = {**before.get("scores", {}), **after.get("scores", {})}
     dense = rows.pop(before["dense"]["key"])
     kept = [cell for row in (dense, *rows.values()) for cell in _cells(row)]
     merged: Run = {
@@ -96,6 +97,8 @@ def _both(before: Run, after: Run, number: int) -> Run:
     }
     if small := before.get("thumbnails", {}) | after.get("thumbnails", {}):
         merged["thumbnails"] = small
+    if scores:
+        merged["scores"] = scores
     return merged
 
 

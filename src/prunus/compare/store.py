@@ -23,7 +23,7 @@ from prunus.io.jsons import read_bytes
 FORMAT = 1
 _MARK = "store.json"
 _WHAT = "answers of prunus compare"
-_FOLDERS = ("answers", "times", "pictures")
+_FOLDERS = ("answers", "times", "pictures", "benchmarks")
 _SPENT = "spent.jsonl"
 
 

@@ -30,7 +30,7 @@ def markdown(comparison: Comparison) -> str:
         groups = groups_of(run)
         for group in groups:
             lines += _tables(run, group, facts)
-        lines += _refusals(groups)
+        lines += [*_refusals(groups), *_reported(run)]
     return "\n".join([*lines, *_made(comparison)])
 
 
@@ -129,6 +129,22 @@ def _refusals(groups: Sequence[Group]) -> list[str]:
         at = ", ".join(filter(None, places))
         lines.append(f"* {method}{f' at {at}' if at else ''}: {why}")
     return [*lines, ""]
+
+
+def _reported(run: Run) -> list[str]:
+    """Of a benchmark: what it reports itself, and medians of seconds."""
+    rows = [row for row in (run["dense"], *run["rows"]) if row.get("metrics")]
+    names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    if not names:
+        return []
+    found = [["method", "budget", "tokens asked", *names]]
+    for row in rows:
+        budget = "" if row["key"] == "dense" else row["meaning"]
+        asked = "" if row["nominal"] is None else str(row["nominal"])
+        numbers = [row["metrics"].get(name) for name in names]
+        told = ["" if one is None else f"{one:.4g}" for one in numbers]
+        found.append([cells.named(row), budget, asked, *told])
+    return ["### What the benchmark reports itself", "", *_table(found, 2), ""]
 
 
 def _made(comparison: Comparison) -> list[str]:

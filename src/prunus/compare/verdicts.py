@@ -74,6 +74,8 @@ def renewed(run: Run, rival: str | None) -> Run:
                     "make the comparison anew with prunus compare"
                 )
             right[key] = stacked([[sign == "1" for sign in one] for one in marks])
+            if "scores" in run:
+                right[key] = np.array([run["scores"][cell] for cell in cells_of(row)])
     images = np.array([one["image"] for one in run["questions_list"]])
     judge(rows, right, images, [one["type"] for one in run["questions_list"]], rival)
     dense = rows.pop(run["dense"]["key"])

@@ -87,7 +87,7 @@ def render(
         if answer is not None:
             said = {"type": "text", "text": answer}
             messages.append({"role": "assistant", "content": [said]})
-        with _rendering():
+        with rendering():
             prompt = str(
                 processor.apply_chat_template(
                     messages, add_generation_prompt=answer is None, tokenize=False
@@ -143,7 +143,7 @@ def _content(question: str, order: Sequence[str], as_text: bool) -> list[dict[st
 
 
 @contextmanager
-def _rendering() -> Iterator[None]:
+def rendering() -> Iterator[None]:
     """Turn what a chat template raises into a PrunusError: inside the block nothing else runs."""
     try:
         yield
