@@ -46,8 +46,8 @@ ORDER = (
     "bench",  # the clock
     "compare",  # many methods side by side
     "lmms",  # benchmarks of lmms-eval
-    "serving",  # servers of others
     "reproduce",  # tables of papers, measured again
+    "serving",  # servers of others
     "cli",
     "__main__",
 )

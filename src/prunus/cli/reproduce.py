@@ -129,6 +129,8 @@ def _list(as_json: bool) -> None:
 
 
 def _say(plan: Plan) -> None:
+    from prunus.reproduce.library import protocols
+
     console = out()
 
     def lines(title: str, found: Sequence[str]) -> None:
@@ -138,7 +140,8 @@ def _say(plan: Plan) -> None:
             console.print(f"  {one}", markup=False, soft_wrap=True)
 
     console.print(plan["title"], style="bold", markup=False)
-    console.print(f"model: {plan['model']}; {plan['protocol']}", markup=False, soft_wrap=True)
+    words = protocols()[plan["protocol"]]
+    console.print(f"model: {plan['model']}; {words}", markup=False, soft_wrap=True)
     lines("rows, and what stands for them", plan["rows"])
     lines(
         "asked with lmms-eval",
@@ -188,7 +191,7 @@ def _run(
     if small:
         arms, judges, name = _smaller(recipe, limit, dtype, device)
     else:
-        arms, judges, name, missing = _whole(recipe, model, limit, dtype, device)
+        arms, judges, name, missing = _whole(recipe, model, limit, dtype, device, folder)
     quiet_transformers()
     with option("--output", folder), claim(folder):
         watch = _Bars()
@@ -220,27 +223,37 @@ def _smaller(
 
 
 def _whole(
-    recipe: Recipe, model: str | None, limit: int | None, dtype: str, device: str
+    recipe: Recipe,
+    model: str | None,
+    limit: int | None,
+    dtype: str,
+    device: str,
+    folder: Path,
 ) -> tuple[list[Arm], list[Judge], str, dict[str, str]]:
+    from prunus.cli.loading import check_model
     from prunus.reproduce.formula import Formula, formula_columns
     from prunus.reproduce.plan import not_measured, task_columns
+    from prunus.reproduce.tasks import Tasks
+
+    name = model or recipe.model.checkpoint
+    check_model(name)
 
     judges: list[Judge] = []
     if names := formula_columns(recipe):
         judges.append(Formula(recipe, names))
     missing = not_measured(recipe, os.environ)
     tasks = task_columns(recipe, os.environ)
-    why = recipe.model.why_not if model is None else ""
-    if tasks:
-        why = why or "accuracy needs lmms-eval, which this version does not call yet"
-        missing |= {one.name: why for one in tasks}
+    if tasks and model is None and recipe.model.why_not:
+        missing |= {one.name: recipe.model.why_not for one in tasks}
+    elif tasks:
+        judges.append(Tasks(name, tasks, limit, dtype, device, folder / "answers"))
     if not judges:
         reasons = "; ".join(dict.fromkeys(missing.values()))
         raise BadInput(
             f"nothing of {recipe.name} can be measured: {reasons}. `--dry-run` says more, "
             "`--small` runs it on a built-in model"
         )
-    return recipe.arms(), judges, model or recipe.model.checkpoint, missing
+    return recipe.arms(), judges, name, missing
 
 
 class _Bars:
@@ -294,7 +307,8 @@ def _show(found: Reproduction) -> None:
     console.print(heading(found).replace("**", ""), markup=False)
     # no frame: the table must fit into 80 columns
     table = Table(box=None, padding=(0, 1, 0, 0))
-    names = [*found["columns"], "relative %"]
+    related = any(one["measured_relative"] is not None for one in found["lines"])
+    names = [*found["columns"], *(["relative %"] if related else [])]
     for column in ("row", "budget", *names):
         table.add_column(column, justify="left" if column == "row" else "right")
 
@@ -313,8 +327,12 @@ def _show(found: Reproduction) -> None:
     for one, job, why in refusals(found):
         words = f"refused: {one['row']} {one['budget']:g}: {job}: {why}"
         console.print(words, markup=False, soft_wrap=True)
+    reasons: dict[str, list[str]] = {}
     for name, why in found["not_measured"].items():
-        console.print(f"not measured: {name}: {why}", markup=False, soft_wrap=True)
+        reasons.setdefault(why, []).append(name)
+    for why, columns in reasons.items():
+        words = f"not measured: {', '.join(columns)}: {why}"
+        console.print(words, markup=False, soft_wrap=True)
     left = [f"{one['row']}: {one['why']}" for one in found["left_out"]]
     for words in dict.fromkeys(left):
         console.print(f"left out: {words}", markup=False, soft_wrap=True)

@@ -144,20 +144,21 @@ def _downloads(recipe: Recipe, model: str | None, tasks: Sequence[Benchmark]) ->
 
 
 def _commands(recipe: Recipe, model: str | None, tasks: Sequence[Benchmark]) -> list[str]:
-    """What measures each row by itself; the whole recipe does the same, one task after another."""
+    """What measures each row by itself, beside the dense model; the whole recipe does the same, one
+    task after another. A method with a comma in it would be two there."""
     timed = [_bench(recipe)] if recipe.bench is not None else []
     if not tasks:
         return timed
     names = ",".join(one.task for one in _once(tasks))
     found = []
     for arm in recipe.arms():
-        if arm.needs:
+        if arm.needs or arm.method == NONE or "," in arm.method:
             continue
         words = ["prunus", "eval", "--model", model or recipe.model.checkpoint, "--tasks", names]
         words += ["--method", arm.method]
         if arm.keep is not None:
             words += ["--keep", arm.keep]
-        if arm.meaning == "true" and arm.method != NONE:
+        if arm.meaning == "true":
             words += ["--budget", "true"]
         found.append(shlex.join(words))
     return found + timed
