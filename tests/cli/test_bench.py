@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
+from prunus.bench.plan import _memory, _notes, make_plan
+from prunus.bench.table import aligned, tables
 from tests.support.command_line import Cli, refused
 
 SMALL = ("--shape", "llava-1.5-7b", "--scale", 0.01, "--rounds", 2)
@@ -33,6 +36,11 @@ def test_tables_json_and_chart(cli: Cli, tmp_path: Path) -> None:
     assert made["threads"] >= 1 and "torch" in made["versions"] and "bench" in made["command"]
     text = (folder / "bench.md").read_text()
     assert "clse-m is refused" in text and "| clse |" in text
+    shown = [aligned(head, rows) for _, head, rows in tables(case)]
+    assert max(len(line) for table in shown for line in table.splitlines()) <= 80
+    last = rows["clse"]
+    for number in (f"{last['peak_bytes'] / 1e6:.1f}", f"{last['lengths'][-1]['ratio'][1]:.3f}"):
+        assert any(number in table for table in shown)
     with Image.open(folder / "bench.png") as drawn:
         assert drawn.width > 600
 
@@ -45,6 +53,7 @@ def test_tables_json_and_chart(cli: Cli, tmp_path: Path) -> None:
         (("--preset", "gpu"), ("cpu",)),
         (("--shape", "llava-1.5-7b", "--model", "tiny-llava"), ("not both",)),
         (("--model", "tiny-llava", "--scale", 0.5), ("--scale",)),
+        (("--model", "tiny-llava", "--words", 9), ("--words",)),
         (("--scale", 0), ("above 0",)),
         (("--scale", "nan"), ("above 0",)),
         (("--methods", "clse,clsee"), ("clsee",)),
@@ -64,6 +73,18 @@ def test_tables_json_and_chart(cli: Cli, tmp_path: Path) -> None:
 )
 def test_what_cannot_work_is_refused(cli: Cli, options: Any, words: tuple[str, ...]) -> None:
     refused(cli("bench", *options), *words)
+
+
+def test_free_memory_counts_what_caches_of_files_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "MemTotal: 9000 kB\nMemFree: 100 kB\nMemAvailable: 7000 kB\n"
+    monkeypatch.setattr(Path, "read_text", lambda self: told)
+    assert _memory(torch.device("cpu")) == 7000 * 1024
+
+
+def test_only_what_is_scaled_down_is_said_to_be() -> None:
+    cpu = torch.device("cpu")
+    assert _notes(make_plan(preset="cpu"), cpu)
+    assert not _notes(make_plan(preset="cpu", model="tiny-llava"), cpu)
 
 
 def test_a_shape_that_does_not_fit_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,17 +7,14 @@ from pathlib import Path
 
 from prunus.bench.chart import draw_chart
 from prunus.bench.report import Bench
-from prunus.bench.splits import PARTS
 from prunus.bench.table import (
-    COLUMNS,
     PAPER_COLUMNS,
-    lines,
     made_line,
     paper_lines,
     paper_remarks,
-    parts_lines,
     plain_table,
     remarks,
+    tables,
     title,
 )
 from prunus.io.files import check_place, write_text
@@ -55,9 +52,7 @@ def markdown(bench: Bench) -> str:
     for case in bench["cases"]:
         parts += [
             f"## {title(case)}",
-            plain_table(COLUMNS, lines(case)),
-            "Time to the first token, ms:",
-            plain_table(("method", *PARTS, "all"), parts_lines(case)),
+            *(f"{name}\n\n{plain_table(head, rows)}" for name, head, rows in tables(case)),
             *remarks(case),
         ]
     for table in bench["published"]:

@@ -30,6 +30,8 @@ _DTYPES = ("float32", "bfloat16", "float16")
 #: On a GPU the first calls tune and load kernels, and rounds are short.
 _WARM_UP = {"cpu": 2, "cuda": 10}
 _GPU_ROUNDS = 20
+#: Text tokens of the prompt of a shape.
+WORDS = 60
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def make_plan(
     batches: Sequence[int] = (1,),
     tokens: Sequence[int] | None = None,
     frames: int | None = None,
-    words: int = 60,
+    words: int | None = None,
     attentions: Sequence[str] = ("sdpa",),
     dtype: str = "auto",
     device: str = "cpu",
@@ -86,8 +88,8 @@ def make_plan(
         raise PrunusError("give either a shape or a model, not both")
     if model is None and image is not None:
         raise PrunusError("a shape draws its own picture: leave --image out, or give --model")
-    if model is not None and (scale is not None or frames is not None):
-        raise PrunusError("--scale and --frames are for shapes: leave them out with --model")
+    if model is not None and not (scale is None and frames is None and words is None):
+        raise PrunusError("--scale, --frames and --words are for shapes: leave out with --model")
     if scale is not None and not (math.isfinite(scale) and 0 < scale <= 1):
         raise PrunusError(f"--scale {scale:g}: give a number above 0, at most 1")
     if dtype != "auto" and dtype not in _DTYPES:
@@ -124,7 +126,7 @@ def make_plan(
         tuple(batches),
         tuple(attentions),
         frames,
-        words,
+        words or WORDS,
         dtype,
         device,
         compiled,
@@ -221,6 +223,13 @@ def _memory(device: torch.device) -> float | None:
     """Free bytes; None where nobody can tell."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
+    try:  # what caches of files occupy is free as well, but not among the free pages
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return 1024.0 * float(line.split()[1])
     names = getattr(os, "sysconf_names", {})
     if "SC_AVPHYS_PAGES" not in names:
         return None
@@ -250,7 +259,7 @@ def compile_layers(model: Any, backend: str = "inductor") -> None:
 
 
 def _notes(plan: Plan, device: torch.device) -> list[str]:
-    if device.type == "cuda" or plan.preset is None:
+    if device.type == "cuda" or plan.preset is None or plan.model is not None or plan.scale == 1.0:
         return []
     return [
         f"scaled down for a CPU; on a GPU: prunus bench --preset {plan.preset} --device cuda "

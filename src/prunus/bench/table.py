@@ -8,22 +8,16 @@ from typing import Any
 from prunus.bench.report import Case, Quartiles, Row
 from prunus.bench.splits import PARTS
 
+#: A title, the heads of columns, and rows of cells.
+Titled = tuple[str, Sequence[str], list[list[str]]]
+
 #: Quartiles of the dense model's times that are farther apart than this share of them are noise
 #: that hides small differences.
 NOISY = 0.1
 
-COLUMNS = (
-    "method",
-    "tokens",
-    "TTFT ms",
-    "/ dense",
-    "/ told",
-    "/ bare",
-    "ms/token",
-    "/ plain",
-    "tok/s",
-    "KV MB",
-)
+_FIRST = ("method", "ms", "/ dense", "/ told", "/ bare")
+_LATER = ("method", "ms/token", "/ dense", "/ plain", "answer / dense", "tok/s")
+_LEFT = ("method", "tokens", "FLOPs / dense", "KV MB", "peak MB", "block ms")
 
 PAPER_COLUMNS = ("method", "printed", "pruned / dense", "ratio", "ratio here")
 
@@ -40,31 +34,65 @@ def title(case: Case) -> str:
     )
 
 
-def lines(case: Case) -> list[list[str]]:
-    """A row of cells for each of :data:`COLUMNS`."""
-    return [_line(row) for row in case["rows"]]
+def tables(case: Case) -> list[Titled]:
+    """All that is told of a case, in tables that fit into a terminal of 80 columns."""
+    rows = [row for row in case["rows"] if not row["refused"]]
+    longest = rows[0]["lengths"][-1]["tokens"]
+    found: list[Titled] = [
+        ("time to the first token (TTFT):", _FIRST, [_first(row) for row in rows]),
+        (
+            "where it goes, ms:",
+            ("method", *PARTS, "all"),
+            [_parts(row) for row in rows],
+        ),
+    ]
+    if longest > 1:
+        title = f"further tokens, and whole answers of {longest}:"
+        found.append((title, _LATER, [_later(row) for row in rows]))
+    title = "tokens per layer, FLOPs and bytes of a prompt; entering and leaving the block:"
+    return [*found, (title, _LEFT, [_left(row) for row in rows])]
 
 
-def _line(row: Row) -> list[str]:
-    if row["refused"]:
-        return [row["name"], "refused", *[""] * (len(COLUMNS) - 2)]
-    first, each = row["first_ratio"], row["token_ratio"]
-    token = "" if row["token"] is None else f"{1e3 * row['token'][1]:.2f}"
-    if token and row["name"] != "dense" and each["dense"] is not None:
-        token += f" ({each['dense'][1]:.2f})"
-    longest = row["lengths"][-1]
-    held = row["kv_bytes"]["measured"]
+def _first(row: Row) -> list[str]:
+    ratio = row["first_ratio"]
+    dense = "" if row["name"] == "dense" else spread(ratio["dense"])
+    return [
+        row["name"],
+        milliseconds(row["first"]),
+        dense,
+        spread(ratio["told"]),
+        spread(ratio["bare"]),
+    ]
+
+
+def _parts(row: Row) -> list[str]:
+    parts = [row["parts"][part] for part in PARTS]
+    return [row["name"], *map(milliseconds, [*parts, row["first"]])]
+
+
+def _later(row: Row) -> list[str]:
+    token, ratio, longest = row["token"], row["token_ratio"], row["lengths"][-1]
+    pruned = row["name"] != "dense"
+    return [
+        row["name"],
+        "" if token is None else f"{1e3 * token[1]:.2f}",
+        f"{ratio['dense'][1]:.3f}" if pruned and ratio["dense"] is not None else "",
+        spread(ratio["bare"]),
+        spread(longest["ratio"]) if pruned else "",
+        f"{longest['per_second']:.1f}",
+    ]
+
+
+def _left(row: Row) -> list[str]:
+    share, held, most = row["flops_ratio"], row["kv_bytes"]["measured"], row["peak_bytes"]
+    pruned = row["name"] != "dense"
     return [
         row["name"],
         f"{row['tokens']['average']:.0f}",
-        milliseconds(row["first"]),
-        "" if row["name"] == "dense" else spread(first["dense"]),
-        spread(first["told"]),
-        spread(first["bare"]),
-        token,
-        spread(each["bare"]),
-        f"{longest['per_second']:.1f}",
+        f"{share:.3f}" if pruned and share is not None else "",
         "" if held is None else f"{held / 1e6:.1f}",
+        "" if most is None else f"{most / 1e6:.1f}",
+        f"{1e3 * row['block_seconds']:.2f}" if pruned else "",
     ]
 
 
@@ -75,16 +103,7 @@ def milliseconds(values: Quartiles) -> str:
 
 def spread(values: Quartiles | None) -> str:
     """Median and quartiles."""
-    return "" if values is None else f"{values[1]:.3f} [{values[0]:.2f}, {values[2]:.2f}]"
-
-
-def parts_lines(case: Case) -> list[list[str]]:
-    """Where the time to the first token goes: a row for each method, a cell for each part, ms."""
-    return [
-        [row["name"], *map(milliseconds, [*(row["parts"][part] for part in PARTS), row["first"]])]
-        for row in case["rows"]
-        if not row["refused"]
-    ]
+    return "" if values is None else f"{values[1]:.3f} [{values[0]:.2f} {values[2]:.2f}]"
 
 
 def remarks(case: Case) -> list[str]:

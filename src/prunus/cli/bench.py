@@ -81,8 +81,9 @@ def bench(
         int | None, typer.Option(min=1, max=MOST, help="Frames of the video of a shape for videos.")
     ] = None,
     words: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Text tokens of a shape's prompt.")
-    ] = 60,
+        int | None,
+        typer.Option(min=1, max=MOST, help="Text tokens of a shape's prompt; default 60."),
+    ] = None,
     attention: Annotated[
         str,
         typer.Option(
@@ -198,7 +199,6 @@ def _device(device: str) -> str:
 
 def _show(found: Bench, written: Sequence[Path]) -> None:
     from prunus.bench import table as told
-    from prunus.bench.splits import PARTS
 
     console = out()
 
@@ -209,10 +209,11 @@ def _show(found: Bench, written: Sequence[Path]) -> None:
     for case in found["cases"]:
         say()
         say(told.title(case), style="bold")
-        say(told.aligned(told.COLUMNS, told.lines(case)))
+        for name, head, rows in told.tables(case):
+            say()
+            say(name)
+            say(told.aligned(head, rows))
         say()
-        say("time to the first token, ms:")
-        say(told.aligned(("method", *PARTS, "all"), told.parts_lines(case)))
         for remark in told.remarks(case):
             say(remark)
     for table in found["published"]:
