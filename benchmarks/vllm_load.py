@@ -1,0 +1,199 @@
+"""Load on vLLM's server, dense against pruned: time to first token and requests per second.
+
+    .venv-vllm/bin/python benchmarks/vllm_load.py --rounds 6
+
+Two servers run side by side, ``vllm serve`` and ``prunus serve vllm``, on a LLaVA-1.5 of random
+weights (speed does not depend on them; answers have a fixed length). They are asked in turn, so
+that whatever else the machine does meets both: each round is ``--requests`` streamed requests at
+once, each with an image of its own. Ratios are of rounds that follow each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import io
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+
+
+def write_model(folder: Path, width: int, depth: int) -> None:
+    """A LLaVA-1.5 like tiny-llava (its tower, processor and 576 tokens an image), with a language
+    model of ``width`` channels and ``depth`` layers."""
+    import torch
+    from transformers import LlavaForConditionalGeneration
+
+    import prunus
+
+    model, processor = prunus.load("tiny-llava")
+    config = model.config
+    text = config.text_config
+    text.hidden_size, text.intermediate_size, text.num_hidden_layers = width, 3 * width, depth
+    text.head_dim, text.num_attention_heads, text.num_key_value_heads = 64, width // 64, width // 64
+    torch.manual_seed(0)
+    LlavaForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def server(command: Sequence[str], log: Path) -> Iterator[str]:
+    """A server at its address, as long as the block runs."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **ENVIRONMENT},
+        )
+        try:
+            wait_for(port, process, log)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 400) -> None:
+    """Wait until something answers.
+
+    Raises:
+        RuntimeError: it ended, or took too long.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.5)
+    raise RuntimeError(f"the server did not start:\n{log.read_text()[-3000:]}")
+
+
+def picture(seed: int) -> str:
+    """A picture of its own, as an address that holds it."""
+    blocks = np.random.default_rng(seed).integers(0, 255, (12, 12, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(blocks.repeat(16, 0).repeat(16, 1)).save(out, "PNG")
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+async def ask(client: Any, model: str, seed: int, tokens: int) -> tuple[float, int]:
+    """Seconds to the first token, and prompt tokens by the response's usage."""
+    content = [
+        {"type": "image_url", "image_url": {"url": picture(seed)}},
+        {"type": "text", "text": "what color is the digit ?"},
+    ]
+    start = time.perf_counter()
+    stream = await client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": content}],
+        max_tokens=tokens,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body={"ignore_eos": True},
+    )
+    first, prompt = 0.0, 0
+    async for part in stream:
+        first = first or time.perf_counter() - start
+        prompt = part.usage.prompt_tokens if part.usage else prompt
+    return first, prompt
+
+
+async def round_of(
+    base: str, model: str, seeds: Sequence[int], tokens: int
+) -> tuple[list[float], float, int]:
+    """Times to the first token, requests per second, and prompt tokens of one of them."""
+    from openai import AsyncOpenAI
+
+    async with AsyncOpenAI(base_url=base, api_key="none") as client:
+        start = time.perf_counter()
+        found = await asyncio.gather(*(ask(client, model, seed, tokens) for seed in seeds))
+        took = time.perf_counter() - start
+    return [first for first, _ in found], len(seeds) / took, found[0][1]
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+    """Lower quartile, median, upper quartile."""
+    return [round(one, 3) for one in statistics.quantiles(values, n=4, method="inclusive")]
+
+
+def main() -> None:
+    """Run, and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--requests", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=16)
+    parser.add_argument("--method", default="divprune")
+    parser.add_argument("--keep", default="0.25")
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--depth", type=int, default=12)
+    told = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "llava"
+        write_model(folder, told.width, told.depth)
+        more = ["--max-model-len", "1024", "--enforce-eager", "--served-model-name", "llava"]
+        more += ["--max-num-seqs", str(told.requests)]
+        binary = Path(sys.executable).parent
+        pruned = ["--method", told.method, "--keep", told.keep]
+        dense = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model"]
+        commands = {
+            "dense": [*dense, str(folder), *more],
+            "pruned": [str(binary / "prunus"), "serve", "vllm", str(folder), *pruned, *more],
+        }
+        with contextlib.ExitStack() as running:
+            bases = {
+                name: running.enter_context(server(command, Path(place) / f"{name}.log"))
+                for name, command in commands.items()
+            }
+            print(json.dumps(measure(bases, told), indent=1))
+
+
+def measure(bases: dict[str, str], told: argparse.Namespace) -> dict[str, Any]:
+    """Rounds in turn; the first of each server warms up."""
+    first: dict[str, list[float]] = {name: [] for name in bases}
+    rate: dict[str, list[float]] = {name: [] for name in bases}
+    prompt: dict[str, int] = {}
+    for number in range(told.rounds + 1):
+        for name, base in bases.items():
+            seeds = range(number * told.requests, (number + 1) * told.requests)
+            times, speed, prompt[name] = asyncio.run(round_of(base, "llava", seeds, told.tokens))
+            if number:
+                first[name].append(statistics.median(times))
+                rate[name].append(speed)
+    pairs = zip(first["dense"], first["pruned"], strict=True)
+    speeds = zip(rate["dense"], rate["pruned"], strict=True)
+    return {
+        **vars(told),
+        "prompt_tokens": prompt,
+        "first_token_s": {name: quartiles(times) for name, times in first.items()},
+        "requests_per_s": {name: quartiles(found) for name, found in rate.items()},
+        "first_token_ratio": quartiles([dense / pruned for dense, pruned in pairs]),
+        "throughput_ratio": quartiles([pruned / dense for dense, pruned in speeds]),
+    }
+
+
+if __name__ == "__main__":
+    main()
