@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def write_model(folder: Path, width: int, depth: int) -> None:
     """A LLaVA-1.5 like tiny-llava (its tower, processor and 576 tokens an image), with a language
     model of ``width`` channels and ``depth`` layers."""
     import torch
+    from safetensors.torch import load_file, save_file
     from transformers import LlavaForConditionalGeneration
 
     import prunus
@@ -52,13 +53,22 @@ def write_model(folder: Path, width: int, depth: int) -> None:
     text.hidden_size, text.intermediate_size, text.num_hidden_layers = width, 3 * width, depth
     text.head_dim, text.num_attention_heads, text.num_key_value_heads = 64, width // 64, width // 64
     torch.manual_seed(0)
-    LlavaForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(folder)
+    model = LlavaForConditionalGeneration(config).to(torch.bfloat16)
+    model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    file = folder / "model.safetensors"  # names as vLLM's own class looks for them
+    old, new = "vision_tower.", "vision_tower.vision_model."
+    named = {
+        name if new in name else name.replace(old, new): value
+        for name, value in load_file(file).items()
+    }
+    save_file(named, file, metadata={"format": "pt"})
 
 
 @contextlib.contextmanager
-def server(command: Sequence[str], log: Path) -> Iterator[str]:
-    """A server at its address, as long as the block runs."""
+def server(command: Sequence[str], log: Path) -> Iterator[Callable[[], str]]:
+    """A server, as long as the block runs; what is given waits until it answers, and gives its
+    address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -70,15 +80,14 @@ def server(command: Sequence[str], log: Path) -> Iterator[str]:
             env={**os.environ, **ENVIRONMENT},
         )
         try:
-            wait_for(port, process, log)
-            yield f"http://127.0.0.1:{port}/v1"
+            yield lambda: wait_for(port, process, log)
         finally:
             process.terminate()
             process.wait(60)
 
 
-def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 400) -> None:
-    """Wait until something answers.
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 400) -> str:
+    """Wait until something answers, and give its address.
 
     Raises:
         RuntimeError: it ended, or took too long.
@@ -86,9 +95,9 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, seconds: fl
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
+            return f"http://127.0.0.1:{port}/v1"
         time.sleep(0.5)
-    raise RuntimeError(f"the server did not start:\n{log.read_text()[-3000:]}")
+    raise RuntimeError(f"the server did not start:\n{log.read_text()[-6000:]}")
 
 
 def picture(seed: int) -> str:
@@ -164,10 +173,11 @@ def main() -> None:
             "pruned": [str(binary / "prunus"), "serve", "vllm", str(folder), *pruned, *more],
         }
         with contextlib.ExitStack() as running:
-            bases = {
+            starting = {
                 name: running.enter_context(server(command, Path(place) / f"{name}.log"))
                 for name, command in commands.items()
             }
+            bases = {name: wait() for name, wait in starting.items()}
             print(json.dumps(measure(bases, told), indent=1))
 
 

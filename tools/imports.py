@@ -46,10 +46,9 @@ ORDER = (
     "bench",  # the clock
     "compare",  # many methods side by side
     "lmms",  # benchmarks of lmms-eval
-    "serving",  # servers of others
-    "vllm",  # the plug-in
     "reproduce",  # tables of papers, measured again
     "serving",  # servers of others
+    "vllm",  # the plug-in
     "cli",
     "__main__",
 )

@@ -23,7 +23,7 @@ def vllm(
     method: Annotated[
         str,
         typer.Option(help="One that acts before the language model: docs/vllm.md has the list."),
-    ] = "divprune",
+    ],
     keep: Annotated[
         str | None,
         typer.Option(

