@@ -393,7 +393,8 @@ def test_another_process_is_refused_and_a_killed_one_is_no_obstacle(
     monkeypatch.setattr("prunus.selector.store.BRIEFLY", 0.2)
     with another_process(tmp_path) as holder:
         began = time.monotonic()
-        with pytest.raises(prunus.PrunusStateError, match="another run is writing into"):
+        said = rf"another run is writing into .* \(process {holder.pid}\)"
+        with pytest.raises(prunus.PrunusStateError, match=said):
             with claim(tmp_path):
                 pass
         assert time.monotonic() - began < 1
@@ -406,6 +407,22 @@ def test_another_process_is_refused_and_a_killed_one_is_no_obstacle(
         with claim(tmp_path):
             evaluation(tmp_path, 1)  # the same thread may
     assert ".prunus.lock" not in content(tmp_path)
+
+
+def test_a_folder_is_held_whatever_the_lock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".prunus.lock").write_text("123456789\n")  # of one that was killed
+    with claim(tmp_path):
+        assert (tmp_path / ".prunus.lock").read_text() == f"{os.getpid()}\n"
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    (tmp_path / ".prunus.lock").write_text("123456789\n")
+    with claim(tmp_path):
+        assert (tmp_path / ".prunus.lock").read_text() == ""  # nobody wrong is named
 
 
 def test_another_thread_is_refused_and_waits_if_it_may(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ class Course:
     @property
     def id(self) -> str:
         """What the run is called: model and set."""
-        return f"{_short(self.spec.model)}/{_short(self.spec.data)}"
+        return self.spec.id
 
     @property
     def numbers(self) -> list[int]:
@@ -180,11 +180,6 @@ class Course:
             ledger.failed = ledger.failed or message.why
             return sum(n not in ledger.given for n in task.numbers)
         return 0
-
-
-def _short(name: str) -> str:
-    """The last part of a path or a Hugging Face id, without the ending of a file."""
-    return name.rstrip("/").rpartition("/")[2].removesuffix(".jsonl") or name
 
 
 def _parts(images: list[int], size: int) -> dict[int, list[int]]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -162,6 +163,22 @@ def alone(setting: Setting, tasks: Tasks) -> Iterator[tuple[Task, Message]]:
             last = task
 
 
+def begun(context: Any, target: Callable[..., None], *arguments: Any) -> Any:
+    """A process that does ``target`` and never sees Ctrl-C, from its first moment on: that is for
+    the one that listens, and would end those that still import in the middle of it."""
+    process = context.Process(target=target, args=arguments, daemon=True)
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        process.start()
+        return process
+    resource_tracker.ensure_running()  # begun with the first process, it would lift the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()  # a mask is inherited; what comes meanwhile is told afterwards
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process
+
+
 @dataclass
 class _Worker:
     """A process, the pipe to it, and what it is doing."""
@@ -183,8 +200,7 @@ def together(setting: Setting, tasks: Tasks, count: int) -> Iterator[tuple[Task,
 
     def begin() -> None:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, setting), daemon=True)
-        process.start()
+        process = begun(context, _serve, theirs, setting)
         theirs.close()
         workers.append(_Worker(process, ours))
 
@@ -255,5 +271,5 @@ def _serve(pipe: Connection, setting: Setting) -> None:
                 desk, at = Desk(setting, setting.runs[task.run]), task.run
             for message in attend(desk, task):
                 pipe.send(message)
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):  # whoever listened is gone, read all or not
         return

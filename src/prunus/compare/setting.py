@@ -19,6 +19,11 @@ class RunSpec:
     model: str
     data: str
 
+    @property
+    def id(self) -> str:
+        """What the run is called: model and set."""
+        return f"{_short(self.model)}/{_short(self.data)}"
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -57,6 +62,13 @@ class Setting:
     def __post_init__(self) -> None:
         if not self.runs or len(set(self.runs)) != len(self.runs):
             raise PrunusError("give one or more models, each on different questions")
+        names = [run.id for run in self.runs]
+        for run in self.runs:
+            if names.count(run.id) > 1:
+                raise PrunusError(
+                    f"several runs would be called {shown(run.id)}, by which they are told apart: "
+                    "rename a folder or file, or compare them one by one"
+                )
         if not self.meanings or len(set(self.meanings)) != len(self.meanings):
             raise PrunusError(f"meanings={shown(list(self.meanings))}: nominal, true, or both")
         for name in ("batch", "part"):
@@ -69,3 +81,8 @@ class Setting:
         """As JSON values."""
         found = asdict(self)
         return found | {"keeps": [float(one) for one in self.keeps]}
+
+
+def _short(name: str) -> str:
+    """The last part of a path or a Hugging Face id, without the ending of a file."""
+    return name.rstrip("/").rpartition("/")[2].removesuffix(".jsonl") or name

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prunus.errors import PrunusFileError, PrunusStateError
@@ -35,7 +35,7 @@ def claim(folder: str | Path, wait: float = 0.0) -> Iterator[Path]:
         wait: seconds to wait for another writer.
 
     Raises:
-        PrunusStateError: another process or thread writes into it.
+        PrunusStateError: another process or thread writes into it; says which process.
         PrunusFileError: it cannot be made or written into.
     """
     place = Path(os.path.realpath(make_folder(folder)))
@@ -63,12 +63,13 @@ def _lock(place: Path, deadline: float) -> int:
                 f"cannot write into {str(place)!r}: {error.strerror}: choose another folder"
             ) from error
         if _locked(handle) and _is_at(handle, path):
+            _sign(handle)
             return handle
         os.close(handle)
         if time.monotonic() >= deadline:
             raise PrunusStateError(
-                f"another run is writing into {str(place)!r}: wait for its end, or choose another "
-                "folder"
+                f"another run is writing into {str(place)!r}{_holder(path)}: wait for its end, or "
+                "choose another folder"
             )
         time.sleep(0.05)
 
@@ -79,6 +80,22 @@ def _locked(handle: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _sign(handle: int) -> None:
+    """Say whose the lock is."""
+    with suppress(OSError):  # on a full disk it is held all the same
+        os.ftruncate(handle, 0)  # whoever was killed with it left a number
+        os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+
+
+def _holder(path: Path) -> str:
+    """Who holds the lock, in words; nothing where that is not known."""
+    try:
+        number = path.read_bytes().strip()
+    except OSError:  # let go in between
+        return ""
+    return f" (process {int(number)})" if number.isdigit() else ""
 
 
 def _is_at(handle: int, path: Path) -> bool:
