@@ -68,6 +68,7 @@ def test_tables_json_and_chart(cli: Cli, tmp_path: Path) -> None:
         (("--image", "a.png"), ("--model",)),
         (("--shape", "llava-1.5-7b", "--frames", 4, "--scale", 0.01), ("picture",)),
         ((*SMALL, "--methods", "clse", "--attention", "flash"), ("--attention",)),
+        (("--model", "tiny-llava", "--attention", "flash"), ("--attention",)),
     ],
     ids=str,
 )
@@ -79,6 +80,12 @@ def test_free_memory_counts_what_caches_of_files_hold(monkeypatch: pytest.Monkey
     told = "MemTotal: 9000 kB\nMemFree: 100 kB\nMemAvailable: 7000 kB\n"
     monkeypatch.setattr(Path, "read_text", lambda self: told)
     assert _memory(torch.device("cpu")) == 7000 * 1024
+
+
+def test_the_number_type_of_a_model_is_told(cli: Cli) -> None:
+    options = ("--methods", "random", "--keep", 64, "--output-tokens", 1, "--rounds", 2)
+    result = cli("bench", "--model", "tiny-llava", *options, "--json")
+    assert result.json["made"]["settings"]["dtype"] == "float32", result.err
 
 
 def test_only_what_is_scaled_down_is_said_to_be() -> None:

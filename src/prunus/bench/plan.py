@@ -175,7 +175,8 @@ def run_plan(
         for batch in plan.batches:
             name = f"{work.name}, batch {batch}, {attention}"
             cases.append(measure(work, plan.asked, batch, partial(step, name)))
-    settings = asdict(replace(plan, image=None))
+    dtype = str(work.model.dtype).removeprefix("torch.")  # what auto became
+    settings = asdict(replace(plan, image=None, dtype=dtype))
     return Bench(
         format=FORMAT,
         made={
@@ -195,10 +196,7 @@ def run_plan(
 
 def _workload(plan: Plan, device: torch.device) -> Workload:
     if plan.model is not None:
-        dtype, first = plan.dtype, plan.attentions[0]
-        return of_model(
-            plan.model, plan.image, QUESTION, dtype=dtype, device=device, attention=first
-        )
+        return of_model(plan.model, plan.image, QUESTION, dtype=plan.dtype, device=device)
     assert plan.shape is not None
     kind: torch.dtype = getattr(torch, plan.dtype)
     need, there = weight_bytes(plan.shape, plan.scale, kind), _memory(device)

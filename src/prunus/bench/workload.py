@@ -89,7 +89,6 @@ def of_model(
     *,
     dtype: str,
     device: torch.device,
-    attention: str,
 ) -> Workload:
     """A model with its weights, asked about ``image`` (default: the sample of the demo).
 
@@ -102,7 +101,6 @@ def of_model(
     loaded = load(name, dtype=dtype, device=str(device))
     model: Any = loaded[0]
     processor = loaded[1]
-    model.set_attn_implementation(attention)
     model.generation_config.eos_token_id = None
     if model.generation_config.pad_token_id is None:
         model.generation_config.pad_token_id = 0
