@@ -12,15 +12,18 @@ LMMS_VENV := .venv-lmms
 LMMS_READY := $(LMMS_VENV)/.ready
 VLLM_VENV := .venv-vllm
 VLLM_READY := $(VLLM_VENV)/.ready
+RAY_VENV := .venv-ray
+RAY_READY := $(RAY_VENV)/.ready
 
 # Tests run in as many processes as there are cores: each is given one thread, and those that are
 # done take tests from the others.
 JOBS ?= $(shell nproc 2> /dev/null || echo 2)
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
-test test-all test-lowest test-latest test-page test-lmms test-vllm mutants: export OMP_NUM_THREADS = 1
+test test-all test-lowest test-latest test-page test-lmms test-vllm test-ray mutants: export OMP_NUM_THREADS = 1
 
 .PHONY: help demo test test-all lint format test-lowest test-latest test-python test-wheel test-gpu \
-	test-page lmms-env test-lmms vllm-env test-vllm mutants clean
+	test-page lmms-env test-lmms vllm-env test-vllm ray-env test-ray \
+	mutants clean
 
 help:
 	@echo "make demo         built-in model on its sample image; picture in out/demo.png"
@@ -39,6 +42,8 @@ help:
 	@echo "make test-lmms    the plug-in for lmms-eval in that environment, as \`pip install\` gives it"
 	@echo "make vllm-env     an environment with vLLM for CPUs (.venv-vllm, 3.5 GB)"
 	@echo "make test-vllm    the vLLM plug-in, in that environment"
+	@echo "make ray-env      an environment with Ray, for \`prunus batch\` (.venv-ray)"
+	@echo "make test-ray     prunus batch on Ray Data, in that environment"
 	@echo "make mutants      small wrong changes to the code, each of which a test must notice"
 	@echo "make clean        remove environments, caches and outputs"
 
@@ -143,9 +148,19 @@ vllm-env: $(VLLM_READY)
 test-vllm: $(VLLM_READY)
 	$(VLLM_VENV)/bin/python -m pytest tests/vllm
 
+# Ray is heavy (a quarter of a gigabyte), and nothing else needs it.
+$(RAY_READY): pyproject.toml constraints.txt tools/torchvision_schemas.py
+	$(call install,$(RAY_VENV),constraints.txt,-e '.[ray]' av pytest pytest-xdist)
+
+ray-env: $(RAY_READY)
+
+test-ray: $(RAY_READY)
+	$(RAY_VENV)/bin/python -m pytest -n0 tests/batch
+
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) $(LMMS_VENV) $(VLLM_VENV) .venv-python* out build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) $(LMMS_VENV) $(VLLM_VENV) $(RAY_VENV) .venv-python* \
+		out build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

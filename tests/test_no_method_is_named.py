@@ -27,6 +27,7 @@ REPLAYS = {"evaluate/cells.py", "checking/__init__.py", "checking/measure.py"}
 #: a lattice, because the command trains that one, or to make it act in a check.
 SAY = {
     "cli/run.py": {"clse"},
+    "cli/batch.py": {"clse"},
     "cli/demo.py": {"clse"},
     "cli/serve_transformers.py": {"clse"},
     "cli/train.py": {"one-shot"},

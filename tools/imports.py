@@ -49,6 +49,7 @@ ORDER = (
     "reproduce",  # tables of papers, measured again
     "serving",  # servers of others
     "vllm",  # the plug-in
+    "batch",  # many rows, many workers
     "cli",
     "__main__",
 )

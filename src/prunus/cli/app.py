@@ -13,6 +13,7 @@ import typer
 
 from prunus.cli import (
     analyse,
+    batch,
     bench,
     builtin,
     calibrate,
@@ -51,6 +52,7 @@ def options(
 
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.command("batch")(batch.batch)
 app.command("check")(check.check)
 app.command("eval")(eval_command.evaluate)
 app.command("compare")(compare_command.compare)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,19 @@ def open_image(path: str | Path, place: str = "") -> Image.Image:
     if os.path.isfile(path) and not os.path.getsize(path):
         raise PrunusFileError(f"{start}the image {name} is empty (0 bytes)")
     with readable(name, start), Image.open(path) as image:
+        image.load()
+        return to_rgb(ImageOps.exif_transpose(image), image.format)
+
+
+def decode_image(content: bytes, name: str, place: str = "") -> Image.Image:
+    """The image in the bytes of an image file, as :func:`open_image` gives it; messages call it
+    ``name``.
+
+    Raises:
+        PrunusFileError: as there.
+    """
+    start = f"{place}: " if place else ""
+    with readable(name, start), Image.open(BytesIO(content)) as image:
         image.load()
         return to_rgb(ImageOps.exif_transpose(image), image.format)
 

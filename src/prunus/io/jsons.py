@@ -10,7 +10,8 @@ from typing import Any
 
 from prunus.errors import PrunusFileError, brief, shown
 
-_BOM = b"\xef\xbb\xbf"
+#: What some editors begin UTF-8 files with.
+BOM = b"\xef\xbb\xbf"
 
 
 def read_bytes(path: str | Path, what: str) -> bytes:
@@ -20,7 +21,7 @@ def read_bytes(path: str | Path, what: str) -> bytes:
         PrunusFileError: it cannot be read.
     """
     try:
-        return Path(path).read_bytes().removeprefix(_BOM)
+        return Path(path).read_bytes().removeprefix(BOM)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise PrunusFileError(f"cannot read {what} {shown(str(path))}: {brief(error)}") from error
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from prunus.errors import PrunusError, brief, shown
 from prunus.inference.inputs import check_frames
-from prunus.io.images import readable, to_rgb
+from prunus.io.images import decode_image
 
 
 def read_by_prunus(processor: Any) -> None:
@@ -60,7 +59,7 @@ def open_address(address: str) -> Image.Image:
         raise PrunusError(
             f"the image {shown(address)} cannot be fetched: {brief(error)}"
         ) from error
-    return _opened(answer.content, shown(address))
+    return decode_image(answer.content, shown(address))
 
 
 def _decoded(address: str) -> Image.Image:
@@ -73,13 +72,7 @@ def _decoded(address: str) -> Image.Image:
         found = base64.b64decode("".join(content.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise PrunusError(f"the image {shown(head)} is no base64: {brief(error)}") from error
-    return _opened(found, shown(head))
-
-
-def _opened(content: bytes, name: str) -> Image.Image:
-    with readable(name), Image.open(BytesIO(content)) as image:
-        image.load()
-        return to_rgb(ImageOps.exif_transpose(image), image.format)
+    return decode_image(found, shown(head))
 
 
 def _for_each(plain: Callable[[Any], Any], read: Callable[[str], Any]) -> Callable[[Any], Any]:
