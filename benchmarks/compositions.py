@@ -126,6 +126,25 @@ def candidates() -> dict[str, Rule]:
         evo("third"), then("stepwise", 1.3), then("fastv", layer=4)
     )
     found["evo 2b > fastv@2"] = line(evo("2b"), then("fastv", layer=2))
+    return found | later(hidden)
+
+
+def later(hidden: Rule) -> dict[str, Rule]:
+    """What was added when these methods came, and asked in the same way."""
+    found: dict[str, Rule] = {name: then(name) for name in ("cdpruner", "otprune", "mmtok")}
+    late = then("fastv", layer=4)
+    third = tower("tome", SHARES["third"])
+    for name in ("cdpruner", "otprune", "mmtok"):
+        found[f"tome third > {name}"] = line(third, then(name))
+        found[f"tome third > {name} 1.3 > fastv@4"] = line(third, then(name, 1.3), late)
+    found["evo hidden third > cdpruner 1.3 > fastv@4"] = line(hidden, then("cdpruner", 1.3), late)
+    found["tome 1.5b > cdpruner 1.3 > fastv@4"] = line(
+        tower("tome", SHARES["1.5b"]), then("cdpruner", 1.3), late
+    )
+    found["tome third > mmr 0.25 1.3 > fastv@4"] = line(third, then("mmr", 1.3, weight=0.25), late)
+    found["tome third > cdpruner 1.3 > priortr@4"] = line(
+        third, then("cdpruner", 1.3), then("priortr", layer=4)
+    )
     return found
 
 
