@@ -34,6 +34,20 @@ def test_numbers_are_those_of_the_tables_that_comparisons_show() -> None:
     assert seen > 15
 
 
+def test_a_figure_in_two_parts_is_that_of_comparisons() -> None:
+    """Which has the tower and what is behind it apart, in tens of milliseconds."""
+    (figure,) = (table for table in published_tables() if table["id"] == "evoprune-figure-3")
+    ours = papers()["evoprune-video"]
+    rows = {row["method"]: row["values"] for row in ours["rows"]} | {"dense": ours["dense"]}
+    parts = {row["method"]: row["values"] for row in figure["rows"]} | {"dense": figure["dense"]}
+    assert rows.keys() == parts.keys()
+    for name, values in rows.items():
+        whole = parts[name]
+        before = 10 * (whole["encoder"] + whole["other"])
+        assert values["before the LLM ms"] == before, name
+        assert values["LLM ms"] == 10 * whole["LLM"], name
+
+
 def test_printed_speed_ups_follow_from_printed_times() -> None:
     times = papers()["clse-5-image"]
     speed = [times["dense"]["prefill ms"] / row["values"]["prefill ms"] for row in times["rows"]]

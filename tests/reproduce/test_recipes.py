@@ -170,7 +170,7 @@ def test_one_task_that_gives_two_columns_is_downloaded_once() -> None:
 def test_models_that_cannot_be_loaded_are_said_to_be() -> None:
     plan = make_plan(find_recipe("evoprune-2"), None, {})
     assert not plan["asked"] and not plan["downloads"]
-    assert plan["commands"] == ["prunus bench --preset evoprune-3"]
+    assert plan["commands"] == ["prunus bench --preset evoprune-video"]
     assert plan["left_out"][0].startswith("LLaVA-Video-7B: ")
     assert make_plan(find_recipe("evoprune-2"), "here", {})["asked"]
 

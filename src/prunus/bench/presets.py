@@ -67,7 +67,7 @@ PRESETS: dict[str, Preset] = {
         tokens=(1,),
         published=("stepwise-3",),
     ),
-    "evoprune-3": Preset(
+    "evoprune-video": Preset(
         "EvoPrune, Figure 3: 64 frames",
         "llava-onevision-7b",
         (
@@ -80,7 +80,7 @@ PRESETS: dict[str, Preset] = {
         tokens=(1,),
         frames=(64, 4),
         rounds=5,
-        published=("evoprune-3",),
+        published=("evoprune-video",),
     ),
     "visipruner": Preset(
         "VisiPruner, beside the one request that a third party timed",

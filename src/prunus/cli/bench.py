@@ -32,7 +32,7 @@ def bench(
         typer.Option(
             metavar="NAME",
             help="What is timed where options do not say it: cpu; or beside what papers printed: "
-            "clse-5-image, clse-5-video, stepwise-3, evoprune-3, visipruner.",
+            "clse-5-image, clse-5-video, stepwise-3, evoprune-video, visipruner.",
         ),
     ] = None,
     shape: Annotated[
