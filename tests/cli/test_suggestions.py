@@ -19,7 +19,12 @@ from prunus.method import methods
 
 FOLDER = Path(prunus.__file__).parent
 #: Of other programs.
-NOT_OURS = {"--multi_gpu"}
+NOT_OURS = {
+    "--multi_gpu",  # accelerate
+    "--log_samples",  # lmms-eval
+    "--mm-encoder-tp-mode",  # vLLM
+    "--pipeline-parallel-size",
+}
 #: Recipes have parsers of their own.
 SOURCES = sorted(set(FOLDER.rglob("*.py")) - set((FOLDER / "recipes").rglob("*.py")))
 
