@@ -270,6 +270,17 @@ def test_questions_that_cannot_be_asked(tmp_path: Path) -> None:
     assert any("3 questions were left out" in note for note in found["notes"])
 
 
+def test_nothing_is_left_that_can_be_asked(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"image": "broken.png", "question": "which?", "answer": "one"}')
+    setting = replace(
+        SMALL, runs=(RunSpec("tiny-llava", str(path)),), methods=("uniform",), skip=True
+    )
+    with pytest.raises(PrunusError, match=r"none of the 1 questions of .*mine.jsonl.*broken.png"):
+        run(setting, tmp_path / "store")
+
+
 def test_a_refusal_is_that_of_its_own_question(tmp_path: Path) -> None:
     """Of a batch, some may be asked: a smaller set has its row, whatever was asked before."""
     rng = np.random.default_rng(0)

@@ -24,9 +24,15 @@ def make_run(course: Course, rival: str | None, times: Mapping[str, Time]) -> Ru
     """The run with all of its rows; ``times`` by the keys of rows.
 
     Raises:
-        PrunusError: nothing is known of the dense model, with which everything is compared.
+        PrunusError: nothing is known of the dense model, with which everything is compared, or no
+            question could be asked.
     """
     numbers = course.numbers
+    if not numbers:
+        raise PrunusError(
+            f"none of the {len(course.faults)} questions of {course.spec.data} can be asked: "
+            f"{next(iter(course.faults.values()), '')}"
+        )
     queries = [course.data.queries[n] for n in numbers]
     rows: dict[str, Row] = {}
     right: dict[str, Right] = {}
