@@ -110,7 +110,8 @@ class Calibration:
                     f"this calibration was made on {self.model}, whose {name} is "
                     f"{there.get(name)}, the model has {here.get(name)}: calibrate again"
                 )
-        if not _alike(torch.tensor(self.made_on["weights"]), model.fingerprint()):
+        weights = torch.tensor(self.made_on["weights"], dtype=torch.float32)
+        if not _alike(weights, model.fingerprint()):
             warnings.warn(
                 f"prunus: this calibration was made on {self.model}, and the model has other "
                 "weights (of the same shape): calibrate again unless they hardly differ",

@@ -39,7 +39,7 @@ def contextual(
     mix[place, count] = 1.0
     if few and len(free):
         nearest = targets[first_best(keys[free] @ keys[targets].T)]
-        many = torch.zeros(count, device=device).index_add(0, nearest, keys.new_ones(len(nearest)))
+        many = keys.new_zeros(count).index_add(0, nearest, keys.new_ones(len(nearest)))
         share = 1.0 / many[nearest]
         mix[nearest, free] = share
     kept = line.sort().values
