@@ -14,7 +14,18 @@ import typer
 from prunus.cli import filmed
 from prunus.cli.console import err, out, print_json, quiet_transformers
 from prunus.cli.errors import BadInput
-from prunus.cli.options import MOST, AsJson, BudgetOption, Device, DType, Model, meaning_of
+from prunus.cli.options import (
+    MOST,
+    AsJson,
+    BudgetOption,
+    Device,
+    DType,
+    KeepOption,
+    MethodOption,
+    Model,
+    ParamOption,
+    meaning_of,
+)
 from prunus.errors import unknown
 
 _EVERY = 30.0  # seconds between lines, where there is no terminal
@@ -34,27 +45,10 @@ def batch(
         typer.Option(metavar="DIR", help="Answers, refused rows and settings; goes on from there."),
     ],
     model: Model = "tiny-llava",
-    method: Annotated[
-        str,
-        typer.Option(
-            help="See `prunus methods`; clse@released: with a preset; evoprune+clse: one behind "
-            "the other; none: unmodified."
-        ),
-    ] = "clse",
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            help="Visual tokens per image or video: 64 is a count, 0.333 a share; 0.5,64: of each."
-        ),
-    ] = None,
+    method: MethodOption = "clse",
+    keep: KeepOption = None,
     budget: BudgetOption = "nominal",
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="A parameter of the method (of several: clse.cutoff=0.2); repeatable.",
-        ),
-    ] = None,
+    param: ParamOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=MOST, help="Length of an answer.")] = 32,
     workers: Annotated[
         int, typer.Option(min=1, max=10_000, help="Workers, each with a model of its own.")

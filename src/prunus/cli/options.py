@@ -18,6 +18,26 @@ Model = Annotated[str, typer.Option(help="Built-in name, local folder or Hugging
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 DType = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+MethodOption = Annotated[
+    str,
+    typer.Option(
+        help="See `prunus methods`; clse@released: with a preset; evoprune+clse: one behind "
+        "the other; none: unmodified."
+    ),
+]
+KeepOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Visual tokens per image or video: 64 is a count, 0.333 a share; 0.5,64: of each."
+    ),
+]
+ParamOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="A parameter of the method (of several: clse.cutoff=0.2); repeatable.",
+    ),
+]
 BudgetOption = Annotated[
     str,
     typer.Option(

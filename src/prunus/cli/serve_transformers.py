@@ -11,7 +11,15 @@ import typer
 
 from prunus.cli.console import err, quiet_transformers
 from prunus.cli.errors import BadInput
-from prunus.cli.options import BudgetOption, Device, DType, meaning_of
+from prunus.cli.options import (
+    BudgetOption,
+    Device,
+    DType,
+    KeepOption,
+    MethodOption,
+    ParamOption,
+    meaning_of,
+)
 
 if TYPE_CHECKING:
     from prunus.method import Method
@@ -22,27 +30,10 @@ def transformers(
         str,
         typer.Argument(help="Built-in name, local folder or Hugging Face id: the model served."),
     ],
-    method: Annotated[
-        str,
-        typer.Option(
-            help="See `prunus methods`; clse@released: with a preset; evoprune+clse: one behind "
-            "the other; none: unmodified."
-        ),
-    ] = "clse",
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            help="Visual tokens per image or video: 64 is a count, 0.333 a share; 0.5,64: of each."
-        ),
-    ] = None,
+    method: MethodOption = "clse",
+    keep: KeepOption = None,
     budget: BudgetOption = "nominal",
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="A parameter of the method (of several: clse.cutoff=0.2); repeatable.",
-        ),
-    ] = None,
+    param: ParamOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "localhost",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")
