@@ -16,6 +16,27 @@ import prunus
 from prunus.inference.named import build_methods
 from prunus.vllm.eyes import Eyes, Left
 
+#: Every method that vLLM can serve: by default, and with the settings behind a colon.
+SERVED = (
+    "divprune",
+    "evoprune",
+    "evs",
+    "fastervlm",
+    "hired",
+    "holov",
+    "mmr@diversity",
+    "otprune",
+    "pooling",
+    "prumerge",
+    "random:layer=none",
+    "scope",
+    "tome",
+    "uniform:layer=none",
+    "vidcom2",
+    "visionzip",
+    "vispruner",
+)
+
 
 @dataclass(frozen=True)
 class Asked:

@@ -11,32 +11,12 @@ import prunus
 from prunus.inference.prompts import build_prompt
 from prunus.tasks.evalset import load_evalset
 from prunus.tasks.scenes import render
-from tests.vllm.asked import Asked, by_prune, by_vllm, swap
+from tests.vllm.asked import SERVED, Asked, by_prune, by_vllm, swap
 from tests.vllm.conftest import Start, model_of
 
 pytest.importorskip("vllm", reason="make vllm-env makes an environment with it")
 
 KEEP = "0.25"
-#: Every method that vLLM can serve (tests/vllm/test_refuse.py compares the list).
-SERVED = (
-    "divprune",
-    "evoprune",
-    "evs",
-    "fastervlm",
-    "hired",
-    "holov",
-    "mmr@diversity",
-    "otprune",
-    "pooling",
-    "prumerge",
-    "random:layer=none",
-    "scope",
-    "tome",
-    "uniform:layer=none",
-    "vidcom2",
-    "visionzip",
-    "vispruner",
-)
 
 
 @pytest.fixture(scope="module")

@@ -18,28 +18,9 @@ from prunus.vllm.refuse import check_servable
 from prunus.vllm.serving import arguments
 from prunus.vllm.setting import Setting
 from prunus.vllm.versions import check_vllm
+from tests.vllm.asked import SERVED
 
 DEPTH = 12
-#: By default, and with the settings behind a colon.
-SERVED = {
-    "divprune",
-    "evoprune",
-    "evs",
-    "fastervlm",
-    "hired",
-    "holov",
-    "mmr@diversity",
-    "otprune",
-    "pooling",
-    "prumerge",
-    "random:layer=none",
-    "scope",
-    "tome",
-    "uniform:layer=none",
-    "vidcom2",
-    "visionzip",
-    "vispruner",
-}
 
 
 def served(name: str) -> bool:
