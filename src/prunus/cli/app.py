@@ -24,6 +24,7 @@ from prunus.cli import (
     run,
     serve,
     train,
+    typed,
 )
 from prunus.cli import compare as compare_command
 from prunus.cli import eval as eval_command
@@ -75,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     and exit code 1.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    typed.remember(arguments)
     plain_warnings()
     command = typer.main.get_command(app)
     try:

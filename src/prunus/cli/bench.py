@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prunus.cli import typed
 from prunus.cli.console import err, out, print_json, quiet_transformers
 from prunus.cli.errors import BadInput, option
 from prunus.cli.options import MOST, AsJson, BudgetOption, Device, meaning_of
@@ -170,7 +169,7 @@ def _run(plan: Plan, run_plan: Any) -> Bench:
         def step(name: str, done: int, total: int) -> None:
             bars.update(task, description=name, completed=done, total=total)
 
-        found: Bench = run_plan(plan, shlex.join(["prunus", *sys.argv[1:]]), step)
+        found: Bench = run_plan(plan, typed.command(), step)
         return found
 
 

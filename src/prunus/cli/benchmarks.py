@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunus.cli import typed
 from prunus.cli.console import err, quiet_transformers
 from prunus.cli.errors import BadInput, option
 
@@ -156,7 +155,7 @@ def _made(asked: Asked, respondent: Any, seconds: float) -> Any:
 
     network = respondent.model
     return Made(
-        command=shlex.join(["prunus", *sys.argv[1:]]),
+        command=typed.command(),
         versions={**versions(), "lmms_eval": version("lmms_eval")},
         device=str(network.device),
         threads=torch.get_num_threads(),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunus.cli import typed
 from prunus.cli.console import err, quiet_transformers
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def watched(setting: Setting, place: Path, workers: int, title: str) -> Comparis
                 place,
                 watch,
                 workers=workers,
-                command=_command(),
+                command=typed.command(),
                 title=title,
             )
         except KeyboardInterrupt:
@@ -119,8 +118,3 @@ def lasting(seconds: float) -> str:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _command() -> str:
-    """What was typed, without the place of the program."""
-    return shlex.join(["prunus", *sys.argv[1:]])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prunus.cli import typed
 from prunus.cli.console import err, out, print_json, quiet_transformers
 from prunus.cli.errors import BadInput, option
 from prunus.cli.options import MOST, AsJson, Device, DType
@@ -205,7 +204,7 @@ def _run(
                     watch,
                     other_model=name if small else None,
                     not_measured=missing,
-                    made={"command": shlex.join(["prunus", *sys.argv[1:]]), "model": name},
+                    made={"command": typed.command(), "model": name},
                 )
         except KeyboardInterrupt:
             watch.say(f"stopped: what was measured is in {folder}; the same command goes on")
