@@ -7,7 +7,9 @@ random weights, at ``--scale`` of their width and depth. Each method's prefill, 
 timed beside one that is told the same tokens and beside the dense one, in turn, in one run;
 ``share`` is (method - told) / dense, round by round: lower quartile, median, upper quartile. What
 merges in the tower is told its merges, so that its share is what finding them takes. A share below
-zero is noise. Methods that are done already are not run again where the output has them.
+zero is noise. What cannot keep so few in so few layers keeps more: ``keep`` of its row. Selectors
+are as narrow as the model, but not as shallow: their share is too large. Methods that are done
+already are not run again where the output has them.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from prunus.errors import PrunusError
 from prunus.io.files import write_text
 from prunus.method.registry import required
 
+MORE = (1 / 3, 2 / 3)  # for what cannot keep as few as asked
 SHAPES = {"576": "llava-1.5-7b", "2880": "llava-next-7b"}
 
 
@@ -46,11 +49,16 @@ def measure(name: str, model: Any, inputs: dict[str, Any], given: argparse.Names
     """One row: quartiles of the share, and of the ratios to the dense prefill."""
     cls, device = prunus.methods()[name], torch.device("cpu")
     has_keep = "keep" in {one.name for one in fields(cls)}  # type: ignore[arg-type]
-    try:
-        method = untrained(model, cls(keep=given.keep) if has_keep else cls())
-        told = oracle(model, [method], inputs)
-    except PrunusError as error:
-        return {"refused": str(error)}
+    for keep in (given.keep, *MORE):
+        try:
+            method = untrained(model, cls(keep=keep) if has_keep else cls(), given.scale)
+            told = oracle(model, [method], inputs)
+        except PrunusError as error:
+            refused = str(error)
+        else:
+            break
+    else:
+        return {"refused": refused}
     settings: dict[str, list[Any]] = {"dense": [], "method": [method], "told": list(told)}
     around = {one: partial(pruned, model, methods) for one, methods in settings.items()}
     action = partial(model, **inputs, logits_to_keep=1, use_cache=True)
@@ -60,6 +68,7 @@ def measure(name: str, model: Any, inputs: dict[str, Any], given: argparse.Names
     rounds = zip(times["method"], times["told"], times["dense"], strict=True)
     shares = [(ours - theirs) / dense for ours, theirs, dense in rounds]
     return {
+        "keep": round(keep, 4) if has_keep else None,
         "share": [round(x, 4) for x in quartiles(shares)],
         "to_dense": [round(x, 4) for x in ratios(times["method"], times["dense"])],
         "to_told": [round(x, 4) for x in ratios(times["method"], times["told"])],

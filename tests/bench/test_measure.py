@@ -26,7 +26,7 @@ def workload(kind: str) -> Workload:
         one = case.prompts.rows(1)
         return {name: v.repeat(batch, *[1] * (v.dim() - 1)) for name, v in one.items()}
 
-    return Workload("tiny", case.model, inputs, lambda: torch.ones(3).sum(), True, {})
+    return Workload("tiny", case.model, inputs, lambda: torch.ones(3).sum(), 1.0, {})
 
 
 @pytest.fixture(scope="module")

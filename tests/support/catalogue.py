@@ -120,8 +120,12 @@ _CHOOSING = """
 **choosing**: the time of a prefill that chooses, less that of one that is *told* the same tokens (a
 replay), in percent of the dense prefill; medians of rounds in which all are timed in turn. Models
 of the form of LLaVA-1.5-7B and LLaVA-NeXT-7B at {scale:g} of their width and depth, {device},
-{threads} threads, batch 1, {keep:g} of the tokens kept. A choice grows with the width, a prefill
-with its square times the depth: on the full models the shares are smaller ([on a GPU](gpu.md)). Raw
+{threads} threads, batch 1, {keep:g} of the tokens kept (a third or two thirds by what cannot keep
+so few in 4 layers or 3 blocks). A choice grows with the width, a prefill with its square times the
+depth: on the full models the shares are smaller ([on a GPU](gpu.md)); most of all those of
+`stepwise` and `one-shot`, whose selectors are as narrow as the model here, but have all their
+layers, and pick for a decoder of an eighth of the real depth. What stands within 2 % of zero is
+within the noise (`random`, `uniform`). Raw
 numbers, with quartiles: [choosing.json](data/choosing.json) (`{command}`).
 """
 

@@ -119,8 +119,8 @@ def _prepared(
     try:
         if name != DENSE:
             methods = methods_named(name, asked.keep)
-            if work.drawn:
-                methods = tuple(untrained(work.model, one) for one in methods)
+            if work.scale is not None:
+                methods = tuple(untrained(work.model, one, work.scale) for one in methods)
             setting.methods = methods
             setting.told = oracle(work.model, list(methods), dict(inputs), asked.budget)
     except PrunusError as error:

@@ -20,9 +20,10 @@ from prunus.selector.selector import Selector
 from prunus.selector.store import Card
 
 
-def untrained(model: nn.Module, method: Method) -> Method:
+def untrained(model: nn.Module, method: Method, scale: float = 1.0) -> Method:
     """``method`` with a selector of the paper's size and random weights, if it needs one: what it
-    picks means nothing, what it costs is right."""
+    picks means nothing, what it costs is right. Beside a model at ``scale`` of its width the
+    selector is as narrow; its two layers and two stay, so that its share is too large there."""
     give = getattr(method, "with_selector", None)
     if give is None:
         return method
@@ -30,8 +31,9 @@ def untrained(model: nn.Module, method: Method) -> Method:
     weight = next(model.parameters())
     torch.manual_seed(0)
     kind: Literal["stepwise", "one-shot"] = "one-shot" if method.name == "one-shot" else "stepwise"
+    heads = max(1, round(16 * scale))
     config = SelectorConfig(
-        family.feature_width, family.text_width, width=1024, heads=16, kind=kind
+        family.feature_width, family.text_width, width=64 * heads, heads=heads, kind=kind
     )
     selector = Selector(config).eval().to(weight.device)
     given: Method = give(selector, Card("timing", family.fingerprint().tolist(), None))

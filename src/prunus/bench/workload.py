@@ -33,7 +33,7 @@ class Workload:
         model: in evaluation mode; its answers do not end by themselves.
         inputs: makes the encoded prompt, so many times, on the model's device.
         decode: from the bytes of the picture to pixel values; None: it cannot be timed here.
-        drawn: whether its weights are random.
+        scale: of its width and depth, where its weights are random; None: it has its own.
         about: what made it.
     """
 
@@ -41,7 +41,7 @@ class Workload:
     model: Any
     inputs: Callable[[int], dict[str, Tensor]]
     decode: Callable[[], object] | None
-    drawn: bool
+    scale: float | None
     about: dict[str, Any]
 
 
@@ -70,7 +70,7 @@ def of_shape(
         model,
         lambda batch: prompt(model, shape, batch=batch, words=words, frames=shown),
         decoder(model, shape, shown),
-        True,
+        scale,
         {"scale": scale, "words": words, "frames": shown or None, "size": list(shape.size)},
     )
 
@@ -119,4 +119,4 @@ def of_model(
         return {name: value.repeat(batch, *[1] * (value.dim() - 1)) for name, value in one.items()}
 
     about = {"image": None if image is None else image.name, "question": question}
-    return Workload(name, model, inputs, read, False, {**about, "size": list(picture.size[::-1])})
+    return Workload(name, model, inputs, read, None, {**about, "size": list(picture.size[::-1])})
