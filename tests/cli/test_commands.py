@@ -85,7 +85,7 @@ def test_demo_draws_one_picture_and_answers_at_each_budget(cli: Cli, tmp_path: P
         assert drawn.format == "PNG" and drawn.width > 3 * drawn.height / 2
 
 
-def test_methods_and_models(cli: Cli) -> None:
+def test_methods_and_models(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     methods = cli("methods", "--json").json
     assert {"clse", "random", "uniform"} <= set(methods)
     keep = next(p for p in methods["clse"]["parameters"] if p["name"] == "keep")
@@ -96,12 +96,15 @@ def test_methods_and_models(cli: Cli) -> None:
     assert models["families"]["llava"]["methods"]["clse"] == {"image": ""}
     merging = models["families"]["llava-next"]["methods"]["evoprune"]["image"]
     assert merging.startswith("refused: ")
+    monkeypatch.setenv("COLUMNS", "80")
     lines = cli("methods").out.splitlines()
-    assert all(len(line) <= 100 for line in lines)  # the terminal of the tests
-    listed = [line.split() for line in lines[1 : lines.index("")] if line[0] != " "]
-    assert [words[0] for words in listed] == list(methods)
-    keeps = {words[0]: words[1] for words in listed}
-    assert keeps["clse"] == "0.3333" and keeps["visipruner"] == "-"
+    assert all(len(line) <= 80 for line in lines)
+    listed = [line.split() for line in lines if line.startswith("  ")]
+    assert sorted(words[0] for words in listed) == list(methods)  # each on one line
+    signs = {words[0]: words[1] for words in listed}
+    assert signs["visipruner"] == "q*" and signs["cdpruner"] == "q"
+    places = [line for line in lines if line.endswith(":")]
+    assert places[0] == "in the vision tower:" and len(places) == 4
     listed = cli("models").out
     assert "tiny-llava" in listed and all(len(line) <= 80 for line in listed.splitlines())
 
@@ -119,6 +122,9 @@ def test_one_method_explained(cli: Cli) -> None:
     for words in ("2606.24165", "temperature=0.1", "clse@attn-released: variant=released"):
         assert words in text
     assert all(len(line) <= 80 for line in text.splitlines())
+    assert "204.0 of 576 visual tokens per layer" in text  # (2 * 576 + 31 * 192) / 32, less 12
+    assert "least that it can be asked for: 19.0" in text and "25 of 25 families" in text
+    assert "at decoder layers 8, 16, 24" not in text and cli("methods", "CLSE").out == text
     assert cli("methods", "clse@hybrid", "--json").json["clse"]["presets"]["attn"]
     unknown = cli("methods", "clsee")
     assert unknown.code == 2 and "did you mean 'clse'" in unknown.err

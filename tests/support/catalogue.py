@@ -68,7 +68,7 @@ def _row(name: str, cls: type[Method], measured: dict[str, Any]) -> str:
         facts: dict[str, Any] = {"places": ["as told"], "question": False, "count": "own"}
         facts |= {"merges": False, "cls": False, "needs": "indices"}
     else:
-        facts = derived(Named(name, cls).make())
+        facts = derived(Named(name, cls).plain())
     cells = [
         f"[`{name}`](#{name})",
         "; ".join(facts["places"]),

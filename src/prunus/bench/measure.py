@@ -103,7 +103,7 @@ def methods_named(name: str, keep: str | None) -> tuple[Method, ...]:
     Raises:
         PrunusError: there are none of that name.
     """
-    if name.strip() == NONE:
+    if name.strip().lower() == NONE:
         raise PrunusError("the dense model is always timed: leave out none")
     parts = parse(name)
     takes = len(parts) == 1 and parts[0].takes("keep")

@@ -18,6 +18,7 @@ from prunus.analyse.context import Context
 from prunus.errors import PrunusError, PrunusFileError, unknown
 from prunus.io.files import make_folder
 from prunus.method import methods
+from prunus.method.registry import spelled
 from prunus.tasks.sets import EvalSet
 
 
@@ -108,6 +109,7 @@ def calibrator_of(name: str) -> Callable[..., Outcome]:
         PrunusError: no such method, or one with nothing to calibrate.
     """
     known = methods()
+    name = spelled(name, known)
     if name not in known:
         raise unknown("method", name, calibrated())
     place: str = known[name].calibrator

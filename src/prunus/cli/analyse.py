@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunus.cli.console import err, out, print_json, quiet_transformers
+from prunus.cli.console import err, out, print_result, quiet_transformers
 from prunus.cli.errors import BadInput, option
 from prunus.cli.options import MOST, AsJson, Device, DType, Model
 from prunus.errors import unknown
@@ -185,7 +185,7 @@ def _show(
 
         analyses = {result.name: result.as_dict() for result in results}
         files = [str(path) for path in written]
-        print_json({"settings": plain(settings), "analyses": analyses, "files": files})
+        print_result({"settings": plain(settings), "analyses": analyses, "files": files})
         return
     console = out()
     console.print(_title(settings), markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ Subcommands import torch and transformers inside their functions, so that ``--he
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -37,15 +38,36 @@ app = typer.Typer(
     name="prunus",
     help="Fewer visual tokens for multimodal language models, on unmodified transformers.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(asked: bool) -> None:
+    """Print versions on one line and end, where that is asked for."""
+    if not asked:
+        return
+    from importlib.metadata import version
+
+    from prunus.versions import __version__
+
+    others = ", ".join(f"{name} {version(name)}" for name in ("transformers", "torch"))
+    typer.echo(f"prunus {__version__} ({others}, Python {platform.python_version()})")
+    raise typer.Exit
 
 
 @app.callback()
 def options(
     traceback: Annotated[
         bool, typer.Option("--traceback", help="Show where an error was raised, too.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_tell_version,
+            is_eager=True,
+            help="Print the versions of prunus, transformers, torch and Python, and end.",
+        ),
     ] = False,
 ) -> None:
     """Options of every command; ``--traceback`` is read by :func:`main`."""

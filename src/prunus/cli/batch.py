@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from prunus.cli import filmed
-from prunus.cli.console import err, out, print_json, quiet_transformers
+from prunus.cli.console import err, out, print_result, quiet_transformers
 from prunus.cli.errors import BadInput
 from prunus.cli.options import (
     MOST,
@@ -133,7 +133,7 @@ def batch(
     with _told() as (begun, step):
         done = run(job, data, output, pool, options, begun, step)
     if as_json:
-        print_json(
+        print_result(
             {
                 "rows": done.rows,
                 "answered": done.answered,

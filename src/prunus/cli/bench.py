@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli import typed
-from prunus.cli.console import err, out, print_json, quiet_transformers
+from prunus.cli.console import err, out, print_result, quiet_transformers
 from prunus.cli.errors import BadInput, option
 from prunus.cli.options import MOST, AsJson, BudgetOption, Device, meaning_of
 
@@ -150,7 +150,7 @@ def bench(
         with option("--output", output):
             written = write_bench(output, found)
     if as_json:
-        print_json({**found, "files": [str(path) for path in written]})
+        print_result({**found, "files": [str(path) for path in written]})
         return
     _show(found, written)
 

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from prunus.cli.asked import Batch, Data, Pictures, Prompts, asked
-from prunus.cli.console import busy, out, print_json, progress, quiet_transformers
+from prunus.cli.console import busy, out, print_result, progress, quiet_transformers
 from prunus.cli.options import MOST, AsJson, Device, DType, Model
 
 
@@ -76,7 +76,7 @@ def command(name: str) -> Callable[..., None]:
         )
         found: Outcome = calibrator(setup, **own)
         if as_json:
-            print_json(found.facts)
+            print_result(found.facts)
             return
         for line in found.lines:
             out().print(line, markup=False, soft_wrap=True)

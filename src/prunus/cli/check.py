@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunus.cli.console import out, print_json, quiet_transformers, steps_of
+from prunus.cli.console import out, print_result, quiet_transformers, steps_of
 from prunus.cli.errors import BadInput, reading
 from prunus.cli.options import AsJson, Device, DType, Model
 
@@ -57,7 +57,7 @@ def check(
     with steps_of("checking") as started, reading("this model cannot be checked"):
         report = check_model(network, processor, chosen, video=video, started=started)
     if as_json:
-        print_json({"model": model, **report.facts()})
+        print_result({"model": model, **report.facts()})
     elif markdown:
         typer.echo(report.markdown())
     else:

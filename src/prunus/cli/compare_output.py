@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunus.cli.console import out, print_json
+from prunus.cli.console import out, print_result
 from prunus.cli.errors import option
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def write(
         write_text(markdown, tables.markdown(comparison))
         written.append(markdown)
     if as_json:
-        print_json({**comparison, "files": [str(path) for path in written]})
+        print_result({**comparison, "files": [str(path) for path in written]})
         return
     _show(comparison, written)
 

@@ -78,13 +78,14 @@ def setting_of(
     builtin = all(name in BUILTIN for name in names)
     chosen = methods_of(preset if methods != "all" else everything, scenes, builtin)
     if methods is not None and methods != "all":
-        chosen = listed(methods, "--methods")
+        chosen = [_spelled(one) for one in listed(methods, "--methods")]
     if GROUND_TRUTH in chosen and not scenes:
         raise BadInput("ground-truth needs the scenes of the built-in questions: leave it out")
     # What is wrong is said at once.
     budgets = {one.name: one.keep for one in make_cells(chosen, preset.keeps, range(preset.seeds))}
     if rival not in (None, NONE):
         called = {one: cell_name(one) for one in chosen}
+        rival = _spelled(rival)
         name = called.get(rival, rival)
         if name not in called.values():
             raise BadInput(f"--rival {rival!r} is none of the methods: add it to --methods")
@@ -104,6 +105,15 @@ def setting_of(
         preset.limit,
         pictures=preset.pictures,
     )
+
+
+def _spelled(name: str) -> str:
+    """A method or control as it is spelled, which is what results are found by."""
+    from prunus.evaluate.cells import BLIND, GROUND_TRUTH, OTHER
+    from prunus.inference.named import as_spelled
+    from prunus.method.registry import spelled
+
+    return as_spelled(spelled(name, (GROUND_TRUTH, BLIND, OTHER)))
 
 
 def device_of(device: str) -> str:

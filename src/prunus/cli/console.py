@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -26,6 +26,16 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+#: Warnings of this call of the command line, in their order.
+_warned: list[str] = []
+
+
+def print_result(facts: Mapping[str, Any]) -> None:
+    """Print what a command found as one JSON object, with the ``warnings`` that were shown on
+    standard error until now, each once."""
+    print_json({**facts, "warnings": list(dict.fromkeys(_warned))})
+
+
 def print_json(value: Any) -> None:
     """Print exactly one JSON object on standard output, and nothing of rich's formatting."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -33,7 +43,9 @@ def print_json(value: Any) -> None:
 
 
 def plain_warnings() -> None:
-    """Show warnings as one line on standard error, without file and source line."""
+    """Show warnings as one line on standard error, without file and source line, and remember
+    them for :func:`print_result`."""
+    _warned.clear()
 
     def show(
         message: Warning | str,
@@ -43,7 +55,9 @@ def plain_warnings() -> None:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        sys.stderr.write(f"warning: {' '.join(str(message).split())}\n")
+        text = " ".join(str(message).split())
+        _warned.append(text)
+        sys.stderr.write(f"warning: {text}\n")
 
     warnings.showwarning = show
 

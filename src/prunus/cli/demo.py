@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prunus.cli.console import out, print_json, progress, quiet_transformers
+from prunus.cli.console import out, print_result, progress, quiet_transformers
 from prunus.cli.errors import BadInput
 from prunus.cli.options import AsJson, BudgetOption, meaning_of
 
@@ -108,7 +108,7 @@ def demo(
     [picture] = pictures_as_seen(processor, encoded[0], [[image]], [])[0]
     _draw(output, picture, asked, columns, method)
     if as_json:
-        print_json({**_as_dict(asked, columns, method, output), "budget": meaning})
+        print_result({**_as_dict(asked, columns, method, output), "budget": meaning})
         return
     console = out()
     console.print(_table(asked, columns, method))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli.benchmarks import Asked
-from prunus.cli.console import err, out, print_json, quiet_transformers
+from prunus.cli.console import err, out, print_result, quiet_transformers
 from prunus.cli.errors import BadInput, option
 from prunus.cli.options import (
     MOST,
@@ -292,7 +292,7 @@ def _show(
 
     if as_json:
         found = results(questions, outcomes, settings)
-        print_json({**found, "files": [str(path) for path in written]})
+        print_result({**found, "files": [str(path) for path in written]})
         return
     rows = summarise(questions, outcomes)
     console = out()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from textwrap import wrap
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prunus.cli.console import out, print_json
+from prunus.cli.explained import explained
 
 if TYPE_CHECKING:
     from prunus.inference.named import Named
     from prunus.method import Method
 
-#: Signs of a line; the list of all takes more where the terminal is wider.
+#: Signs of a line of the list; more where the terminal is wider.
 _WIDTH = 80
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -28,14 +28,15 @@ def methods(
     as_json: Json = False,
 ) -> None:
     """List the methods; or explain one: parameters, presets, paper, families."""
-    from prunus.inference.named import Named, parse_one
+    from prunus.inference.named import Named, full_name, parse_one
     from prunus.method import methods as known_methods
 
     console = out()
     if name is not None:
         named = parse_one(name)
         chosen = {named.kind.name: _facts(named)}
-        lines = _explained(named.kind.name, chosen[named.kind.name], title=name)
+        title = name if ".py:" in name else full_name(name.strip())
+        lines = explained(named.kind.name, chosen[named.kind.name], title)
     else:
         chosen = {one: _facts(Named(one, kind), as_json) for one, kind in known_methods().items()}
         lines = _lines(chosen, max(_WIDTH, console.width))
@@ -49,6 +50,7 @@ def methods(
 def _facts(named: Named, homes: bool = True) -> dict[str, Any]:
     """What is known of a method; ``homes``: its families as well, whose modules take seconds to
     import, and which the plain list does not show."""
+    from prunus.cli.explained import cost, idea
     from prunus.inference.named import presets_of
     from prunus.method.derived import derived
     from prunus.method.registry import required
@@ -62,8 +64,10 @@ def _facts(named: Named, homes: bool = True) -> dict[str, Any]:
         "parameters": _parameters(method),
         "presets": {preset: dict(params) for preset, params in presets_of(method).items()},
         "families": _homes(named) if homes else [],
-        "derived": derived(named.make()) if complete else None,
+        "derived": derived(named.plain()) if complete else None,
         "stages": _stages(named) if complete else [],
+        "idea": idea(method),
+        "cost": cost(named.plain()) if complete and homes else [],
     }
 
 
@@ -84,7 +88,8 @@ def _stages(named: Named) -> list[dict[str, Any]]:
     from prunus.method.budget import Budget
     from prunus.method.derived import TOKENS, derived
 
-    made = [named.make(keep=one) if named.takes("keep") else named.make() for one in _AVERAGES]
+    takes = named.takes("keep")
+    made = [named.make(keep=one) if takes else named.plain() for one in _AVERAGES]
     if len(made[0].parts()) == 1:
         return []
     budgets = [(one.parts(), Budget([one], DEPTH)) for one in made]
@@ -109,112 +114,44 @@ def _changed(method: Method) -> dict[str, Any]:
     return {one.name: values[one.name] for one in fields if values[one.name] != one.default}
 
 
+_PLACES = {
+    "vision": "in the vision tower",
+    "before": "between the vision tower and the language model",
+    "decoder": "inside the language model, at decoder layers",
+    "attention": "inside the attention of decoder layers",
+    "": "where its parameters say",
+}
+
+
 def _lines(described: dict[str, dict[str, Any]], width: int) -> list[str]:
-    """Each method, in lines of at most ``width`` signs; those that go on are indented."""
+    """Each method on a line of at most ``width`` signs, below the place where it first acts."""
     widest = max(map(len, described))
-    lines = [f"{'method':<{widest}}  keep   where  sees  what it does"]
-    for name, facts in described.items():
-        defaults = {param["name"]: param["default"] for param in facts["parameters"]}
-        keep = _show(defaults["keep"]) if defaults.get("keep") is not None else "-"
-        where, sees = _signs(facts["derived"])
-        start = f"{name:<{widest}}  {keep:<6} {where:<6} {sees:<5} "
-        rest = " " * len(start)
-        lines += wrap(facts["summary"], width, initial_indent=start, subsequent_indent=rest)
+    lines: list[str] = []
+    for place, title in _PLACES.items():
+        own = {name: facts for name, facts in described.items() if _place(facts) == place}
+        if not own:
+            continue
+        lines += ["", f"{title}:"] if lines else [f"{title}:"]
+        for name, facts in own.items():
+            start = f"  {name:<{widest}} {_sign(facts)} "
+            lines.append(start + shorten(facts["summary"], width - len(start), placeholder=" ..."))
     return [
         *lines,
         "",
-        "keep: default budget; -: its own count, or none. where: in the vision tower,",
-        "before the language model, or at decoder layers. sees: q, the question; t, the",
-        "vision tower; c, its CLS token. m: it merges; n: needs training, or measuring.",
-        "More: prunus methods NAME",
+        "q: reads the question. *: needs something trained, or measured, for the model.",
+        "One explained: prunus methods NAME. In use: prunus run photo.jpg --method NAME",
     ]
 
 
-def _signs(derived: dict[str, Any] | None) -> tuple[str, str]:
-    """The first place, and what it sees and does, of the default setting, in a word each."""
-    if derived is None:
-        return "-", "-"
-    names = {"vision": "tower", "before": "before", "decoder": "layers", "attention": "layers"}
-    where = names[derived["places"][0].split()[0]] if derived["places"] else "-"
-    signs = (("question", "q"), ("tower", "t"), ("cls", "c"), ("merges", "m"), ("needs", "n"))
-    return where, "".join(sign for fact, sign in signs if derived[fact]) or "-"
+def _place(facts: dict[str, Any]) -> str:
+    """The first place of the default setting, in a word."""
+    places = (facts["derived"] or {"places": []})["places"]
+    return str(places[0].split()[0]) if places else ""
 
 
-_COUNTS = {
-    "asked": "as asked for",
-    "schedule": "by its schedule",
-    "own": "it finds its own count",
-    "all": "it takes none away",
-}
-
-
-_NEEDS = {
-    "": "nothing",
-    "selector": "a selector that was trained for the model (`prunus train`)",
-    "calibration": "a calibration for the model (`prunus calibrate`), or published values serve",
-}
-
-
-def _derived_lines(derived: dict[str, Any] | None) -> list[str]:
-    """What follows from the method as it is set (for a decoder of 32 layers)."""
-    if derived is None:
-        return []
-    word = {True: "yes", False: "no"}
-    of = " (of 32)" if any("layers" in place for place in derived["places"]) else ""
-    return [
-        f"  sees the question: {word[derived['question']]}",
-        f"  tokens left: {_COUNTS[derived['count']]}",
-        f"  merges: {word[derived['merges']]}; looks into the tower: {word[derived['tower']]}, "
-        f"at its CLS token: {word[derived['cls']]}",
-        f"  needs: {_NEEDS[derived['needs']]}",
-        f"  acts at: {'; '.join(derived['places']) or 'nothing'}{of}",
-    ]
-
-
-def _stage_lines(stages: list[dict[str, Any]]) -> list[str]:
-    """One stage below the other, with what it leaves of 576 tokens."""
-    if not stages:
-        return []
-    lines = ["  stages, and tokens left of 576 for an average of 192, 128, 64 over 32 layers:"]
-    for stage in stages:
-        words = ", ".join(f"{one}={_show(value)}" for one, value in stage["params"].items())
-        left = ", ".join("?" if count is None else str(count) for count in stage["left"])
-        text = f"{stage['method']}{f' ({words})' if words else ''}, {'; '.join(stage['places'])}"
-        lines += wrap(f"{text}: {left}", _WIDTH, initial_indent="    ", subsequent_indent="      ")
-    return lines
-
-
-def _explained(name: str, facts: dict[str, Any], title: str) -> list[str]:
-    """All of one method, which was asked for as ``title``."""
-    paper = [f"  {facts['paper']}"] if facts["paper"] else []
-    head = wrap(f"{title}: {facts['summary']}", _WIDTH, subsequent_indent="  ")
-    lines = [*head, *paper, f"  kind: {facts['kind']}"]
-    lines += _derived_lines(facts["derived"])
-    lines += _stage_lines(facts["stages"])
-    homes = f"  runs on: {', '.join(facts['families'])}"
-    lines += wrap(homes, _WIDTH, subsequent_indent="    ", break_on_hyphens=False)
-    lines += ["", "parameters (default):"]
-    for param in facts["parameters"]:
-        default = "required" if param["required"] else _show(param["default"])
-        lines += _item(f"{param['name']}={default}  {param['help']}", hyphens=True)
-    if facts["presets"]:
-        lines += ["", f"presets ({name}@NAME):"]
-    for preset, params in facts["presets"].items():
-        words = ", ".join(f"{one}={_show(value)}" for one, value in params.items())
-        lines += _item(f"{name}@{preset}: {words}", hyphens=False)
-    if facts["stages"] and facts["presets"]:
-        lines.append(f"  (what the stages of one leave: prunus methods {name}@NAME)")
-    return lines
-
-
-def _item(text: str, hyphens: bool) -> list[str]:
-    return wrap(
-        text,
-        _WIDTH,
-        initial_indent="  ",
-        subsequent_indent="      ",
-        break_on_hyphens=hyphens,
-    )
+def _sign(facts: dict[str, Any]) -> str:
+    derived = facts["derived"] or {"question": False, "needs": ""}
+    return ("q" if derived["question"] else " ") + ("*" if derived["needs"] else " ")
 
 
 def _parameters(method: type[Method]) -> list[dict[str, Any]]:
@@ -239,11 +176,3 @@ def _parameters(method: type[Method]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_show, value)) or "none"
-    if isinstance(value, Mapping):  # a stage of a composition
-        return str(value.get("method", value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value).lower()

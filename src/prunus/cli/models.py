@@ -72,7 +72,7 @@ def _needs_blocks(named: Named) -> tuple[bool, bool]:
 
     if not set(required(named.kind)) <= set(named.params):
         return False, False
-    parts = acting([named.make()])
+    parts = acting([named.plain()])
     looks = any(signal.tower == "block" for part in parts for signal in signals_of(part, DEPTH))
     return any(tower_part(part) is not None for part in parts), looks
 

@@ -28,7 +28,8 @@ MethodOption = Annotated[
 KeepOption = Annotated[
     str | None,
     typer.Option(
-        help="Visual tokens per image or video: 64 is a count, 0.333 a share; 0.5,64: of each."
+        help="Visual tokens per image or video: 64 is a count, 0.333 or 33% a share; 0.5,64: of "
+        "each method."
     ),
 ]
 ParamOption = Annotated[

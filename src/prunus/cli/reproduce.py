@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli import typed
-from prunus.cli.console import err, out, print_json, quiet_transformers
+from prunus.cli.console import err, out, print_json, print_result, quiet_transformers
 from prunus.cli.errors import BadInput, option
 from prunus.cli.options import MOST, AsJson, Device, DType
 
@@ -289,7 +289,7 @@ def _write(found: Reproduction, folder: Path, as_json: bool) -> None:
         write_text(paths[0], text + "\n")
         write_text(paths[1], markdown(found))
     if as_json:
-        print_json({**found, "files": [str(path) for path in paths]})
+        print_result({**found, "files": [str(path) for path in paths]})
         return
     _show(found)
     for path in paths:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli import filmed
-from prunus.cli.console import out, print_json, progress, quiet_transformers
+from prunus.cli.console import out, print_result, progress, quiet_transformers
 from prunus.cli.errors import BadInput
 from prunus.cli.options import (
     MOST,
@@ -145,7 +145,7 @@ def run(
         facts["animation"] = None if save_animation is None else str(save_animation)
         facts["budget"] = meaning
         facts["time"] = {name: one.facts() for name, one in spent.items()} or None
-        print_json(facts)
+        print_result(facts)
         return
     console = out()
     console.print(result.text, markup=False, soft_wrap=True)
@@ -219,6 +219,7 @@ def _as_dict(
     prompt: str,
     overlay: Path | None,
 ) -> dict[str, Any]:
+    from prunus.inference.named import as_spelled
     from prunus.results.events import events_of
 
     report = result.report
@@ -226,7 +227,7 @@ def _as_dict(
     return {
         "answer": result.text,
         "model": model,
-        "method": name,
+        "method": as_spelled(name),
         "params": next(iter(params.values()), {}) if len(params) < 2 else params,
         "prompt": prompt,
         "images": [str(path) for path in images],

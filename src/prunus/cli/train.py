@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from prunus.cli.console import err, out, print_json, quiet_transformers
+from prunus.cli.console import err, out, print_result, quiet_transformers
 from prunus.cli.errors import BadInput, option
 from prunus.cli.options import MOST, AsJson, DType, Model, OnErrorOption
 from prunus.errors import unknown
@@ -279,7 +279,7 @@ def _show(
             soft_wrap=True,
         )
     if as_json:
-        print_json(
+        print_result(
             {
                 "model": model,
                 "data": split.name,

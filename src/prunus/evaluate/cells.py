@@ -13,7 +13,7 @@ from prunus.inference.named import NONE, Named, parse
 from prunus.inference.params import field_names
 from prunus.method import Method, methods
 from prunus.method.budget import Keep, Meaning, check_keep, resolve_keep
-from prunus.method.registry import required
+from prunus.method.registry import required, spelled
 from prunus.method.view import Facts
 from prunus.pruners.fixed import Fixed
 from prunus.selector.learned import Learned
@@ -210,6 +210,7 @@ def cell_name(name: str) -> str:
 
 
 def _chosen(name: str) -> _Chosen:
+    name = spelled(name, (GROUND_TRUTH, *_SHOWN))
     if name in (GROUND_TRUTH, *_SHOWN):
         return _Chosen(name)
     try:
@@ -226,7 +227,7 @@ def _chosen(name: str) -> _Chosen:
             )
     chosen = _Chosen("+".join(one.name for one in found), tuple(found))
     last = found[-1]
-    if not chosen.budgeted and "keep" not in last.params and not last.make().adaptive:
+    if not chosen.budgeted and "keep" not in last.params and not last.plain().adaptive:
         raise PrunusError(f"method {name!r} takes no budget and cannot be compared at one")
     return chosen
 

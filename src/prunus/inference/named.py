@@ -15,7 +15,7 @@ from typing import Any
 from prunus.errors import PrunusError, shown, unknown
 from prunus.inference.params import field_names, parse_keep, parse_params
 from prunus.method import Method, find_method, methods
-from prunus.method.registry import build
+from prunus.method.registry import build, spelled
 
 #: The name of the unmodified model.
 NONE = "none"
@@ -33,6 +33,11 @@ class Named:
         """Whether there is such a parameter, and the name does not say what it is."""
         return parameter in field_names(self.kind) and parameter not in self.params
 
+    def plain(self) -> Method:
+        """The method with nothing but what the name says, even where it does nothing so: to ask
+        it about itself."""
+        return self.kind(**self.params)
+
     def make(self, **more: Any) -> Method:
         """The method, with ``more`` parameters, which go before those of the name."""
         return build(self.kind, {**self.params, **more})
@@ -45,15 +50,30 @@ def presets_of(kind: type[Method]) -> Mapping[str, Mapping[str, Any]]:
 
 def full_name(name: str) -> str:
     """``clse-released``, and ``tome`` where only one method has such a preset, as
-    ``method@preset``; any other name as it is."""
+    ``method@preset``; names in another case as they are spelled; any other name as it is."""
     known = methods()
-    if name in known or "@" in name:
+    if ".py:" in name:
         return name
+    start, at, preset = name.partition("@")
+    start = spelled(start, known)
+    if start in known:
+        return f"{start}@{spelled(preset, presets_of(known[start]))}" if at else start
+    low = name.casefold()
     for kind, cls in known.items():
-        if name.startswith(f"{kind}-") and name[len(kind) + 1 :] in presets_of(cls):
-            return f"{kind}@{name[len(kind) + 1 :]}"
-    owners = [kind for kind, cls in known.items() if name in presets_of(cls)]
-    return f"{owners[0]}@{name}" if len(owners) == 1 else name
+        if low.startswith(f"{kind}-") and low[len(kind) + 1 :] in presets_of(cls):
+            return f"{kind}@{low[len(kind) + 1 :]}"
+    owners = [kind for kind, cls in known.items() if low in presets_of(cls)]
+    return f"{owners[0]}@{low}" if len(owners) == 1 else name
+
+
+def as_spelled(text: str) -> str:
+    """What is named in ``text`` (``EvoPrune+CLSE:keep=64``), as methods and presets are spelled;
+    what is unknown stays as it is."""
+    parts = []
+    for part in text.split("+"):
+        start, *settings = re.split(r":(?=\w+=)", part.strip())
+        parts.append(":".join([full_name(start), *settings]))
+    return "+".join(parts)
 
 
 def parse_one(text: str) -> Named:
@@ -83,7 +103,7 @@ def parse(text: str) -> list[Named]:
         PrunusError: as of :func:`parse_one`, or one method twice.
     """
     parts = [part.strip() for part in text.split("+")]
-    found = [] if NONE in parts else [parse_one(part) for part in parts]
+    found = [] if NONE in map(str.lower, parts) else [parse_one(part) for part in parts]
     if len({one.kind for one in found}) < len(parts):
         raise PrunusError(f"the methods {shown(text)}: name different methods, as in evoprune+clse")
     return found
@@ -100,7 +120,7 @@ def build_methods(name: str, keep: str | None, params: Sequence[str]) -> tuple[M
         PrunusError: unknown method or parameter, a value of the wrong type, ``keep`` for a method
             that finds its own count, not one ``keep`` for each of several methods.
     """
-    if name.strip() == NONE:
+    if name.strip().lower() == NONE:
         if keep is not None or params:
             raise PrunusError(
                 "--method none prunes nothing: leave out --keep and --param, or name a method"

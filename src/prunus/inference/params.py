@@ -9,7 +9,7 @@ import types
 from collections.abc import Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from prunus.errors import PrunusError, shown, unknown
+from prunus.errors import PrunusError, PrunusTypeError, shown, unknown
 from prunus.method import Method
 from prunus.method.budget import check_keep
 
@@ -17,19 +17,28 @@ _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def parse_keep(text: str) -> int | float:
-    """``"64"`` counts tokens, ``"0.333"`` is a share.
+    """``"64"`` counts tokens, ``"0.333"`` and ``"33.3%"`` are shares.
 
     Raises:
         PrunusError: no number, or one out of range.
     """
+    if text.rstrip().endswith("%"):
+        try:
+            return check_keep(text)
+        except PrunusTypeError:  # something else than a number before the sign
+            raise _no_number(text) from None
     try:
         keep: int | float = int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
     except ValueError:
-        raise PrunusError(
-            f"--keep {shown(text)} is not a number: give an int >= 1 (visual tokens per image) "
-            "or a float in (0, 1] (share of them)"
-        ) from None
+        raise _no_number(text) from None
     return check_keep(keep)
+
+
+def _no_number(text: str) -> PrunusError:
+    return PrunusError(
+        f"--keep {shown(text)} is not a number: give an int >= 1 (visual tokens per image), or a "
+        "share of them: a float in (0, 1], or 25%"
+    )
 
 
 def field_names(method: type[Method]) -> list[str]:

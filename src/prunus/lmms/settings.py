@@ -131,7 +131,7 @@ def _number(name: str, text: str, kind: type[int] | type[float]) -> int | float:
 
 def _check_params(method: str, given: list[str], own: list[str]) -> None:
     """Raise PrunusError for a name that is neither a setting nor a parameter of the method."""
-    kinds = [] if method.strip() == NONE else [one.kind for one in parse(method)]
+    kinds = [] if method.strip().lower() == NONE else [one.kind for one in parse(method)]
     several = len(kinds) > 1
     known = [
         f"{kind.name}.{field}" if several else field

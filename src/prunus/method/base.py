@@ -47,6 +47,8 @@ class Method:
         measured: parameters that a calibration file (:mod:`prunus.method.calibration`) must have.
         presets: settings that have a name, as published or as an ablation: ``clse@released``.
         compared: those of them that `prunus eval` takes by itself.
+        either: parameters of which one has to be given where it is called by its name: without any
+            of them it does nothing.
         calibrator: "module:function" of what `prunus calibrate` runs for it.
     """
 
@@ -59,6 +61,7 @@ class Method:
     measured: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     compared: ClassVar[tuple[str, ...]] = ()
+    either: ClassVar[tuple[str, ...]] = ()
     calibrator: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -12,6 +13,8 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 from prunus.errors import PrunusBudgetError, PrunusError, PrunusTypeError, shown
 
 Keep = int | float
+
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*")
 
 #: Pairs of shares: asked for, and left.
 Points = Sequence[tuple[float, float]]
@@ -44,26 +47,35 @@ def left_of(points: Points, share: float) -> float:
 
 
 def check_keep(keep: object) -> Keep:
-    """Return ``keep`` unchanged, or raise: an int >= 1 counts tokens per image, a float in (0, 1]
-    is a share of the original count of that image (and a :class:`Curve` is one that knows itself).
+    """``keep`` as a number, or raise: an int >= 1 counts tokens per image, a float in (0, 1] is a
+    share of the original count of that image, and so is a text in percent, "25%" (and a
+    :class:`Curve` is one that knows itself).
 
     Raises:
         PrunusTypeError: a boolean or something that is no number.
         PrunusError: zero, negative, NaN, or a float above 1.
     """
-    hint = "give an int >= 1 (visual tokens per image) or a float in (0, 1] (share of them)"
+    hint = (
+        "give an int >= 1 (visual tokens per image), or a share of them: a float in (0, 1], or "
+        '"25%"'
+    )
     if isinstance(keep, Curve):
         return keep  # type: ignore[return-value] # no field's type: compositions make it
+    if isinstance(keep, str) and (percent := _PERCENT.fullmatch(keep)):
+        share = float(percent[1]) / 100
+        if not 0 < share <= 1:
+            raise PrunusError(f"keep={shown(keep)} is out of range: {hint}")
+        return share
     if isinstance(keep, bool) or not isinstance(keep, Real):
         raise PrunusTypeError(f"keep={shown(keep)} is not a number: {hint}")
     if isinstance(keep, Integral):
         if keep < 1:
             raise PrunusError(f"keep={shown(keep)} keeps nothing: {hint}")
         return int(keep)
-    share: Any = keep
-    if not 0 < share <= 1:  # also false for NaN
+    number: Any = keep
+    if not 0 < number <= 1:  # also false for NaN
         raise PrunusError(f"keep={shown(keep)} is out of range: {hint}")
-    return float(share)
+    return float(number)
 
 
 def resolve_keep(keep: Keep, original: int) -> int:
@@ -179,6 +191,30 @@ class Budget:
             found = self._of_parts if composed else self._counts
             self._made[key] = found(method, frames, size)
         return self._made[key]
+
+    def per_layer(self, size: int) -> list[float] | None:
+        """Visual tokens in each decoder layer for an image of ``size`` tokens; None where a method
+        finds its own count.
+
+        Raises:
+            PrunusBudgetError: as of :meth:`counts`.
+        """
+        there = [float(size)] * self._depth
+        for method in self._methods:
+            if self._layers[id(method)]:
+                counts = self.counts(method, 1, size)
+                if counts is None:
+                    return None
+                there = self._left(method, there, counts)
+        return there
+
+    def least(self, size: int) -> float | None:
+        """The lowest average over the layers that can be had of an image of ``size`` tokens by
+        asking the last method for less; None where it finds its own count, or takes none away."""
+        if not self.removes(self.last) or self.finds_own_count(self.last):
+            return None
+        counts = self._scheduled(self.last, 1e-6, size) or ()
+        return self._average(self.last, self._entering(self.last, 1, size), counts)
 
     def removes(self, method: Counted) -> bool:
         """Whether ``method`` takes tokens away."""

@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -43,9 +43,22 @@ def _load_own() -> None:
         importlib.import_module(f"prunus.pruners.{module.name}")
 
 
+def spelled(name: str, known: Iterable[str]) -> str:
+    """``name`` as it is spelled among the ``known`` ones, where only case and hyphens differ and
+    only one is so like it ("PyramidDrop", "clse_m"); else as it is."""
+    there = list(known)
+    like = [one for one in there if _letters(one) == _letters(name)]
+    return like[0] if name not in there and len(like) == 1 else name
+
+
+def _letters(name: str) -> str:
+    return name.strip().casefold().replace("-", "").replace("_", "")
+
+
 def find_method(name: str) -> tuple[type[Method], dict[str, Any]]:
     """The class that ``name`` means, and the parameters that come with it: ``clse``, a preset of it
-    ``clse@released``, or ``path/to/file.py:Class``.
+    ``clse@released``, or ``path/to/file.py:Class``. Case is of no account, but in names of files
+    and classes.
 
     Raises:
         PrunusError: there is none of that name; the message lists those that are.
@@ -56,12 +69,14 @@ def find_method(name: str) -> tuple[type[Method], dict[str, Any]]:
     if file:
         cls = _from_file(f"{folder}{file}{kind}")
     else:
+        kind = spelled(kind, known)
         if kind not in known:
             about = {name: cls.summary for name, cls in known.items()}
             raise unknown("method", kind, [*known, "path/to/file.py:Class"], about)
         cls = known[kind]
     if not at:
         return cls, {}
+    preset = spelled(preset, cls.presets)
     if preset not in cls.presets:
         there = ", ".join(f"{cls.name}@{one}" for one in cls.presets) or "none"
         raise PrunusError(f"{cls.name} has no preset {shown(preset)}: there are {there}")
@@ -96,7 +111,8 @@ def build(cls: type[Method], params: Mapping[str, Any]) -> Method:
     """The method ``cls`` with ``params``.
 
     Raises:
-        PrunusError: an unknown parameter (the message lists what exists), or one missing.
+        PrunusError: an unknown parameter (the message lists what exists), or one missing, or all of
+            those of which it needs one.
     """
     fields = {field.name for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     if strange := sorted(set(params) - fields):
@@ -106,6 +122,11 @@ def build(cls: type[Method], params: Mapping[str, Any]) -> Method:
         )
     if missing := [name for name in required(cls) if name not in params]:
         raise PrunusError(f"{cls.name} needs {', '.join(missing)}: there is no default, give it")
+    if cls.either and all(params.get(name) is None for name in cls.either):
+        raise PrunusError(
+            f"{cls.name} does nothing by itself: give it {' or '.join(cls.either)} "
+            f"(on a command line --param {cls.either[0]}=...)"
+        )
     return cls(**params)
 
 

@@ -51,7 +51,7 @@ class CDPruner(Method):
 
     name = "cdpruner"
     paper = "arXiv 2506.10967 (NeurIPS 2025)"
-    summary = "greedy determinant: relevant to the question, unlike each other"
+    summary = "largest determinant: relevant to the question, not alike"
     presets = {
         "openvino": {"halves": True, "weight": 0.5},
         "128": {"keep": 128},

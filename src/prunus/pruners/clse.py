@@ -72,7 +72,7 @@ class CLSE(Method):
 
     name = "clse"
     paper = "arXiv 2606.24165 (ECCV 2026)"
-    summary = "tokens whose high-frequency content changes most between layers (2-D spectrum)"
+    summary = "tokens whose fine spatial detail changes most between layers"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "hybrid": {"variant": "hybrid"},
         "released": {"variant": "released"},

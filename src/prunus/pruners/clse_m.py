@@ -44,7 +44,7 @@ class CLSEM(Method):
 
     name = "clse-m"
     paper = "arXiv 2606.24165 (ECCV 2026), appendix A.4"
-    summary = "tokens that relevant words attend to and that change; the rest merged into means"
+    summary = "relevant and changing tokens, the rest merged into means"
     kind = "merge"
     averages = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -37,7 +37,7 @@ class DART(Method):
 
     name = "dart"
     paper = "arXiv 2502.11494 (EMNLP 2025)"
-    summary = "tokens least like a few pivots of image and text (no attention)"
+    summary = "tokens least like a few pivots of image and text"
     presets = {
         "192": {"keep": 192},
         "128": {"keep": 128},

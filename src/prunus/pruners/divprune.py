@@ -25,7 +25,7 @@ class DivPrune(Method):
 
     name = "divprune"
     paper = "arXiv 2503.02175 (CVPR 2025)"
-    summary = "the subset of tokens whose nearest members are farthest apart"
+    summary = "the subset whose nearest members are farthest apart"
     presets = {
         "paper": {"keep": 0.098},
         "192": {"keep": 192},

@@ -49,7 +49,7 @@ class Duet(Method):
 
     name = "duet"
     paper = "DUET-VLM"
-    summary = "dominant and contextual tokens, half of them half-way, none at the end"
+    summary = "dominant and contextual tokens: half of them half-way on"
     kind = "merge"
     leaves = True
     presets = {

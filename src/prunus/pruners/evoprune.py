@@ -46,7 +46,7 @@ class EvoPrune(Method):
 
     name = "evoprune"
     paper = "arXiv 2603.03681"
-    summary = "merges similar tokens inside the vision tower, spares unique and attended ones"
+    summary = "merges alike tokens block by block, spares unique ones"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "hidden": {"metric": "hidden"},
         "noattn": {"protect": 0.0},

@@ -31,7 +31,7 @@ class EVS(Method):
 
     name = "evs"
     paper = "efficient video sampling, as in vLLM"
-    summary = "videos: tokens that changed since the frame before, and the first frame"
+    summary = "of videos, tokens that changed since the frame before"
 
     keep: Keep = field(default=0.25, metadata={"help": "tokens per video or image, or share"})
     first: Literal["whole", "share"] = field(

@@ -28,7 +28,7 @@ class FasterVLM(Method):
 
     name = "fastervlm"
     paper = "arXiv 2412.01818"
-    summary = "tokens that CLS attends to at the end of the vision tower"
+    summary = "what CLS attends to at the end of the vision tower"
     presets = {str(keep): {"keep": keep} for keep in (432, 288, 144, 58, 29, 192, 128, 64)}
 
     keep: Keep = field(default=0.25, metadata={"help": "tokens per image, or share of them"})

@@ -29,7 +29,7 @@ class FastV(Method):
 
     name = "fastv"
     paper = "arXiv 2403.06764 (ECCV 2024)"
-    summary = "tokens that the last prompt token attends to in an early layer"
+    summary = "what the last prompt token attends to in an early layer"
     presets = {
         "paper": {"keep": 0.5, "layer": 2},
         "paper-k3": {"keep": 0.5, "layer": 3},

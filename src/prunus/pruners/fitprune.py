@@ -58,7 +58,7 @@ class FitPrune(Method):
 
     name = "fitprune"
     paper = "arXiv 2409.10197"
-    summary = "a few tokens in every layer, by what text and image both attend to"
+    summary = "a few in every layer, by what text and image attend to"
     averages = True
     measured = ("deleted", "tokens")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -39,6 +39,7 @@ class Fixed(Method):
     name = "fixed"
     paper = "tool of prunus"
     summary = "exactly the given tokens (replay)"
+    either = ("indices", "pairs", "attention", "forgotten")
 
     indices: Any = field(
         default=None, metadata={"help": "[sample][image][token], or one flat list"}

@@ -39,7 +39,7 @@ class HiRED(Method):
 
     name = "hired"
     paper = "arXiv 2408.10945 (AAAI 2025)"
-    summary = "tiles share the budget by what the overview attends to, in each by CLS attention"
+    summary = "tiles share the budget by the overview, then by CLS"
     presets = {
         "paper": {"keep": 0.2, "alpha": 0.5},
         "paper-10": {"keep": 0.1, "alpha": 0.5},

@@ -41,7 +41,7 @@ class HoloV(Method):
 
     name = "holov"
     paper = "NeurIPS 2025 (obananas/HoloV)"
-    summary = "crops share the budget by attention and variance, in each by CLS attention"
+    summary = "crops share the budget by attention and variance"
     presets = {"192": {"keep": 192}, "128": {"keep": 128}, "64": {"keep": 64}}
 
     keep: Keep = field(default=1 / 9, metadata={"help": "tokens per image, or share of them"})

@@ -44,7 +44,7 @@ class IVCPrune(Method):
 
     name = "ivc-prune"
     paper = "IVC-Prune (code: FireRedTeam/IVC-Prune)"
-    summary = "what values relate to the text, and landmarks of rotary positions"
+    summary = "what relates to the text, and landmarks of rotary positions"
     presets = {
         "llava": {"layer": 16},
         "qwen2.5-vl-7b": {"layer": 16, "keep": 0.5, "landmarks": 0.1, "columns": "image"},

@@ -31,7 +31,7 @@ class MMR(Method):
 
     name = "mmr"
     paper = "control (maximal marginal relevance, SIGIR 1998)"
-    summary = "greedy: relevance to the question's words, distance from tokens picked before"
+    summary = "greedy: like the question's words, unlike those picked"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"diversity": {"weight": 0.0}}
 
     keep: Keep = field(default=1 / 9, metadata={"help": "tokens per image, or share of them"})

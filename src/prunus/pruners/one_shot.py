@@ -19,7 +19,7 @@ class OneShot(Learned):
 
     name = "one-shot"
     paper = "control (the gate of arXiv 2606.16067 and 2605.28051)"
-    summary = "Stepwise's encoder and gate, but all tokens scored at once"
+    summary = "Stepwise's encoder and gate, all tokens scored at once"
     kind_of_selector: ClassVar[Kind] = "one-shot"
 
     selector: str | Path | Loaded | None = field(

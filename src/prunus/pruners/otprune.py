@@ -29,7 +29,7 @@ class OTPrune(Method):
 
     name = "otprune"
     paper = "github.com/xiwenc1/OTPrune"
-    summary = "greedy determinant of tokens whose channels are normalised (no question)"
+    summary = "largest determinant of tokens, channels normalised"
     presets = {
         "paper": {"keep": 0.098},
         "192": {"keep": 192},

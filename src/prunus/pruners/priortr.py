@@ -39,7 +39,7 @@ class PriorTR(Method):
 
     name = "priortr"
     paper = "arXiv 2606.24156 (ECCV 2026)"
-    summary = "tokens that the question attends to more than the row before it did"
+    summary = "what the question attends to more than the row before did"
     presets = {
         "192": {"keep": 192},
         "128": {"keep": 128},

@@ -40,7 +40,7 @@ class Prunus(Composition):
     """
 
     name = "prunus"
-    summary = "merges in the vision tower, keeps what is diverse, then what is attended to"
+    summary = "merges in the tower, keeps what is diverse, then relevant"
     kind = "merge"
     default = _stages(
         {"method": "tome"},

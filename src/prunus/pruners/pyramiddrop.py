@@ -29,7 +29,7 @@ class PyramidDrop(Method):
 
     name = "pyramiddrop"
     paper = "arXiv 2410.17247 (CVPR 2025)"
-    summary = "fewer tokens from stage to stage, by attention in the layer about to run"
+    summary = "fewer from stage to stage, by attention in the next layer"
     averages = True
     presets = {
         "paper": {},

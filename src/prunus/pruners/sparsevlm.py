@@ -39,7 +39,7 @@ class SparseVLM(Method):
 
     name = "sparsevlm"
     paper = "arXiv 2410.04417 (ICML 2025)"
-    summary = "tokens that relevant words attend to; the rest recycled into cluster means"
+    summary = "what relevant words attend to, the rest recycled in means"
     kind = "merge"
     presets = {str(keep): {"keep": keep} for keep in _KEPT}
 

@@ -37,7 +37,7 @@ class SparseVLMPlus(Method):
 
     name = "sparsevlm-plus"
     paper = "arXiv 2410.04417 (code v2.0)"
-    summary = "tokens that relevant words attend to, corrected for distance"
+    summary = "what relevant words attend to, corrected for distance"
     presets = {str(keep): {"keep": keep} for keep in _KEPT}
 
     keep: Keep = field(default=1 / 3, metadata={"help": "tokens per image, or share of them"})

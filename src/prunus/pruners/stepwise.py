@@ -30,7 +30,7 @@ class Stepwise(Learned):
 
     name = "stepwise"
     paper = "arXiv 2606.16067 (2026)"
-    summary = "a learned pointer picks tokens one by one and stops by itself"
+    summary = "a learned pointer picks one by one, and stops by itself"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mean": {"mode": "mean"},
         "no-stop": {"selector": "no-stop"},

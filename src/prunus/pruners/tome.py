@@ -30,7 +30,7 @@ class ToMe(Method):
 
     name = "tome"
     paper = "arXiv 2210.09461 (ICLR 2023)"
-    summary = "merges the most similar tokens in every block of the vision tower"
+    summary = "merges the most similar tokens in every block"
     kind = "merge"
     unit = "frame"
     presets = {"192": {"keep": 192}, "128": {"keep": 128}, "64": {"keep": 64}, "r16": {"r": 16}}

@@ -31,7 +31,7 @@ class V2Drop(Method):
 
     name = "v2drop"
     paper = "xuyang-liu16/V2Drop"
-    summary = "tokens that the layer before changed most, in three stages, at last one"
+    summary = "what the layer before changed most, in three stages"
     averages = True
     presets = {
         "paper": {},

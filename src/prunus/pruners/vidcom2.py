@@ -42,7 +42,7 @@ class VidCom2(Method):
 
     name = "vidcom2"
     paper = "arXiv 2505.14454 (EMNLP 2025)"
-    summary = "videos: frames that stand out keep more, in each the least typical tokens"
+    summary = "of videos, frames that stand out keep more"
     presets = {"paper": {"keep": 0.25}, "original": {"keep": None, "ratio": 0.25}}
 
     keep: Keep | None = field(

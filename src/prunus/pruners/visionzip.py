@@ -34,7 +34,7 @@ class VisionZip(Method):
 
     name = "visionzip"
     paper = "arXiv 2412.04467 (CVPR 2025)"
-    summary = "dominant tokens by CLS attention, the rest merged into contextual ones"
+    summary = "dominant by CLS attention, the rest merged into a few"
     kind = "merge"
     presets = {
         "192": {"keep": 192, "contextual": 30},

@@ -57,7 +57,7 @@ class VisiPruner(Method):
 
     name = "visipruner"
     paper = "arXiv 2510.17205 (EMNLP 2025)"
-    summary = "no vision in shallow layers, critical tokens in the middle, vision exit"
+    summary = "no vision in early layers, a few tokens, then none"
     measured = ("tokens_threshold",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"preset": "paper"},

@@ -37,7 +37,7 @@ class VisPruner(Method):
 
     name = "vispruner"
     paper = "arXiv 2412.01818 (ICCV 2025)"
-    summary = "tokens that CLS attends to, and of the rest those unlike each other"
+    summary = "what CLS attends to, and of the rest what is diverse"
     presets = {
         "192": {"keep": 192},
         "128": {"keep": 128},

@@ -45,7 +45,7 @@ class VScan(Method):
 
     name = "vscan"
     paper = "arXiv 2505.22654"
-    summary = "local and global tokens of the tower, the rest merged; a cut inside the decoder"
+    summary = "local and global tokens of the tower, then a later cut"
     kind = "merge"
     presets = {
         **{str(keep): {"keep": keep} for keep in (192, 128, 64)},
