@@ -68,7 +68,8 @@ def test_files_that_are_no_images(
     refused(cli("run", "text.png", *Q), "no image", "text.png")
     (tmp_path / "half.png").write_bytes(picture.read_bytes()[:2000])
     refused(cli("run", "half.png", *Q), "half.png")
-    refused(cli("run", tmp_path, *Q), "folder")
+    (tmp_path / "empty").mkdir()
+    refused(cli("run", "empty", *Q), "no images in the folder")
 
 
 def test_prompts_that_do_not_fit_the_images(cli: Cli, picture: Path) -> None:

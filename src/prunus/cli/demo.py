@@ -174,10 +174,13 @@ def _times(spent: Sequence[Quick]) -> list[tuple[str, list[str]]]:
 def _draw(
     path: Path, picture: Picture, asked: Asked, columns: Sequence[Column], method: str
 ) -> None:
-    from prunus.viz import draw_panels
+    from prunus.viz import Key, draw_panels
 
     panels = _panels(picture, asked, columns)
-    draw_panels([panels], path, title=f"{MODEL}: what {method} keeps")
+    trace = [entry for column in columns for entry in column.answers[0].trace]
+    tokens = columns[0].mean("tokens", "original")
+    title = f"{MODEL}: what {method} keeps of {tokens:g} visual tokens, and what is answered"
+    draw_panels([panels], path, title=title, key=Key.of(trace) if trace else None)
 
 
 def _panels(picture: Picture, asked: Asked, columns: Sequence[Column]) -> list[Panel]:
@@ -191,12 +194,13 @@ def _panels(picture: Picture, asked: Asked, columns: Sequence[Column]) -> list[P
             zip(asked, columns[0].answers, strict=True), 1
         )
     ]
-    panels = [Panel(picture, "100 %: as the model saw it", "\n".join(spoken))]
+    first = "100 %: as the model saw it"
+    panels = [Panel(picture, first, "\n".join(spoken), _right(asked, columns[0]))]
     entries = [entry for column in columns for entry in column.answers[0].trace]
-    first = next((entry for entry in entries if entry.scores is not None), None)
-    if first is not None and first.scores is not None:
-        drawn = heat_map(picture, first.scores[0][0], first.grid[0][0])
-        where = first.place if first.layer is None else f"layer {first.layer}"
+    seen = next((entry for entry in entries if entry.scores is not None), None)
+    if seen is not None and seen.scores is not None:
+        drawn = heat_map(picture, seen.scores[0][0], seen.grid[0][0])
+        where = seen.place if seen.layer is None else f"layer {seen.layer}"
         panels.append(Panel(drawn, f"importance (rank), {where}"))
     for column in columns:
         if column.budget is None:
@@ -207,8 +211,13 @@ def _panels(picture: Picture, asked: Asked, columns: Sequence[Column]) -> list[P
             last, before = removal
             drawn, done = draw_entry(last, Spot(picture), before)
             title = f"{column.title}: {len(last.kept[0][0])} of {last.grid[0][0].size} {done}"
-        panels.append(Panel(drawn, title, "\n".join(_said(column))))
+        panels.append(Panel(drawn, title, "\n".join(_said(column)), _right(asked, column)))
     return panels
+
+
+def _right(asked: Asked, column: Column) -> list[bool]:
+    """Of each question whether its answer is the true one."""
+    return [said.text == truth for (_, truth), said in zip(asked, column.answers, strict=True)]
 
 
 def _said(column: Column) -> list[str]:

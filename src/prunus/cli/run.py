@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli import filmed
-from prunus.cli.console import out, print_result, progress, quiet_transformers
+from prunus.cli.asking import Question, quietly
+from prunus.cli.console import err, out, print_result, progress, quiet_transformers
 from prunus.cli.errors import BadInput
+from prunus.cli.folder import ask_about, folder_of
+from prunus.cli.loading import knows_drawings
 from prunus.cli.options import (
     MOST,
     AsJson,
@@ -27,13 +29,10 @@ from prunus.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from prunus.bench.quick import Quick
     from prunus.inference.answer import Answer
     from prunus.method import Method
     from prunus.method.budget import Meaning
-    from prunus.viz import Panel
 
 
 def run(
@@ -44,7 +43,12 @@ def run(
         ),
     ],
     images: Annotated[
-        list[Path] | None, typer.Argument(metavar="IMAGE...", help="Image files.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Image files, all in one prompt; -: standard input; or one folder, each image of "
+            "which is asked about by itself.",
+        ),
     ] = None,
     video: filmed.Video = None,
     fps: filmed.Fps = None,
@@ -69,6 +73,10 @@ def run(
         ),
     ] = None,
     save_animation: filmed.SaveAnimation = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Of a folder: draw such a picture of each image there."),
+    ] = None,
     timed: Annotated[
         bool,
         typer.Option(
@@ -84,13 +92,10 @@ def run(
     from prunus.bench.quick import words
     from prunus.cli.loading import load_model
     from prunus.cli.targets import check_target
-    from prunus.families import family_of
-    from prunus.inference.answer import answer
-    from prunus.inference.inputs import check_frames, placed, process
+    from prunus.inference.inputs import check_frames
     from prunus.inference.named import build_methods
-    from prunus.inference.prompts import arrange, build_prompt
     from prunus.inference.sampling import Sampling
-    from prunus.io.images import open_images
+    from prunus.io.images import image_files, open_images
     from prunus.viz.animation import check_animation, write_animation
 
     if not images and not video:
@@ -98,18 +103,18 @@ def run(
     sampling = Sampling(fps, frames, start, end, max_frames, source_fps)
     if not video:
         filmed.check_unused(sampling, save_animation)
+    one_prompt = {"--video": video, "--save-overlay": save_overlay, "--time": timed}
+    folder = folder_of(images or [], output, one_prompt)
+    read = [*(images or []), *(video or [])]
     if save_overlay is not None:
         if save_overlay.suffix.lower() != ".png":
             raise BadInput(f"--save-overlay {str(save_overlay)!r}: give a file name in .png")
-        check_target(
-            "--save-overlay", save_overlay, "the picture", [*(images or []), *(video or [])]
-        )
+        check_target("--save-overlay", save_overlay, "the picture", read)
     if save_animation is not None:
         check_animation(save_animation)
-        check_target(
-            "--save-animation", save_animation, "the animation", [*(images or []), *(video or [])]
-        )
-    pictures = open_images(images or [])
+        check_target("--save-animation", save_animation, "the animation", read)
+    paths = [] if folder is None else image_files([folder])
+    pictures = open_images(images or []) if folder is None else []
     planned = filmed.plan(video or [], sampling)
     chosen, meaning = build_methods(method, keep, param or []), meaning_of(budget)
     if chosen is None and timed:
@@ -118,30 +123,30 @@ def run(
         raise BadInput("--method none prunes nothing: leave out --budget, or name a method")
     quiet_transformers()
     network, processor = load_model(model, dtype, device)
-    text = build_prompt(processor, prompt, len(pictures), len(planned))
-    for one in planned:
-        check_frames(processor, one.count)
+    question = Question(model, network, processor, prompt, method, chosen, meaning, max_new_tokens)
+    note = knows_drawings(model, pictures) if pictures or paths else ""
+    if note:
+        err().print(f"note: {note}", markup=False, soft_wrap=True)
+    if folder is not None:
+        ask_about(question, paths, output, as_json, note)
+        return
+    for film in planned:
+        check_frames(processor, film.count)
     videos = filmed.read(planned)
-    encoded = process(processor, text, pictures, videos, family_of(network))
-    inputs = placed(encoded, network.device, network.dtype)
-    with progress("answering", max_new_tokens) as step:
-        with warnings.catch_warnings():
-            if not as_json:  # the report has a line about it
-                warnings.filterwarnings("ignore", "prunus: .* found nothing to do")
-            result = answer(network, processor, inputs, chosen, max_new_tokens, step, meaning)
-    spent = _times(network, inputs, chosen, result.new_tokens, meaning) if timed else {}
-    order = arrange(prompt, len(pictures), len(videos))
-    films = filmed.films(videos, order, result, processor, encoded)
+    with progress("answering", max_new_tokens) as step, quietly(as_json):
+        asked = question.ask(pictures, videos, step)
+    result = asked.said
+    spent = _times(network, asked.inputs, chosen, result.new_tokens, meaning) if timed else {}
     if save_overlay is not None:
-        sheets = [row for pair in zip(videos, films, strict=True) for row in filmed.sheet(*pair)]
-        counts = [len(video.frames) for video in videos]
-        kinds = [order[place] for place in filmed.owners(order, counts, result.grids)]
-        _draw(save_overlay, processor, inputs, pictures, kinds, sheets, result)
+        asked.draw(save_overlay)
     if save_animation is not None:
-        write_animation([film for pieces in films for film in pieces], save_animation)
+        write_animation([film for pieces in asked.films for film in pieces], save_animation)
     if as_json:
-        facts = _as_dict(result, model, method, chosen, images or [], prompt, save_overlay)
-        facts["videos"] = [filmed.facts(*pair) for pair in zip(videos, films, strict=True)]
+        facts = asked.facts([str(path) for path in images or []])
+        facts["notes"] = [*facts["notes"], *([note] if note else [])]
+        facts["overlay"] = None if save_overlay is None else str(save_overlay)
+        pairs = zip(videos, asked.films, strict=True)
+        facts["videos"] = [filmed.facts(*pair) for pair in pairs]
         facts["animation"] = None if save_animation is None else str(save_animation)
         facts["budget"] = meaning
         facts["time"] = {name: one.facts() for name, one in spent.items()} or None
@@ -176,29 +181,6 @@ def _times(
         return quick(network, inputs, settings, max(2, min(tokens, 16)), meaning, step=step)
 
 
-def _draw(
-    path: Path,
-    processor: Any,
-    inputs: Any,
-    pictures: Sequence[Image.Image],
-    kinds: Sequence[str],
-    sheets: Sequence[Sequence[Panel]],
-    result: Answer,
-) -> None:
-    """Stages of the images in rows of panels, and the contact ``sheets`` of videos below."""
-    from prunus.viz import Strip, draw_panels, fold, trace_panels
-    from prunus.viz.as_seen import pictures_as_seen
-
-    grids = [grid for kind, grid in zip(kinds, result.grids, strict=True) if kind == "image"]
-    seen = iter(pictures_as_seen(processor, inputs, [[one] for one in pictures], grids))
-    shown = [next(seen) if kind == "image" else [] for kind in kinds]
-    stages = [piece for row in trace_panels(shown, result.trace) for piece in fold(row)]
-    panels = [*stages, *sheets]
-    strip = Strip.of(result.trace, result.report["tokens"]["per_layer"])
-    size = 2.6 if pictures else filmed.SIDE
-    draw_panels(panels, path, title=result.text[:100], size=size, strip=strip)
-
-
 def _what_happened(result: Answer) -> list[str]:
     """What methods decided about this prompt, and how many visual tokens each layer ran on."""
     from prunus.results.events import by_layers, events_of
@@ -208,61 +190,3 @@ def _what_happened(result: Answer) -> list[str]:
     lines = [f"{head:<16}{line}" for head, line in zip(heads, decided, strict=False)]
     counts = by_layers(result.report["tokens"]["per_layer"])
     return [*lines, f"{'per layer':<16}{counts} visual tokens"]
-
-
-def _as_dict(
-    result: Answer,
-    model: str,
-    name: str,
-    methods: Sequence[Method] | None,
-    images: Sequence[Path],
-    prompt: str,
-    overlay: Path | None,
-) -> dict[str, Any]:
-    from prunus.inference.named import as_spelled
-    from prunus.results.events import events_of
-
-    report = result.report
-    params = {one.name: _params(one) for one in methods or ()}
-    return {
-        "answer": result.text,
-        "model": model,
-        "method": as_spelled(name),
-        "params": next(iter(params.values()), {}) if len(params) < 2 else params,
-        "prompt": prompt,
-        "images": [str(path) for path in images],
-        "new_tokens": result.new_tokens,
-        "pruned": report["pruned"],
-        "tokens": {k: _whole(v) for k, v in report["tokens"].items() if k != "per_layer"},
-        "per_layer": [_whole(count) for count in report["tokens"]["per_layer"]],
-        "stages": report["stages"],
-        "events": [event.facts() for event in events_of(result.trace)],
-        "idle": report["idle"],
-        "flops": report["flops"],
-        "kv_bytes": report["kv_bytes"],
-        "visual_attention": report["visual_attention"],
-        "published": report["published"],
-        "notes": report["notes"],
-        "overlay": None if overlay is None else str(overlay),
-    }
-
-
-def _whole(count: float | None) -> float | int | None:
-    """A count as an integer where it is one: the report holds means over samples."""
-    return int(count) if count is not None and count == int(count) else count
-
-
-def _params(method: Method) -> dict[str, Any]:
-    fields = dataclasses.asdict(method)  # type: ignore[call-overload]
-    return {key: _plain(value) for key, value in fields.items()}
-
-
-def _plain(value: Any) -> Any:
-    """``value`` if JSON knows it, its text otherwise."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -98,12 +99,25 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def open_images(paths: Sequence[Path]) -> list[Image.Image]:
-    """Read image files, upright (EXIF) and in RGB.
+    """Read image files, upright (EXIF) and in RGB; ``-`` is standard input.
 
     Raises:
-        PrunusFileError: a file that is missing, unreadable or no image.
+        PrunusFileError: a file that is missing, unreadable or no image; nothing on standard input,
+            or two images from there.
     """
-    return [open_image(path) for path in paths]
+    if [str(path) for path in paths].count("-") > 1:
+        raise PrunusFileError("- is named twice, and standard input holds one image")
+    return [_from_input() if str(path) == "-" else open_image(path) for path in paths]
+
+
+def _from_input() -> Image.Image:
+    """The image on standard input."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise PrunusFileError("- reads an image from standard input: prunus run - < photo.jpg")
+    content = sys.stdin.buffer.read()
+    if not content:
+        raise PrunusFileError("nothing came on standard input (-): prunus run - < photo.jpg")
+    return decode_image(content, "on standard input")
 
 
 def to_rgb(image: Image.Image, kind: str | None = None) -> Image.Image:

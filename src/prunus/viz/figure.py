@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunus.errors import PrunusError
+from prunus.viz.key import HEIGHT as KEY_HEIGHT
+from prunus.viz.key import Key, draw_key
 from prunus.viz.png import write_figure
 from prunus.viz.seen import Picture
 from prunus.viz.strip import Strip, draw_strip
@@ -15,16 +17,20 @@ from prunus.viz.strip import Strip, draw_strip
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a figure, with a ``title`` above and optional ``caption`` lines below."""
+    """One picture of a figure, with a ``title`` above and optional ``caption`` lines below.
+    ``right`` says of each line of the caption whether it is a right answer, or None where that is
+    not known or it is none: right ones get a tick, wrong ones a cross, and a colour."""
 
     picture: Picture
     title: str
     caption: str = ""
+    right: Sequence[bool | None] = ()
 
 
 _LINE = 0.14  # inches: height of a caption's line at 7 points
 _GAP, _TOP = 0.12, 0.3  # inches: between panels, and above one for its title
-_HEAD = 0.35  # inches: the line above everything
+_HEAD = (0.17, 0.19)  # inches: above everything, around its lines and each of them
+_MARKS = {True: ("\u2713 ", "#1a7f37"), False: ("\u2717 ", "#cf222e"), None: ("", None)}
 _STRIP = (0.3, 0.9, 0.4)  # inches: above the strip, its height, and below it for its numbers
 _STRIP_WIDTH = 6.5  # inches, at most: bars of a few layers need not be broad
 
@@ -36,17 +42,23 @@ def draw_panels(
     title: str = "",
     size: float = 2.6,
     strip: Strip | None = None,
+    key: Key | None = None,
+    tallest: float = 1.0,
     few_colours: bool = False,
+    dark: bool = False,
 ) -> Path:
     """Write all panels as one PNG, ``rows`` below each other; missing folders are made.
 
     Args:
         rows: panels; rows may differ in length.
         path: the file to write.
-        title: a line above everything.
-        size: width of a panel in inches (at 150 dots per inch), and the most of its height.
-        strip: visual tokens per decoder layer, drawn below everything.
+        title: lines above everything, the first of them in bold; long ones are broken.
+        size: width of a panel in inches (at 150 dots per inch).
+        strip: visual tokens per decoder layer, drawn below the panels.
+        key: what colours mean, below everything.
+        tallest: most height of a panel, by its width.
         few_colours: write 256 colours, see :func:`prunus.viz.png.write_figure`.
+        dark: light text on a dark ground.
 
     Raises:
         PrunusError: nothing to draw, a path that is no ``.png``, or matplotlib is not installed.
@@ -58,6 +70,7 @@ def draw_panels(
     if path.suffix.lower() != ".png":
         raise PrunusError(f"cannot write {str(path)!r}: the picture is a PNG, give a name in .png")
     try:
+        from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -67,45 +80,55 @@ def draw_panels(
 
     columns = max(len(row) for row in rows)
     captions = [
-        [_wrap(panel.caption, size * (columns if _alone(row) else 1)) for panel in row]
-        for row in rows
+        [_wrapped(panel, size * (columns if _alone(row) else 1)) for panel in row] for row in rows
     ]
     below = [
-        max((_LINE * (text.count("\n") + 1.5) for text in row if text), default=_GAP)
+        max((_LINE * (len(lines) + 1.5) for lines in row if lines), default=_GAP)
         for row in captions
     ]
     width = columns * (size + _GAP) + _GAP
-    talls = [size * _aspect(row) for row in rows]
+    head = _broken(title, width)
+    talls = [size * _aspect(row, tallest) for row in rows]
     height = len(rows) * _TOP + sum(talls) + sum(below)
-    height += (_HEAD if title else 0.0) + (sum(_STRIP) if strip else 0.0)
-    figure = Figure(figsize=(width, height), dpi=150)
-    FigureCanvasAgg(figure)
-    y = height - (_HEAD if title else 0.0)
-    for row, texts, space, tall in zip(rows, captions, below, talls, strict=True):
-        y -= _TOP + tall
-        for index, (panel, text) in enumerate(zip(row, texts, strict=True)):
-            x = _GAP + index * (size + _GAP)
-            axis = figure.add_axes((x / width, y / height, size / width, tall / height))
-            axis.set_axis_off()
-            axis.set_anchor("S")  # a wide picture stands on its caption
-            axis.imshow(panel.picture, interpolation="nearest")
-            axis.set_title(panel.title, fontsize=8)
-            figure.text(x / width, (y - 0.05) / height, text, fontsize=7, va="top")
-        y -= space
-    if strip is not None:
-        _, bars, numbers = _STRIP
-        wide = min(_STRIP_WIDTH, width - 2 * _GAP)
-        box = (_GAP / width, numbers / height, wide / width, bars / height)
-        draw_strip(figure.add_axes(box), strip, wide)
-    if title:
-        figure.text(0.5, 1 - 0.08 / height, title, fontsize=10, ha="center", va="top")
-    return write_figure(figure, path, few_colours)
+    top = _HEAD[0] + _HEAD[1] * len(head) if head else 0.0
+    bottom = KEY_HEIGHT * len(key.lines(width - 2 * _GAP)) if key else 0.0
+    height += top + bottom + (sum(_STRIP) if strip else 0.0)
+    ink, ground = ("#e6edf3", "#0d1117") if dark else ("black", "white")
+    with rc_context({"text.color": ink, "axes.titlecolor": ink, "axes.labelcolor": ink}):
+        figure = Figure(figsize=(width, height), dpi=150, facecolor=ground)
+        FigureCanvasAgg(figure)
+        y = height - top
+        for row, texts, space, tall in zip(rows, captions, below, talls, strict=True):
+            y -= _TOP + tall
+            for index, (panel, lines) in enumerate(zip(row, texts, strict=True)):
+                x = _GAP + index * (size + _GAP)
+                axis = figure.add_axes((x / width, y / height, size / width, tall / height))
+                axis.set_axis_off()
+                axis.set_anchor("S")  # a wide picture stands on its caption
+                axis.imshow(panel.picture, interpolation="nearest")
+                axis.set_title(panel.title, fontsize=8)
+                for number, (text, colour) in enumerate(lines):
+                    at = (y - 0.05 - number * _LINE) / height
+                    figure.text(x / width, at, text, fontsize=7, va="top", color=colour or ink)
+            y -= space
+        if strip is not None:
+            _, bars, numbers = _STRIP
+            wide = min(_STRIP_WIDTH, width - 2 * _GAP)
+            box = (_GAP / width, (bottom + numbers) / height, wide / width, bars / height)
+            draw_strip(figure.add_axes(box), strip, wide)
+        if key is not None:
+            draw_key(figure, key, _GAP, 0.0, (width, height))
+        for number, line in enumerate(head):
+            weight = "bold" if number == 0 and len(head) > 1 else "normal"
+            at = 1 - (0.08 + _HEAD[1] * number) / height
+            figure.text(0.5, at, line, fontsize=10, ha="center", va="top", weight=weight)
+        return write_figure(figure, path, few_colours)
 
 
-def _aspect(row: Sequence[Panel]) -> float:
-    """Height of a row by the width of its panels: that of its tallest picture, at most 1."""
+def _aspect(row: Sequence[Panel], tallest: float) -> float:
+    """Height of a row by the width of its panels: that of its tallest picture, within bounds."""
     shapes = [panel.picture.shape for panel in row]
-    return min(1.0, max((shape[0] / shape[1] for shape in shapes), default=1.0))
+    return min(tallest, max((shape[0] / shape[1] for shape in shapes), default=1.0))
 
 
 def _alone(row: Sequence[Panel]) -> bool:
@@ -113,9 +136,18 @@ def _alone(row: Sequence[Panel]) -> bool:
     return len(row) > 0 and not any(panel.caption for panel in row[1:])
 
 
-def _wrap(caption: str, size: float) -> str:
-    """``caption`` broken into lines that fit below a panel of ``size`` inches."""
-    return "\n".join(
-        textwrap.fill(line, int(17 * size), subsequent_indent="    ")
-        for line in caption.splitlines()
-    )
+def _wrapped(panel: Panel, size: float) -> list[tuple[str, str | None]]:
+    """Lines of a panel's caption that fit below ``size`` inches, with their colours."""
+    found: list[tuple[str, str | None]] = []
+    right = [*panel.right, *[None] * len(panel.caption.splitlines())]
+    for line, known in zip(panel.caption.splitlines(), right, strict=False):
+        mark, colour = _MARKS[known]
+        parts = textwrap.wrap(mark + line, int(17 * size), subsequent_indent="    ")
+        found += [(part, colour) for part in parts or [""]]
+    return found
+
+
+def _broken(title: str, width: float) -> list[str]:
+    """Lines of a title that fit into ``width`` inches."""
+    most = max(20, int(11 * width))
+    return [part for line in title.splitlines() for part in textwrap.wrap(line, most)]

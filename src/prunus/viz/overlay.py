@@ -101,7 +101,7 @@ def heat_map(
     values = score_cells(scores, grid) if most is None else value_cells(scores, grid, most)
     cells = _spread(values, pane_of(grid, pane), picture, outside=np.nan)
     gone = np.isnan(cells)
-    colour = _inferno(np.where(gone, 0.0, cells))
+    colour = heat_colours(np.where(gone, 0.0, cells))
     grey = np.broadcast_to((picture @ _LUMA)[..., None], picture.shape)
     blended = 0.6 * colour + 0.4 * grey
     return np.where(gone[..., None], 0.5 * grey + 0.5, blended).astype(np.float32)
@@ -164,7 +164,8 @@ _INFERNO = np.array(
 )
 
 
-def _inferno(values: NDArray[Any]) -> Picture:
+def heat_colours(values: NDArray[Any]) -> Picture:
+    """``values`` in [0, 1] as the colours of heat maps, from dark to yellow."""
     points = np.linspace(0.0, 1.0, len(_INFERNO))
     channels = [np.interp(values, points, _INFERNO[:, c]) for c in range(3)]
     return np.stack(channels, axis=-1).astype(np.float32)

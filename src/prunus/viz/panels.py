@@ -60,7 +60,10 @@ def trace_panels(
 
 def fold(row: Sequence[Panel], most: int = 7) -> list[Sequence[Panel]]:
     """A long row in several: the first of at most ``most`` panels, which is odd (the picture, and
-    pairs of importance and what was kept), and below it the pairs that are left."""
+    pairs of importance and what was kept), and below it the pairs that are left. With 1, each is a
+    row."""
+    if most == 1:
+        return [[panel] for panel in row]
     first, rest = row[:most], row[most:]
     return [first, *(rest[at : at + most - 1] for at in range(0, len(rest), most - 1))]
 

@@ -13,7 +13,8 @@ from prunus.viz.overlay import faint
 from prunus.viz.pane import pane_of
 from prunus.viz.seen import Picture
 
-_LINE = np.array([0.05, 0.35, 0.75], dtype=np.float32)  # of borders: blue shows on light and dark
+#: Of borders: blue shows on light and dark.
+BORDER = np.array([0.05, 0.35, 0.75], dtype=np.float32)
 
 
 def region_cells(merged_into: Any, grid: AnyGrid) -> NDArray[np.int64]:
@@ -74,9 +75,9 @@ def merged_regions(
     below = (owners[1:] != owners[:-1]) & (tinted[1:] | tinted[:-1])
     beside = (owners[:, 1:] != owners[:, :-1]) & (tinted[:, 1:] | tinted[:, :-1])
     for row, col in np.argwhere(below):
-        drawn[(row + 1) * height, col * width : (col + 1) * width] = _LINE
+        drawn[(row + 1) * height, col * width : (col + 1) * width] = BORDER
     for row, col in np.argwhere(beside):
-        drawn[row * height : (row + 1) * height, (col + 1) * width] = _LINE
+        drawn[row * height : (row + 1) * height, (col + 1) * width] = BORDER
     full = picture.copy()
     full[:rows, :cols] = drawn
     drawn_on: Picture = full.astype(np.float32)
