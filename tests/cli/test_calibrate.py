@@ -71,7 +71,7 @@ def test_own_images_and_the_search_for_shallow_layers(
     result = cli(*common, *own, *asked, "--target", 5, "--find-shallow", "--max-loss", 60, "--json")
     assert result.code == 0, result.err
     facts = result.json
-    assert facts.pop("file") == str(path)
+    assert facts.pop("file") == str(path) and facts.pop("warnings") == []
     assert facts == json.loads(path.read_text())
     assert facts["measured"]["prompts"] == 4 and facts["measured"]["kept"]["mean"] == 5
     search = facts["measured"]["shallow_search"]
@@ -166,7 +166,7 @@ def test_a_method_brings_its_own_calibrator(cli: Cli, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Uniform, "calibrator", "of_uniform:counting", raising=False)
     assert cli("calibrate", "uniform", "--times", 3, "--loudly").out == "3!\n"
     facts = cli("calibrate", "uniform", "--times", 3, "--model", "any", "--json").json
-    assert facts == {"model": "any", "times": 3}
+    assert facts == {"model": "any", "times": 3, "warnings": []}
     assert "Count to a number." in cli("calibrate", "uniform", "--help").out
     for wrong in ([], ["--times", 0], ["--times", 1, "--target", 2]):
         assert cli("calibrate", "uniform", *wrong).code == 2

@@ -90,10 +90,10 @@ def test_they_are_listed(cli: Cli) -> None:
     }
     lines = cli("methods").out.splitlines()
     assert all(len(line) <= 100 for line in lines)  # the terminal of the tests
-    [fastv] = [line.split() for line in lines if line.startswith("fastv")]
-    assert fastv[1:4] == ["0.5", "layers", "q"]
-    [evoprune] = [line.split() for line in lines if line.startswith("evoprune")]
-    assert evoprune[2:4] == ["tower", "tm"]
+    [fastv] = [line.split() for line in lines if line.startswith("  fastv")]
+    assert fastv[1] == "q"
+    tower = lines.index("in the vision tower:")
+    assert "  evoprune " in "\n".join(lines[tower : lines.index("", tower)])
     assert "sees the question: no" in cli("methods", "clse").out
     assert "sees the question: yes" in cli("methods", "clse@hybrid").out
     assert "acts at: before the language model\n" in cli("methods", "divprune").out
@@ -109,4 +109,4 @@ def test_nothing_of_a_summary_is_left_out(cli: Cli, monkeypatch: pytest.MonkeyPa
     assert all(" ".join(summary.split()) in narrow for summary in summaries.values())
     monkeypatch.setenv("COLUMNS", "200")
     lines = cli("methods").out.splitlines()
-    assert [line.split()[0] for line in lines[1 : lines.index("")]] == list(summaries)
+    assert sorted(line.split()[0] for line in lines if line[:2] == "  ") == list(summaries)

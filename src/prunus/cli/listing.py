@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from textwrap import shorten
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -124,7 +124,8 @@ _PLACES = {
 
 
 def _lines(described: dict[str, dict[str, Any]], width: int) -> list[str]:
-    """Each method on a line of at most ``width`` signs, below the place where it first acts."""
+    """Each method on a line of at most ``width`` signs (of a stranger's, maybe on more of them),
+    below the place where it first acts."""
     widest = max(map(len, described))
     lines: list[str] = []
     for place, title in _PLACES.items():
@@ -134,7 +135,8 @@ def _lines(described: dict[str, dict[str, Any]], width: int) -> list[str]:
         lines += ["", f"{title}:"] if lines else [f"{title}:"]
         for name, facts in own.items():
             start = f"  {name:<{widest}} {_sign(facts)} "
-            lines.append(start + shorten(facts["summary"], width - len(start), placeholder=" ..."))
+            rest = " " * len(start)
+            lines += wrap(facts["summary"], width, initial_indent=start, subsequent_indent=rest)
     return [
         *lines,
         "",

@@ -7,8 +7,10 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +45,9 @@ class Calibration:
     params: Mapping[str, float | int | Sequence[int]]
     measured: Mapping[str, Any]
     made_on: Mapping[str, Any] | None = None
+
+    def __hash__(self) -> int:
+        return hash((self.method, self.model, self.depth))
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -117,6 +122,67 @@ class Calibration:
                 "weights (of the same shape): calibrate again unless they hardly differ",
                 stacklevel=2,
             )
+
+
+class Measured(NamedTuple):
+    """A calibration in memory, which fits the model; ``ships``: with prunus."""
+
+    calibration: Calibration
+    ships: bool
+
+    def __repr__(self) -> str:
+        return f"<the calibration of {self.calibration.model}>"
+
+    def remark(self) -> str | None:
+        """Where values come from that nobody named; None where a file was."""
+        if not self.ships:
+            return None
+        method, model = self.calibration.method, self.calibration.model
+        return (
+            f"{method} goes by what was measured on {model}, which ships with prunus (to measure "
+            f"anew: `prunus calibrate {method}`, then --param calibration=FILE)"
+        )
+
+
+def measured_for(
+    method: str, given: str | Path | Measured | None, unset: bool, model: Facts
+) -> Measured | None:
+    """The calibration of ``method`` for ``model``: the ``given`` one, or, where there is none and
+    what it says is ``unset``, that which ships with prunus for this very model, if one does.
+
+    Raises:
+        PrunusError: the given one does not fit.
+    """
+    if isinstance(given, Measured):
+        given.calibration.check(method, model)
+        return given
+    if given is not None:
+        found = Calibration.load(given)
+        found.check(method, model)
+        return Measured(found, ships=False)
+    if not unset:
+        return None
+    fitting = (one for one in shipped() if one.method == method and _is_of(one, model))
+    one = next(fitting, None)
+    return None if one is None else Measured(one, ships=True)
+
+
+@cache
+def shipped() -> tuple[Calibration, ...]:
+    """The calibrations that ship with prunus: for the built-in models."""
+    with as_file(files("prunus.method").joinpath("calibrations")) as folder:
+        return tuple(Calibration.load(path) for path in sorted(folder.glob("*.json")))
+
+
+def _is_of(one: Calibration, model: Facts) -> bool:
+    """Whether it was made on ``model``, weights and all."""
+    known = one.made_on
+    if known is None or one.depth != model.depth:
+        return False
+    if known["architecture"] != dict(model.architecture):
+        return False
+    weights = torch.tensor(known["weights"], dtype=torch.float32)
+    return _alike(weights, model.fingerprint())
 
 
 def made_on(model: Facts) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from prunus.errors import PrunusError
 from prunus.families.shapes import DecoderShape
 from prunus.method import Cut, Method, Seen, Selection, View
 from prunus.method.budget import Keep, between, check_keep
-from prunus.method.calibration import Calibration
+from prunus.method.calibration import Calibration, Measured, measured_for
 from prunus.method.signals import Attention, TextMask
 from prunus.method.view import Facts
 from prunus.signals.schedule import left, stretched
@@ -79,8 +79,9 @@ class FitPrune(Method):
     tokens: int | None = field(
         default=None, metadata={"help": "of how many tokens per image that table is"}
     )
-    calibration: str | Path | None = field(
-        default=None, metadata={"help": "file from `prunus calibrate fitprune`"}
+    calibration: str | Path | Measured | None = field(
+        default=None,
+        metadata={"help": "file from `prunus calibrate fitprune`; built-in models have theirs"},
     )
 
     def __post_init__(self) -> None:
@@ -88,22 +89,25 @@ class FitPrune(Method):
             check_keep(self.keep)
         if self.ratio is not None and not 0 <= self.ratio < 1:
             raise PrunusError(f"ratio={self.ratio}: give a share of the FLOPs, in [0, 1)")
-        given = [n for n in ("ratio", "deleted", "calibration") if getattr(self, n) is not None]
+        tables: dict[str, Any] = {"ratio": self.ratio, "deleted": self.deleted}
+        if not isinstance(self.calibration, Measured):  # which put its table there
+            tables["calibration"] = self.calibration
+        given = [name for name, value in tables.items() if value is not None]
         if len(given) > 1:
             raise PrunusError(f"{' and '.join(given)} are two tables for the same: give one")
         if (self.deleted is None) != (self.tokens is None):
             raise PrunusError("deleted and tokens belong together: give both or none")
         if self.deleted is not None and self.tokens is not None:
             _check(self.deleted, self.tokens)
-        if self.calibration is not None:  # what a file says is put in by bind(), and fits now
-            Calibration.load(self.calibration)
+        if isinstance(self.calibration, str | Path):
+            Calibration.load(self.calibration)  # what it says is put in by bind(), and fits now
 
     def bind(self, model: Facts) -> FitPrune:
-        if self.calibration is None:
+        unset = self.ratio is None and self.deleted is None
+        found = measured_for(self.name, self.calibration, unset, model)
+        if found is None:
             return self
-        found = Calibration.load(self.calibration)
-        found.check(self.name, model)
-        return replace(self, calibration=None, **found.params)  # type: ignore[arg-type]
+        return replace(self, calibration=found, **found.calibration.params)  # type: ignore[arg-type]
 
     def cuts(self, depth: int) -> Sequence[Cut]:
         if self.deleted is not None and len(self.deleted) != depth:
@@ -140,6 +144,8 @@ class FitPrune(Method):
         return replace(chosen, macs=float(own.numel() * rows * view.states.shape[-1]))
 
     def remark(self, depth: int) -> str | None:
+        if isinstance(self.calibration, Measured):
+            return self.calibration.remark()
         released = len(next(iter(RELEASED.values())))
         if self.deleted is not None or depth == released:
             return None

@@ -16,7 +16,7 @@ from prunus.errors import PrunusError
 from prunus.families.shapes import DecoderShape
 from prunus.grid import AnyGrid
 from prunus.method import Cut, Edit, Method, Seen, Selection, View
-from prunus.method.calibration import Calibration
+from prunus.method.calibration import Calibration, Measured, measured_for
 from prunus.method.signals import LeaveOneOut
 from prunus.method.view import Facts, by_sample
 from prunus.signals.critical import Event, Progress, Rule, critical
@@ -111,8 +111,9 @@ class VisiPruner(Method):
     decode_without: tuple[int, ...] = field(
         default=(), metadata={"help": "layers whose cache loses visual tokens before decoding"}
     )
-    calibration: str | Path | None = field(
-        default=None, metadata={"help": "file from `prunus calibrate visipruner`"}
+    calibration: str | Path | Measured | None = field(
+        default=None,
+        metadata={"help": "file from `prunus calibrate visipruner`; built-in models have theirs"},
     )
 
     def __post_init__(self) -> None:
@@ -121,19 +122,24 @@ class VisiPruner(Method):
         for name, value in _PRESETS[self.preset].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        if self.calibration is not None:  # what a file says is put in by bind(), and fits now
-            Calibration.load(self.calibration)
+        if isinstance(self.calibration, str | Path):
+            Calibration.load(self.calibration)  # what it says is put in by bind(), and fits now
         _check(self)
 
     def bind(self, model: Facts) -> VisiPruner:
-        if self.calibration is None:
+        named = (self.tokens_threshold, self.relative, self.layer_threshold)
+        unset = "middle" in self.stages and all(value is None for value in named)
+        found = measured_for(self.name, self.calibration, unset, model)
+        if found is None:
             return self
-        found = Calibration.load(self.calibration)
-        found.check(self.name, model)
+        params = found.calibration.params
         names = ["layer_threshold", "shallow_layers"]
         names += ["tokens_threshold"] if self.relative is None else []
-        own = {n: found.params[n] for n in names if getattr(self, n) is None and n in found.params}
-        return replace(self, calibration=None, **own)  # type: ignore[arg-type]
+        own = {n: params[n] for n in names if getattr(self, n) is None and n in params}
+        return replace(self, calibration=found, **own)  # type: ignore[arg-type]
+
+    def remark(self, depth: int) -> str | None:
+        return self.calibration.remark() if isinstance(self.calibration, Measured) else None
 
     def shallow(self, depth: int) -> int:
         """S, the number of shallow layers of a decoder with ``depth`` layers."""
