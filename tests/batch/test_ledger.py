@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from prunus.batch.ledger import FORMATS, Format, Ledger, finish, settle
-from prunus.errors import PrunusStateError
+from prunus.errors import PrunusError, PrunusFileError, PrunusStateError
+from tests.support.damage import damaged
 
 
 def answer(number: int) -> dict[str, Any]:
@@ -102,3 +103,46 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "batch.json").unlink()
     with pytest.raises(PrunusStateError, match=r"no batch\.json"):
         settle(tmp_path, {})
+
+
+def test_whatever_is_wrong_in_the_folder_is_refused_with_its_file(tmp_path: Path) -> None:
+    """Never another exception: a row that is not known would be asked twice."""
+    settings = {"model": "m", "keep": "64"}
+    settle(tmp_path, settings)
+    ledger = Ledger(tmp_path, "jsonl", 1)
+    ledger.take([answer(1)])
+    ledger.take([refusal(2)])
+    finish(tmp_path, {"rows": 2})
+    for name in ("answers-000000.jsonl", "refused.jsonl", "batch.json"):
+        path = tmp_path / name
+        before = path.read_text("utf-8")
+        for what, one in damaged(json.loads(before)):
+            path.write_text(f"{json.dumps(one)}\n", "utf-8")
+            told, again = "", None
+            try:
+                settle(tmp_path, settings)
+                again = Ledger(tmp_path, "jsonl", 1)
+                finish(tmp_path, {})
+            except PrunusError as error:
+                told = str(error)
+            if again is None:
+                assert name in told or "other settings" in told, what
+            else:
+                assert what == "id: 'x'" or again.done == {"r1", "r2"}, what
+        path.write_text(before, "utf-8")
+    (tmp_path / "answers-000001.jsonl").write_text("[]\n")
+    with pytest.raises(PrunusFileError, match=r"answers-000001.jsonl.* damaged.*move it away"):
+        Ledger(tmp_path, "jsonl", 1)
+
+
+def test_parquet_of_something_else_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    for column in ({"name": ["r1"]}, {"id": [1]}, {"id": ["r1", None]}):
+        parquet.write_table(pyarrow.table(column), str(tmp_path / "answers-000000.parquet"))
+        with pytest.raises(PrunusFileError, match=r"answers-000000.parquet.*move it away"):
+            Ledger(tmp_path, "parquet", 1)
+    (tmp_path / "answers-000000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(PrunusFileError, match="answers-000000.parquet"):
+        Ledger(tmp_path, "parquet", 1)

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.command_line import Cli, refused
 
 FEW = ("compare", "--models", "tiny-llava", "--methods", "uniform,random", "--keep", "0.2,64",
@@ -75,3 +77,58 @@ def test_what_is_refused(cli: Cli, tmp_path: Path) -> None:
     data.write_text('{"image": "holiday/a.png", "question": "which?", "answer": "a"}')
     refused(cli("compare", *out, "--data", data, "--methods", "ground-truth"), "scenes")
     refused(cli(*FEW, "--store", tmp_path / "holiday"), "no store of answers")
+
+
+def test_from_goes_with_nothing_that_asks(cli: Cli, tmp_path: Path) -> None:
+    """It would be ignored: what was asked stands in the comparison."""
+    there = ("--from", tmp_path)
+    for more in (
+        ("--methods", "fastv"), ("--models", "tiny-llava"), ("--keep", "64"), ("--no-time",),
+        ("--budget", "true"), ("--limit", "3"), ("--preset", "readme"), ("--store", tmp_path),
+        ("--on-error", "skip"), ("--workers", "1"),
+    ):  # fmt: skip
+        option = "--time" if more == ("--no-time",) else more[0]
+        refused(cli("compare", *there, *more), f"leave out {option} ")
+
+
+def test_a_comparison_is_named_once(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "comparison.json").write_text("{}")
+    (tmp_path / "link").symlink_to(out)
+    for other in (f"{out}/", out / "comparison.json", tmp_path / "link", f"{out}/../out"):
+        refused(cli("compare", "--from", f"{out},{other}"), "more than once", "it is")
+        refused(cli("compare", "--from", out, "--from", other), "more than once", "it is")
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_asked(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def watched(*_: object, **__: object) -> None:
+        raise AssertionError("it was asked")
+
+    monkeypatch.setattr("prunus.cli.compare.watched", watched)
+    out = tmp_path / "out"
+    (out / "table.tex").mkdir(parents=True)
+    refused(cli(*FEW, "--output", out), "--output", "table.tex", "folder")
+    file = tmp_path / "file"
+    file.touch()
+    refused(cli(*FEW, "--output", file / "out"), "--output", "file")
+    new = tmp_path / "new"
+    refused(cli(*FEW, "--output", new, "--markdown", file / "a.md"), "--markdown", "file")
+    assert not new.exists()
+    # a folder as soon as the command has begun
+    refused(cli(*FEW, "--output", new, "--markdown", new), "--markdown", "folder")
+    refused(cli(*FEW, "--store", new / "s", "--markdown", new / "s"), "--markdown", "folder")
+
+
+@pytest.mark.parametrize("option", ["--output", "--markdown", "--store"])
+def test_no_folder_is_none_and_not_the_one_we_are_in(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """As of a shell's variable that is not set."""
+    monkeypatch.chdir(tmp_path)
+    refused(cli(*FEW, option, ""), f"{option} is empty")
+    refused(cli(*FEW, f"{option}="), f"{option} is empty")
+    refused(cli("bench", "--output", " "), "--output is empty")
+    assert not list(tmp_path.iterdir())

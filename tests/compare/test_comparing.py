@@ -270,17 +270,34 @@ def test_questions_that_cannot_be_asked(tmp_path: Path) -> None:
     assert any("3 questions were left out" in note for note in found["notes"])
 
 
-def test_nothing_is_left_that_can_be_asked(tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"no image")
+@pytest.mark.parametrize(
+    ("question", "image", "words"),
+    [
+        ("which?", b"no image", "no image that Pillow"),
+        ("which <image>?", None, "holds the placeholder"),
+    ],
+)
+def test_nothing_is_left_that_can_be_asked(
+    tmp_path: Path, question: str, image: bytes | None, words: str
+) -> None:
+    """Of one set it is refused; beside another that can be asked, it is left out."""
+    load_sample()[0].save(tmp_path / "a.png")
+    if image is not None:
+        (tmp_path / "a.png").write_bytes(image)
     path = tmp_path / "mine.jsonl"
-    path.write_text('{"image": "broken.png", "question": "which?", "answer": "one"}')
+    path.write_text(json.dumps({"image": "a.png", "question": question, "answer": "one"}))
+    own = RunSpec("tiny-llava", str(path))
     setting = replace(
-        SMALL, runs=(RunSpec("tiny-llava", str(path)),), methods=("uniform",), skip=True
+        SMALL, rounds=0, pictures=0, runs=(own,), methods=("uniform",), skip=True, limit=2
     )
-    with pytest.raises(
-        PrunusError, match=r"none of the 1 questions of .*mine.jsonl.*no image that Pillow"
-    ):
+    with pytest.raises(PrunusError, match=rf"the only question of .*mine.jsonl.*{words}"):
         run(setting, tmp_path / "store")
+    runs = (own, RunSpec("tiny-llava", "scenes"))
+    listener = Listener()
+    found = run(replace(setting, runs=runs), tmp_path / "store", listener)
+    assert [one["id"] for one in found["runs"]] == ["tiny-llava/scenes"]
+    [note] = [note for note in found["notes"] if note.startswith("left out: ")]
+    assert words in note and note in listener.lines
 
 
 def test_a_refusal_is_that_of_its_own_question(tmp_path: Path) -> None:

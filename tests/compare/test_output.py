@@ -13,7 +13,8 @@ import pytest
 from prunus.compare import cells
 from prunus.compare.contract import Comparison
 from prunus.compare.latex import latex, wide_latex
-from prunus.compare.output import needed, read_comparison, row_lines, write_comparison
+from prunus.compare.output import needed, row_lines, write_comparison
+from prunus.compare.reading import read_comparison
 from prunus.compare.tables import markdown
 from prunus.errors import PrunusError, PrunusFileError
 from tests.compare.sample import make_comparison

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from prunus.compare.identity import digest
 from prunus.compare.store import Given, Store
 from prunus.errors import PrunusFileError
 
@@ -95,3 +96,23 @@ def test_single_values_are_checked(tmp_path: Path) -> None:
     [path] = (tmp_path / "times").iterdir()
     path.write_text(path.read_text("utf-8").replace("1.5", "1.0"), "utf-8")
     assert store.read("times", {"a": 1}) is None and "not whole" in store.told[0]
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"given": []},
+        {"given": {"q3": ["red"]}},
+        {"given": {"q3": ["red", 0]}, "costs": []},
+        {"given": {"q3": [None, None]}},
+        {"given": {}, "refused": {"q3": 1}},
+        {"given": {"q3": ["red", -1]}, "costs": [{}]},
+    ],
+)
+def test_a_line_of_another_form_is_told_and_dropped(tmp_path: Path, batch: dict[str, Any]) -> None:
+    """Even if its check sum is right."""
+    store, path = filled(tmp_path)
+    with path.open("a") as file:
+        file.write(json.dumps({"check": digest(batch)[:16], "batch": batch}) + "\n")
+    assert set(store.known(ABOUT).given) == {"q1", "q2", "q3"}
+    assert "1 batches are not whole" in store.told[0]

@@ -85,6 +85,16 @@ def test_what_is_broken_is_measured_again(tmp_path: Path) -> None:
     assert found["lines"] == run(tmp_path, Judge(stop=0))["lines"]
 
 
+def test_what_was_stored_in_another_form_is_measured_again(tmp_path: Path) -> None:
+    """Even if its check sum is right."""
+    store = Store(tmp_path)
+    store.write({"a": 1}, {"values": {"GQA": 1.5}, "facts": {}})
+    assert store.read({"a": 1}) == {"values": {"GQA": 1.5}, "facts": {}}
+    for wrong in ({"values": {}}, {"values": {"GQA": "1"}, "facts": {}}, {"facts": {}}):
+        store.write({"a": 1}, wrong)
+        assert store.read({"a": 1}) is None and "damaged: measured" in store.told[-1]
+
+
 def test_published_stands_beside_measured(tmp_path: Path) -> None:
     found = run(tmp_path, Judge())
     dense, _, line, *_ = found["lines"]

@@ -11,12 +11,13 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from prunus.batch.answerer import Outcome
 from prunus.errors import PrunusError, PrunusFileError, PrunusStateError, brief, shown
 from prunus.io.files import append_line, replacing, write_text
-from prunus.io.jsons import lines, parse
+from prunus.io.forms import misfit
+from prunus.io.jsons import lines, parse, read_bytes
 
 Format = Literal["parquet", "jsonl"]
 FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
@@ -24,6 +25,23 @@ FORMATS: tuple[Format, ...] = ("parquet", "jsonl")
 COLUMNS = ("id", "number", "answer", "new_tokens", "visual_tokens", "kept", "average")
 _PERIOD = 30.0  # seconds between parts, at most
 _SETTINGS, _REFUSED = "batch.json", "refused.jsonl"
+_ANEW = "move it away (its rows are then asked again), or choose another folder"
+
+
+class _Named(TypedDict):
+    """What is read of a row."""
+
+    id: str
+
+
+class _Settings(TypedDict):
+    settings: dict[str, Any]
+
+
+class _Written(_Settings, total=False):
+    """What is in the file of settings."""
+
+    runs: list[dict[str, Any]]
 
 
 class Ledger:
@@ -44,7 +62,7 @@ class Ledger:
         parts = sorted(self._folder.glob(f"answers-*.{kind}"))
         self.answered = {one for part in parts for one in _ids(part)}
         self._next = 1 + max((_number(part) for part in parts), default=-1)
-        self.refused = {str(one["id"]) for one in self._mended()}
+        self.refused = {one["id"] for one in self._mended()}
         self._answers: list[Outcome] = []
         self._reasons: list[Outcome] = []
         self._written = clock()
@@ -92,7 +110,7 @@ class Ledger:
             append_line(self._folder / _REFUSED, text)
             self._reasons = []
 
-    def _mended(self) -> list[Any]:
+    def _mended(self) -> list[_Named]:
         """The refused rows; a last line that was cut off is taken away, and its row asked again."""
         path = self._folder / _REFUSED
         if not path.exists():
@@ -102,7 +120,7 @@ class Ledger:
             whole = content.rfind(b"\n") + 1
             if whole < len(content):
                 file.truncate(whole)
-        return [parse(line, place) for place, line in lines(path, "the refused rows in")]
+        return [_row(line, place, path) for place, line in lines(path, "the refused rows in")]
 
 
 def settle(folder: Path, settings: dict[str, Any]) -> None:
@@ -120,7 +138,7 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
     if not written:  # a run that could not begin binds nobody
         write_text(path, json.dumps({"settings": settings}, indent=2) + "\n")
         return
-    before = parse(path.read_bytes(), str(path))["settings"]
+    before = _written(path)["settings"]
     now = json.loads(json.dumps(settings))
     other = [name for name in now if before.get(name) != now[name]]
     if other:
@@ -136,9 +154,35 @@ def settle(folder: Path, settings: dict[str, Any]) -> None:
 def finish(folder: Path, totals: dict[str, Any]) -> None:
     """Add what a run did to its settings."""
     path = folder / _SETTINGS
-    known = parse(path.read_bytes(), str(path))
-    known["runs"] = [*known.get("runs", []), totals]
-    write_text(path, json.dumps(known, indent=2) + "\n")
+    known = _written(path)
+    whole = {**known, "runs": [*known.get("runs", []), totals]}
+    write_text(path, json.dumps(whole, indent=2) + "\n")
+
+
+def _written(path: Path) -> _Written:
+    """What :func:`settle` and :func:`finish` wrote.
+
+    Raises:
+        PrunusFileError: it cannot be read, or is damaged.
+    """
+    found = parse(read_bytes(path, "the settings of a run"), str(path))
+    if (wrong := misfit(found, _Written)) is not None:
+        raise PrunusFileError(f"{str(path)!r} is damaged: {wrong}: {_ANEW}")
+    whole: _Written = found
+    return whole
+
+
+def _row(line: bytes, place: str, path: Path) -> _Named:
+    """A line of a file of rows.
+
+    Raises:
+        PrunusFileError: it is damaged.
+    """
+    found = parse(line, f"{str(path.parent)!r}, {place}")
+    if (wrong := misfit(found, _Named)) is not None:
+        raise PrunusFileError(f"{str(path)!r} is damaged: {place}: {wrong}: {_ANEW}")
+    row: _Named = found
+    return row
 
 
 def _number(part: Path) -> int:
@@ -152,14 +196,17 @@ def _number(part: Path) -> int:
 
 def _ids(part: Path) -> Sequence[str]:
     if part.suffix == ".jsonl":
-        return [str(parse(line, place)["id"]) for place, line in lines(part, "the answers in")]
+        return [_row(line, place, part)["id"] for place, line in lines(part, "the answers in")]
     pyarrow, parquet = _pyarrow()
     try:
-        found: list[str] = parquet.read_table(part, columns=["id"]).column("id").to_pylist()
+        table = parquet.read_table(part, columns=["id"])
     except (OSError, pyarrow.ArrowException) as error:
         raise PrunusFileError(
-            f"cannot read the answers in {str(part)!r}: {brief(error)}"
+            f"cannot read the answers in {str(part)!r}: {brief(error)}: {_ANEW}"
         ) from error
+    found: list[Any] = table.column("id").to_pylist() if "id" in table.column_names else [None]
+    if (wrong := misfit(found, list[str], "id")) is not None:
+        raise PrunusFileError(f"{str(part)!r} is damaged: {wrong}: {_ANEW}")
     return found
 
 

@@ -13,6 +13,9 @@ import torch
 
 T = TypeVar("T")
 
+#: Rounds from which on quartiles say something: of fewer they lie between two or three numbers.
+FEWEST = 5
+
 
 def seconds(action: Callable[[], object], device: torch.device) -> float:
     """Wall time of one call, from an idle device until everything that it started is done."""

@@ -32,6 +32,7 @@ from prunus.cli import eval as eval_command
 from prunus.cli import reproduce as reproduce_command
 from prunus.cli.console import plain_warnings
 from prunus.cli.errors import is_refusal
+from prunus.cli.places import check_places
 from prunus.errors import one_line
 
 app = typer.Typer(
@@ -102,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     plain_warnings()
     command = typer.main.get_command(app)
     try:
+        check_places(app, arguments)
         code = command.main(args=arguments, prog_name="prunus", standalone_mode=False)
     except typer.Abort:
         sys.exit(130)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 def compare(
+    context: typer.Context,
     preset: Annotated[
         str,
         typer.Option(
@@ -133,17 +135,26 @@ def compare(
     """
     from prunus.cli.eval import listed
     from prunus.compare.desk import load_set
-    from prunus.compare.output import needed
+    from prunus.compare.output import files_in, needed
     from prunus.compare.presets import PRESETS
     from prunus.io.claim import claim
     from prunus.io.files import check_place
     from prunus.tasks.faults import Faults
 
-    if markdown is not None:
-        check_place(markdown)
+    def check_places() -> None:
+        if markdown is not None:
+            with option("--markdown", markdown):
+                check_place(markdown)
+        if output is not None:
+            with option("--output", output):
+                for file in files_in(output):
+                    check_place(file)
+
+    check_places()
     if output is not None:
         needed()
     if sources:
+        _alone(context)
         write(_joined(sources, rival), output, markdown, as_json)
         return
     if preset not in PRESETS:
@@ -174,6 +185,7 @@ def compare(
             if folder is not None:
                 with option(name, folder):
                     held.enter_context(claim(folder))
+        check_places()  # what is a folder now is no place for a file
         plain = chosen == PRESETS[preset] and (models, data, methods, rival) == (None,) * 4
         title = f"prunus compare --preset {preset}" if plain else "prunus compare"
         comparison = watched(setting, place, count, title)
@@ -182,19 +194,41 @@ def compare(
         raise BadInput(f"{len(broken)} rows failed: {broken[0]}")
 
 
+#: Options that say what is written, and so stand beside --from.
+_WRITTEN = ("sources", "output", "markdown", "as_json", "rival")
+
+
+def _alone(context: typer.Context) -> None:
+    """Raise BadInput where options beside --from say what would be asked."""
+    given = [
+        one.opts[0]
+        for one in context.command.params
+        if one.name not in (None, *_WRITTEN)
+        and getattr(context.get_parameter_source(str(one.name)), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise BadInput(
+            f"--from asks nothing, and writes all that is there: leave out {', '.join(given)} "
+            "(--output, --markdown, --rival and --json go with it), or leave out --from to ask"
+        )
+
+
 def _joined(sources: Sequence[str], rival: str | None) -> Comparison:
     """The comparisons that are named, as one."""
     from prunus.cli.eval import listed
     from prunus.compare.joining import joined
-    from prunus.compare.output import read_comparison
+    from prunus.compare.reading import place_of, read_comparison
     from prunus.compare.thumbnails import illustrated
     from prunus.inference.named import NONE
 
     places: list[str] = []
     for text in sources:
         places += [text] if Path(text).exists() else listed(text, "--from")
-    if doubled := [one for one in places if places.count(one) > 1]:
-        raise BadInput(f"--from names {doubled[0]!r} more than once")
+    real = [os.path.realpath(place_of(Path(one))) for one in places]
+    for number, one in enumerate(places):
+        if (first := real.index(real[number])) < number:
+            also = "" if places[first] == one else f": it is {places[first]!r}, too"
+            raise BadInput(f"--from names {one!r} more than once{also}")
     found = joined([read_comparison(Path(one)) for one in places], rival)
     if rival not in (None, NONE) and all(run["rival"] != rival for run in found["runs"]):
         raise BadInput(f"--rival {rival!r} is none of the methods there")

@@ -77,6 +77,10 @@ def compare(
     try:
         _ask(setting, courses, workers, watch)
         for course in courses:
+            if not course.numbers and len(setting.runs) > 1:
+                left_out.append(f"left out: {course.id}: {course.nothing}")
+                watch.say(left_out[-1])
+                continue
             run, own = _finish(setting, course, store, watch)
             runs.append(run)
             pictures += own
@@ -85,6 +89,8 @@ def compare(
         if sum(len(one.given) for course in courses for one in course.ledgers) > answers:
             with suppress(PrunusFileError):  # a full disk has its own, more important error
                 store.spend(time.perf_counter() - began)
+    if not runs:
+        raise PrunusError(f"nothing can be compared: {left_out[-1]}")
     facts: dict[str, Facts] = {}
     for course in courses:
         facts |= facts_of((one.column for one in course.ledgers), course.depth)

@@ -75,7 +75,8 @@ class Row(Head, total=False):
     ``average``, ``kept``, ``resident``: visual tokens per decoder layer, at the last one, and per
     layer in the cache behind the prompt; ``per_layer``: those that each layer sees. ``against``:
     by "dense", "random" and the rival's name. ``metrics``, of a benchmark: what it reports itself,
-    and medians of seconds, by name (``accuracy`` is then the mean score of its questions).
+    and medians of seconds, by name (``accuracy`` is then the mean score of its questions); None
+    where it says that there is none.
     """
 
     average: float
@@ -88,7 +89,7 @@ class Row(Head, total=False):
     accuracy: Interval
     by_type: dict[str, Interval]
     against: dict[str, Against]
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
 
 
 class Question(TypedDict):

@@ -71,6 +71,8 @@ class Course:
         first = next(iter(images), None)
         if first is not None and desk.part([first]).faults and not setting.skip:
             raise PrunusError(next(iter(desk.part([first]).faults.values())))
+        if not self.numbers:
+            raise PrunusError(self.nothing)
         self._parts = _parts(sorted({query.image for query in self.data.queries}), setting.part)
         beside = {
             image: digest([images.get(one) for one in part])
@@ -100,6 +102,14 @@ class Course:
     def numbers(self) -> list[int]:
         """The questions that can be asked."""
         return [n for n in range(len(self.data.queries)) if n not in self.faults]
+
+    @property
+    def nothing(self) -> str:
+        """What is said where none of the questions can be asked."""
+        count, why = len(self.faults), next(iter(self.faults.values()), "")
+        which = "the only question" if count == 1 else f"none of the {count} questions"
+        can = "cannot" if count == 1 else "can"
+        return f"{which} of {self.spec.data} {can} be asked: {why}"
 
     @property
     def dense(self) -> Ledger:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from prunus.bench.clock import FEWEST
 from prunus.compare.contract import Run
 from prunus.compare.course import Course
 from prunus.compare.setting import Setting
@@ -59,6 +60,7 @@ def notes_of_statistics(rounds: int) -> list[str]:
             "Times are of a whole prefill with its vision tower, one prompt at a time, against the "
             f"dense model, timed in the same {rounds} rounds with nothing beside it: on this "
             "machine, and no promise for others."
+            + ("" if rounds >= FEWEST else f" With fewer than {FEWEST}, quartiles mean little.")
         )
     return notes
 

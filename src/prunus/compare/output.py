@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prunus.compare.contract import FORMAT, Comparison, Row, Run
+from prunus.compare.contract import Comparison, Row, Run
 from prunus.compare.latex import latex, wide_latex
 from prunus.compare.page.build import page_of
+from prunus.compare.reading import COMPARISON
 from prunus.compare.tables import markdown
-from prunus.errors import PrunusError, PrunusFileError
+from prunus.errors import PrunusError
 from prunus.io.claim import BRIEFLY, claim
 from prunus.io.files import replacing_all
-from prunus.io.jsons import finite, parse, read_bytes
+from prunus.io.jsons import finite
 
-COMPARISON, MARKDOWN = "comparison.json", "table.md"
+MARKDOWN = "table.md"
 LATEX, WIDE = "table.tex", "table-wide.tex"
 ANSWERS, ROWS = "answers.parquet", "rows.parquet"
 PAGE = "page.html"
@@ -40,6 +41,12 @@ def needed() -> Any:
     return pyarrow
 
 
+def files_in(folder: Path) -> list[Path]:
+    """Where :func:`write_comparison` writes into ``folder``."""
+    names = (COMPARISON, MARKDOWN, LATEX, WIDE, PAGE, ANSWERS, ROWS)
+    return [folder / name for name in names]
+
+
 def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
     """Write everything into ``folder``: all files, or none.
 
@@ -47,8 +54,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
         PrunusFileError: it cannot be written; PrunusError: something is not installed.
     """
     pyarrow = needed()
-    names = (COMPARISON, MARKDOWN, LATEX, WIDE, PAGE, ANSWERS, ROWS)
-    paths = [folder / name for name in names]
+    paths = files_in(folder)
     with claim(folder, BRIEFLY), replacing_all(paths) as partials:
         partials[0].write_text(dumped(comparison), encoding="utf-8")
         partials[1].write_text(markdown(comparison), encoding="utf-8")
@@ -96,26 +102,6 @@ def _joined(lines: Iterator[str] | Any) -> str:
 
 def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def read_comparison(path: Path) -> Comparison:
-    """What :func:`write_comparison` wrote: the file, or its folder.
-
-    Raises:
-        PrunusFileError: it cannot be read, or is something else.
-    """
-    place = path / COMPARISON if path.is_dir() else path
-    found = parse(read_bytes(place, "the comparison"), repr(str(place)))
-    wanted = Comparison.__required_keys__
-    if not isinstance(found, dict) or not wanted <= set(found):
-        raise PrunusFileError(f"{str(place)!r} is no comparison: prunus compare writes one")
-    if found["format"] != FORMAT:
-        raise PrunusFileError(
-            f"{str(place)!r} has format {found['format']!r}, and this prunus reads {FORMAT}: "
-            "make it anew with prunus compare"
-        )
-    comparison: Comparison = found  # type: ignore[assignment]
-    return comparison
 
 
 def answer_lines(comparison: Comparison) -> Iterator[dict[str, Any]]:

@@ -29,10 +29,7 @@ def make_run(course: Course, rival: str | None, times: Mapping[str, Time]) -> Ru
     """
     numbers = course.numbers
     if not numbers:
-        raise PrunusError(
-            f"none of the {len(course.faults)} questions of {course.spec.data} can be asked: "
-            f"{next(iter(course.faults.values()), '')}"
-        )
+        raise PrunusError(course.nothing)
     queries = [course.data.queries[n] for n in numbers]
     rows: dict[str, Row] = {}
     right: dict[str, Right] = {}

@@ -13,11 +13,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from prunus.compare.identity import digest
 from prunus.errors import PrunusFileError
 from prunus.io.files import append_line, make_folder, write_text
+from prunus.io.forms import misfit
 from prunus.io.jsons import read_bytes
 
 FORMAT = 1
@@ -183,6 +184,14 @@ class Store:
         return self._place / "answers" / f"{digest(identity)[:32]}.jsonl"
 
 
+class _Batch(TypedDict, total=False):
+    """Answers with the index of their cost in ``costs`` (None: it has none), by their questions."""
+
+    given: dict[str, list[Any]]
+    costs: list[dict[str, Any]]
+    refused: dict[str, str]
+
+
 def _head(identity: Mapping[str, Any]) -> dict[str, Any]:
     whole: dict[str, Any] = json.loads(json.dumps(identity))
     return {"what": _WHAT, "format": FORMAT, "of": whole}
@@ -202,4 +211,12 @@ def _checked(line: bytes) -> dict[str, Any] | None:
     if not isinstance(found, dict) or not isinstance(found.get("batch"), dict):
         return None
     batch: dict[str, Any] = found["batch"]
-    return batch if digest(batch)[:16] == found.get("check") else None
+    if digest(batch)[:16] != found.get("check") or misfit(batch, _Batch) is not None:
+        return None
+    costs = range(len(batch.get("costs", [])))
+    pairs = batch.get("given", {}).values()
+    whole = all(
+        len(one) == 2 and type(one[0]) is str and (one[1] is None or one[1] in costs)
+        for one in pairs
+    )
+    return batch if whole else None

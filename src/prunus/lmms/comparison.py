@@ -137,7 +137,7 @@ def _row(key: str, cells: Sequence[Cell], outcomes: Sequence[TaskOutcome]) -> Ro
             time=None,
         ),
         seeds=[one.seed for one in cells if one.seed is not None],
-        metrics=metrics(outcomes),
+        metrics={**metrics(outcomes)},
     )
 
 

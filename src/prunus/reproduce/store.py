@@ -6,14 +6,20 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from prunus.compare.identity import digest
 from prunus.errors import PrunusFileError
 from prunus.io.files import make_folder, write_text
+from prunus.io.forms import misfit
 from prunus.io.jsons import parse, read_bytes
 
 _WHAT = "measured by prunus reproduce"
+
+
+class _Measured(TypedDict):
+    values: dict[str, float]
+    facts: dict[str, Any]
 
 
 class Store:
@@ -41,6 +47,9 @@ class Store:
         whole = isinstance(found, dict) and found.get("what") == _WHAT
         if not whole or found.get("check") != digest(found.get("measured")):
             self.told.append(f"{str(path)!r} is not whole: measured again")
+            return None
+        if (wrong := misfit(found["measured"], _Measured, "measured")) is not None:
+            self.told.append(f"{str(path)!r} is damaged: {wrong}: measured again")
             return None
         measured: dict[str, Any] = found["measured"]
         return measured

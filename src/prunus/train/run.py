@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, brief
 from prunus.families import family_of
 from prunus.method import Method
 from prunus.pruners.one_shot import OneShot
@@ -292,10 +292,16 @@ class Training:
         state = State.load(self.output)
         state.check(self.about)
         self.step, self.seconds = state.step, state.seconds
-        self.objective.load_state_dict(state.objective)
-        self.optimizer.load_state_dict(state.optimizer)
-        if state.scaler and self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state.scaler)
+        try:
+            self.objective.load_state_dict(state.objective)
+            self.optimizer.load_state_dict(state.optimizer)
+            if state.scaler and self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(state.scaler)
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise PrunusError(
+                f"the checkpoint in {str(self.output)!r} does not fit this run ({brief(error)}): "
+                "train into another folder"
+            ) from error
 
 
 def _accelerator(options: Options) -> Accelerator:

@@ -9,8 +9,10 @@ from typing import Any
 
 from prunus.errors import PrunusError, PrunusFileError
 from prunus.io import checkpoint
+from prunus.io.forms import misfit
 
 NAME = "checkpoint.pt"
+_PLAIN = {"run": dict[str, Any], "step": int, "seconds": float}
 
 
 @dataclass
@@ -49,6 +51,14 @@ class State:
         values = checkpoint.load(folder / NAME)
         if set(values) != {field.name for field in fields(cls)}:
             raise PrunusFileError(f"{str(folder / NAME)!r} is no checkpoint of a selector's run")
+        wrong = [misfit(values[name], kind, name) for name, kind in _PLAIN.items()]
+        wrong += [
+            f"{name} is no state"
+            for name in ("objective", "optimizer", "scaler")
+            if not isinstance(values[name], Mapping)
+        ]
+        if told := [one for one in wrong if one is not None]:
+            raise PrunusFileError(f"the checkpoint {str(folder / NAME)!r} is damaged: {told[0]}")
         return cls(**values)
 
     def check(self, run: Mapping[str, Any]) -> None:

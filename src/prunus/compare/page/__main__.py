@@ -7,8 +7,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from prunus.compare.page.build import megabytes, write_page
+from prunus.compare.reading import read_comparison
 from prunus.errors import PrunusError
-from prunus.io.jsons import parse, read_bytes
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,8 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("page", type=Path, help="the HTML file to write")
     asked = parser.parse_args(arguments)
     try:
-        read = parse(read_bytes(asked.comparison, "the comparison"), str(asked.comparison))
-        size = write_page(read, asked.page)
+        size = write_page(read_comparison(asked.comparison), asked.page)
     except PrunusError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
