@@ -111,13 +111,17 @@ def told(model: str, methods: Sequence[Method] | None, meaning: str) -> str:
 
 
 def check_template(text: str | None) -> None:
-    """Raise BadInput where ``--chat-template-kwargs`` is no JSON object."""
+    """Raise BadInput where ``--chat-template-kwargs`` is no JSON object, and PrunusError where it
+    asks for what a pruned model's server does not do."""
     from prunus.io.jsons import parse
+    from prunus.serving.films import check_wishes
 
-    if text is not None and not isinstance(parse(text.encode(), "--chat-template-kwargs"), dict):
+    wishes = {} if text is None else parse(text.encode(), "--chat-template-kwargs")
+    if not isinstance(wishes, dict):
         raise BadInput(
             '--chat-template-kwargs: give a JSON object, such as {"enable_thinking": true}'
         )
+    check_wishes(wishes)
 
 
 def check_port(host: str, port: int) -> None:

@@ -40,7 +40,7 @@ def process(
     if videos:
         given |= {
             "videos": [list(video.frames) for video in videos],
-            "video_metadata": [_metadata(video) for video in videos],
+            "video_metadata": [metadata_of(video) for video in videos],
             "do_sample_frames": False,  # they have been chosen already
         }
     with _processing():
@@ -77,7 +77,7 @@ def check_frames(processor: Any, count: int) -> None:
         )
 
 
-def _metadata(video: Clip) -> dict[str, Any]:
+def metadata_of(video: Clip) -> dict[str, Any]:
     """What processors want to know of time, as if the video had been recorded at the rate of its
     frames, or, where its start lies between two of these, at the smallest multiple of that rate
     which has a frame there. So what they make of it is exact: ``frames_indices / fps`` is when each

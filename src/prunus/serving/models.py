@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 from transformers.cli.serving.model_manager import ModelManager
-from transformers.cli.serving.utils import split_revision
+from transformers.cli.serving.utils import Modality, split_revision
 
 from prunus.errors import PrunusError
 from prunus.loading import load
 from prunus.method import Method
 from prunus.method.budget import Meaning
 from prunus.run import Run, prune
-from prunus.serving.pictures import read_by_prunus
+from prunus.serving.films import read_videos
+from prunus.serving.pictures import read_images
 from prunus.serving.texts import find_answers
 
 
@@ -46,7 +47,8 @@ class Served:
         if self.methods is not None:
             run = prune(model, list(self.methods), budget=self.budget, processor=processor)
             run.attach()
-        read_by_prunus(processor)
+        read_images(processor)
+        read_videos(processor)
         find_answers(processor, model)
         return model, processor, run
 
@@ -73,6 +75,14 @@ class Models(ModelManager):  # type: ignore[misc]
         gguf_file: str | None = None,
     ) -> Any:
         return self._part("model", model_id_and_revision, gguf_file)
+
+    @staticmethod
+    def get_model_modality(model: Any, processor: Any = None) -> Any:
+        """What the server takes ``model`` for. It would look for sound in the videos of models that
+        hear none, and fail."""
+        found = ModelManager.get_model_modality(model, processor=processor)
+        hears = getattr(processor, "feature_extractor", None) is not None
+        return Modality.VLM if found is Modality.MULTIMODAL and not hears else found
 
     def shutdown(self) -> None:
         """Let go of the model; requests that run come to their end first."""

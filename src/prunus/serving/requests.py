@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextvars import ContextVar
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from transformers.cli.serving.utils import GenerateManager, GenerationState, _StreamError
 
 from prunus.errors import PrunusError, one_line
+from prunus.serving.films import check_wishes
+from prunus.serving.usage import counted, with_counts
 
 if TYPE_CHECKING:
     from prunus.serving.models import Models
@@ -27,11 +30,12 @@ Say = Callable[[str], None]
 
 class Pieces:
     """What is streamed of one answer, as the server's own queue has it, but an exception of the
-    thread that generates is raised here; ``begun`` once the first piece, or that, is there."""
+    thread that generates is raised here, and the end (None) comes when that thread is done;
+    ``begun`` once the first piece, or an exception, is there."""
 
     def __init__(self, queue: Any, watched: Watched) -> None:
         self._queue, self._watched = queue, watched
-        self._failed: Any = None
+        self._last: list[Any] = []
         self.begun = False
 
     async def get(self) -> Any:
@@ -40,35 +44,39 @@ class Pieces:
         Raises:
             Exception: what generating raised.
         """
-        item = self._failed or await self._queue.get()
+        item = self._last[0] if self._last else await self._queue.get()
         self.begun = True
         if isinstance(item, _StreamError):
             raise self._watched.error or RuntimeError(item.msg)
+        if item is None:
+            await asyncio.to_thread(self._watched.done.wait)
         return item
 
     def get_nowait(self) -> Any:
-        """The next piece if it is there, and is none that ends the stream by an exception: first
-        goes what came before it.
+        """The next piece if it is there, and is none that ends the stream: first goes what came
+        before it.
 
         Raises:
             asyncio.QueueEmpty: there is none.
         """
-        if self._failed is not None:
+        if self._last:
             raise asyncio.QueueEmpty
         item = self._queue.get_nowait()
-        if isinstance(item, _StreamError):
-            self._failed = item
+        if item is None or isinstance(item, _StreamError):
+            self._last = [item]
             raise asyncio.QueueEmpty
         return item
 
 
 class Watched:
     """A model of which one request sees ``generate``: what that raises is remembered, and what it
-    kept is said."""
+    kept is said and remembered; ``done`` when it has returned."""
 
     def __init__(self, model: Any, models: Models, say: Say) -> None:
         self._model, self._models, self._say = model, models, say
         self.error: Exception | None = None
+        self.tokens: dict[str, Any] | None = None
+        self.done = Event()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -85,13 +93,16 @@ class Watched:
         except Exception as error:
             self.error = error
             raise
-        if run is not None:
-            self._say(_kept(run))
-        return found
+        else:
+            if run is not None:
+                self.tokens = run.report()["tokens"]
+                self._say(_kept(self.tokens))
+            return found
+        finally:
+            self.done.set()
 
 
-def _kept(run: Any) -> str:
-    tokens = run.report()["tokens"]
+def _kept(tokens: Mapping[str, Any]) -> str:
     if not tokens["original"]:
         return "no image: nothing to prune"
     return (
@@ -100,6 +111,7 @@ def _kept(run: Any) -> str:
     )
 
 
+_watched: ContextVar[list[Watched]] = ContextVar("prunus_watched")
 _streamed: ContextVar[list[Pieces]] = ContextVar("prunus_streamed")
 
 
@@ -111,15 +123,19 @@ class Requests(GenerateManager):  # type: ignore[misc]
         self._models, self._say = models, say
 
     def generate_streaming(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-        watched = Watched(model, self._models, self._say)
+        watched = self._watch(model)
         queue, streamer = super().generate_streaming(watched, *args, **kwargs)
         pieces = Pieces(queue, watched)
         _streamed.get([]).append(pieces)
         return pieces, streamer
 
     async def generate_non_streaming(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        return await super().generate_non_streaming(self._watch(model), *args, **kwargs)
+
+    def _watch(self, model: Any) -> Watched:
         watched = Watched(model, self._models, self._say)
-        return await super().generate_non_streaming(watched, *args, **kwargs)
+        _watched.get([]).append(watched)
+        return watched
 
 
 class State(GenerationState):  # type: ignore[misc]
@@ -137,7 +153,8 @@ class State(GenerationState):  # type: ignore[misc]
 
 
 class Refusing:
-    """A handler of the server that answers by an error where prunus refuses, streams as well."""
+    """A handler of the server that answers by an error where prunus refuses, streams as well, and
+    whose answers say what was kept."""
 
     def __init__(self, handler: Any) -> None:
         self._handler = handler
@@ -151,14 +168,22 @@ class Refusing:
         Raises:
             PrunusError: the request is refused.
         """
+        for body in args[:1]:
+            if isinstance(body, dict):
+                check_wishes(body.get("chat_template_kwargs"))
         own: list[Pieces] = []
-        token = _streamed.set(own)
+        watched: list[Watched] = []
+        tokens = _streamed.set(own), _watched.set(watched)
         try:
             response = await self._handler.handle_request(*args)
         finally:
-            _streamed.reset(token)
+            _streamed.reset(tokens[0])
+            _watched.reset(tokens[1])
         if own:
-            response.body_iterator = await begun(response.body_iterator, lambda: own[0].begun)
+            pieces = await begun(response.body_iterator, lambda: own[0].begun)
+            response.body_iterator = counted(pieces, lambda: watched[0].tokens)
+        elif watched and watched[0].tokens is not None:
+            with_counts(response, watched[0].tokens)
         return response
 
 
