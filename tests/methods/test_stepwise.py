@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import prunus
 from prunus import CLSE, Fixed, OneShot, Stepwise
 from prunus.families import family_of
+from prunus.method.derived import derived
 from prunus.selector.cost import selector_macs
 from prunus.selector.learned import Learned
 from prunus.selector.store import Card, save_selector
@@ -33,6 +35,8 @@ METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
     "fixed": (Stepwise(keep=5), {}),
     "share": (Stepwise(keep=0.3), {"seed": 2, "clip": 2.0}),
     "one-shot": (OneShot(keep=5), {}),
+    "stepwise, no question": (Stepwise(keep=5, question=False), {}),
+    "one-shot, no question": (OneShot(keep=5, question=False), {}),
 }
 
 
@@ -59,6 +63,21 @@ def test_the_question_matters(case: Case) -> None:
             plain(case.model, inputs)
         found.append((kept_of(run), run.trace[0].scores[0][0]))  # type: ignore[index]
     assert not torch.allclose(found[1][1], found[2][1])
+
+
+@pytest.mark.parametrize("method", [Stepwise(bias=-1.0), Stepwise(keep=5), OneShot(keep=5)])
+def test_without_question_only_the_image_matters(case: Case, method: Any) -> None:
+    assert not derived(replace(method, question=False))["question"] and derived(method)["question"]
+    free = fitted(case, replace(method, question=False))
+    inputs, found = case.prompts.rows(1), []
+    for word in (None, 33, 34):
+        if word:
+            inputs["input_ids"][0, -4:] = word
+        with prunus.prune(case.model, free) as run:
+            plain(case.model, inputs)
+        found.append((kept_of(run), torch.cat(run.trace[0].scores[0])))  # type: ignore[index]
+    assert found[0][0] == found[1][0] == found[2][0]
+    assert torch.equal(found[0][1], found[1][1]) and torch.equal(found[0][1], found[2][1])
 
 
 @pytest.mark.parametrize(

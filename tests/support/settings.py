@@ -140,7 +140,7 @@ CHOSEN = {
     "vidcom2": [VidCom2(keep=5), VidCom2(keep=None, ratio=0.4)],
     "random": [Random(keep=0.3), Random(keep=4, layer=None)],
     # With a random selector for the model at hand: none ships for random models.
-    "one-shot": [RandomOneShot(keep=5)],
+    "one-shot": [RandomOneShot(keep=5), RandomOneShot(keep=5, question=False)],
     "stepwise": [RandomStepwise(keep=5), RandomStepwise(bias=-1.0), RandomStepwise(keep=0.3)],
 }
 

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import torch
 
 import prunus
+from prunus.families import family_of
 from prunus.inference.named import build_methods
 from prunus.vllm.eyes import Eyes, Left
 
@@ -25,11 +26,13 @@ SERVED = (
     "hired",
     "holov",
     "mmr@diversity",
+    "one-shot:question=false",
     "otprune",
     "pooling",
     "prumerge",
     "random:layer=none",
     "scope",
+    "stepwise:question=false",
     "tome",
     "uniform:layer=none",
     "vidcom2",
@@ -85,6 +88,8 @@ def by_prune(
             for told in asked.metadata
         ]
     inputs = processor(**given)
+    if family_of(model).takes_sizes and asked.images:
+        inputs["image_sizes"] = torch.tensor([image.size[::-1] for image in asked.images])
     wanted = {"max_new_tokens": length, "min_new_tokens": length, "do_sample": False}
     start = inputs["input_ids"].shape[1]
     if method is None:

@@ -33,9 +33,10 @@ def served(name: str) -> bool:
 
 def test_what_is_served() -> None:
     names = {one.partition(":")[0].partition("@")[0] for one in SERVED}
-    found = {name for name in methods() if name not in ("mmr", "prumerge", "random", "uniform")}
+    settings = ("mmr", "one-shot", "prumerge", "random", "stepwise", "uniform")
+    found = {name for name in methods() if name not in settings}
     assert {name for name in found if served(name)} == names & found
-    kept = {"prumerge": "0.25"}
+    kept = {"prumerge": "0.25", "stepwise:question=false": "0.25"}
     for one in SERVED:
         check_servable(build_methods(one, kept.get(one), ()) or (), DEPTH)
 
@@ -57,6 +58,16 @@ def test_what_is_not(method: Any, reason: str) -> None:
 def test_what_looks_at_the_question(name: str) -> None:
     with pytest.raises(PrunusError, match="looks at the question"):
         check_servable(build_methods(name, None, ()) or (), DEPTH)
+
+
+def test_learned_selectors_are_told_how() -> None:
+    with pytest.raises(PrunusError, match="set question=false, or choose"):
+        check_servable(build_methods("stepwise", "64", ()) or (), DEPTH)
+    check_servable(build_methods("stepwise", "64", ["question=false"]) or (), DEPTH)
+    for keep, params in ((None, []), ("64", ["mode=mean"])):
+        method = build_methods("stepwise", keep, ["question=false", *params]) or ()
+        with pytest.raises(PrunusError, match="finds its own count"):
+            check_servable(method, DEPTH)
 
 
 def test_what_edits_or_takes_nothing() -> None:

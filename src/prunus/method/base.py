@@ -181,6 +181,11 @@ class Method:
         """Whether the method may find nothing to do; the engine then says so."""
         return False
 
+    @property
+    def exact(self) -> bool:
+        """Whether every image is left what :meth:`counts` says, and not only the mean of many."""
+        return True
+
 
 def _know(cls: type[Method]) -> None:
     """Know ``cls`` by its name. The same class made again (a notebook's cell) takes its place.

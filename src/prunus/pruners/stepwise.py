@@ -76,6 +76,10 @@ class Stepwise(Learned):
             raise PrunusError(f"order={self.order!r}: choose original or picked")
         object.__setattr__(self, "mode", mode)
 
+    @property
+    def exact(self) -> bool:
+        return self.mode != "mean"
+
     def select(self, stage: int, view: View) -> Selection:
         there, bias = view.present.shape[1], self.bias
         keep = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple, TypeVar
 
@@ -40,15 +40,20 @@ class Learned(Method):
     model, the name of another that ships, a folder, or one in memory, which must fit the model.
 
     They choose once, before the language model, among all tokens of an image that are there, from
-    their features and the question.
+    their features and the question. Without ``question`` the encoder runs on the image's tokens
+    alone, as on a question of no words, so that the choice is the same for every question: no paper
+    has that, and no selector that ships was trained so.
     """
 
     kind_of_selector: ClassVar[Kind]
 
     selector: str | Path | Loaded | None = None
+    question: bool = field(
+        default=True, metadata={"help": "false: the selector sees the image alone"}
+    )
 
     def cuts(self, depth: int) -> Sequence[Cut]:
-        return [Cut(None, (Features(), Question()))]
+        return [Cut(None, (Features(), Question()) if self.question else (Features(),))]
 
     def with_selector(self: M, selector: Selector, card: Card) -> M:
         """The method with a selector in memory."""
@@ -81,8 +86,12 @@ class Learned(Method):
         if self.loaded is None:
             raise PrunusStateError("the method was not fitted to a model: use it in prunus.prune")
         selector, card = self.loaded
-        text, valid = question_text(view[Question()], card.marks)
         features = view[Features()]
+        if self.question:
+            text, valid = question_text(view[Question()], card.marks)
+        else:
+            text = features.new_zeros(len(features), 0, selector.config.text_width)
+            valid = text.new_zeros(text.shape[:2], dtype=torch.bool)
         selector.to(features.device)
         there = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
         encoded = selector.encode(

@@ -37,7 +37,7 @@ def check_servable(methods: Sequence[Method], depth: int, budget: Meaning = "nom
         if looks_at_question(method, depth):
             raise PrunusError(
                 f"{method.name} looks at the question, and vLLM makes features of an image without "
-                f"it, and keeps them for other questions: {_INSTEAD}"
+                f"it, and keeps them for other questions: {_alone(method, depth)}{_INSTEAD}"
             )
         if not method.cuts(depth) and tower_part(method) is None:
             raise PrunusError(f"{method.name} takes no token away: start vLLM without prunus")
@@ -46,10 +46,12 @@ def check_servable(methods: Sequence[Method], depth: int, budget: Meaning = "nom
                 f"{method.name} chooses among all images of a prompt at once, and vLLM makes "
                 f"features of each image by itself: {_INSTEAD}"
             )
-        if counted.finds_own_count(method) and not _counted_in_tower(method, counted):
+        own = counted.finds_own_count(method) and not _counted_in_tower(method, counted)
+        if own or not method.exact:
             raise PrunusError(
                 f"{method.name} finds its own count, and vLLM lays out the prompt before anything "
-                "is seen of the image: set keep, if it has one, or " + _INSTEAD
+                "is seen of the image: set keep, if it has one (for each image, not for the mean "
+                f"of many), or {_INSTEAD}"
             )
 
 
@@ -63,6 +65,14 @@ def _before(method: Method, depth: int) -> str:
     except PrunusError:  # it has a layer, but None is none
         return ""
     return "set layer=none, or " if acts else ""
+
+
+def _alone(method: Method, depth: int) -> str:
+    """What to say of a method that can be told to look at the image alone."""
+    if "question" not in {field.name for field in dataclasses.fields(method)}:  # type: ignore[arg-type]
+        return ""
+    alone = dataclasses.replace(method, question=False)  # type: ignore[type-var]
+    return "" if looks_at_question(alone, depth) else "set question=false, or "
 
 
 def _counted_in_tower(method: Method, budget: Budget) -> bool:

@@ -32,8 +32,9 @@ def literal_orders(
     left: list[list[Tensor]] | None = None,
 ) -> list[list[list[int]]]:
     """``[row][image]``: tokens in the order in which the literal selector picks them. The question
-    is all text behind the last visual token. ``left``: features ``[n, D]`` of those that another
-    method left of each image, which are then the ones that are picked from and counted."""
+    is all text behind the last visual token, if the method reads it. ``left``: features ``[n, D]``
+    of those that another method left of each image, which are then the ones that are picked from
+    and counted."""
     assert method.loaded is not None
     selector = copy.deepcopy(method.loaded[0]).double()
     extra = getattr(case.prompts, "extra", 0)
@@ -46,7 +47,8 @@ def literal_orders(
         alone = case.prompts.one(inputs, row, trim=True)
         ids = alone["input_ids"][0]
         last = max(place for place, token in enumerate(ids.tolist()) if token in VISUAL)
-        words = case.model.get_input_embeddings()(ids[last + 1 :]).double()
+        asked = ids[last + 1 :] if method.question else ids[:0]
+        words = case.model.get_input_embeddings()(asked).double()
         whole = [own[extra:] for own in features_of(case, alone)[0]] if left is None else left[row]
         for own in whole:
             features = own.double()
