@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
+from torch.overrides import TorchFunctionMode
 
 import prunus
 from prunus import CLSE, Fixed, OneShot, Stepwise
@@ -177,32 +179,30 @@ def test_replay_is_exact(case: Case, name: str) -> None:
         assert torch.equal(plain(case.model, inputs), found)
 
 
-def counted(case: Case, method: Learned, inputs: dict[str, Tensor]) -> tuple[float, int]:
-    """Multiply-accumulates of every linear layer of the selector as it runs, and the steps of the
+class Products(TorchFunctionMode):
+    """Counts multiply-accumulates of linear layers of a selector as it runs, and the steps of its
     pointer."""
+
+    def __init__(self, selector: nn.Module) -> None:
+        super().__init__()
+        self.total, self.steps = 0, 0
+        self._names = {id(weight): name for name, weight in selector.named_parameters()}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func is linear and id(args[1]) in self._names:
+            self.total += found.numel() * args[0].shape[-1]
+            self.steps += self._names[id(args[1])] == "pointer.blocks.0.own.query.weight"
+        return found
+
+
+def counted(case: Case, method: Learned, inputs: dict[str, Tensor]) -> tuple[float, int]:
+    """Multiply-accumulates of every linear layer of the selector, and the steps of the pointer."""
     assert method.loaded is not None
-    total, steps, handles = 0, 0, []
-
-    def count(module: nn.Linear, args: tuple[Tensor], output: Tensor) -> None:
-        nonlocal total
-        total += output.numel() * module.in_features
-
-    def step(*_: Any) -> None:
-        nonlocal steps
-        steps += 1
-
-    selector = method.loaded[0]
-    for module in selector.modules():
-        if isinstance(module, nn.Linear):
-            handles.append(module.register_forward_hook(count))
-    if selector.pointer is not None:
-        handles.append(selector.pointer.blocks[0].own.query.register_forward_hook(step))
-    with prunus.prune(case.model, method) as run:
+    with prunus.prune(case.model, method) as run, Products(method.loaded[0]) as products:
         plain(case.model, inputs)
-    for handle in handles:
-        handle.remove()
     assert run.report()["flops"]["pruned"]["method"] > 0
-    return total, steps
+    return products.total, products.steps
 
 
 @pytest.mark.parametrize(

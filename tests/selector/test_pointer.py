@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import layer_norm, linear
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunus.selector.pointer import Memory, Picks, Pointer
@@ -219,32 +219,34 @@ def test_a_later_step_reaches_earlier_probabilities() -> None:
     assert all(float(one.grad.abs().max()) > 1e-6 for one in seen)
 
 
-@contextmanager
-def calls(pointer: Pointer) -> Iterator[Counter[str]]:
-    """How often each projection runs."""
-    found = Counter[str]()
-    handles = []
-    for name, module in pointer.named_modules():
-        handles.append(
-            module.register_forward_hook(lambda *_, name=name: found.update([name]) or None)
-        )
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
+class Products(TorchFunctionMode):
+    """How often each weight is used in a linear layer or a norm, by its name in ``pointer``."""
+
+    def __init__(self, pointer: Pointer) -> None:
+        super().__init__()
+        self.found = Counter[str]()
+        self._names = {id(weight): name for name, weight in pointer.named_parameters()}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is linear:
+            self.found[self._names[id(args[1])].removesuffix(".weight")] += 1
+        elif func is layer_norm:
+            weight = args[2] if len(args) > 2 else kwargs["weight"]
+            self.found[self._names[id(weight)].removesuffix(".weight")] += 1
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("keep", [2, 8])
 def test_the_memory_is_projected_once(keep: int) -> None:
     pointer = made()
     for go in (pointer.pick, pointer.unroll):
-        with calls(pointer) as found:
+        with Products(pointer) as products:
             go(memory_of(pointer, tokens()), [9], [keep])
+        found = products.found
         for block in (0, 1):
             for name in ("cross.key", "cross.value"):
                 assert found[f"blocks.{block}.{name}"] == 1
-            for name in ("own.key", "own.value", "own.query", "cross.query"):
+            for name in ("own.key", "own.value", "own.query", "cross.query", "mlp.3"):
                 assert found[f"blocks.{block}.{name}"] == keep
         assert found["key"] == 1 and found["query"] == keep and found["norm_memory"] == 1
 
@@ -293,7 +295,7 @@ def test_steps_on_a_device_without_values() -> None:
 
 def test_all_have_stopped_ends_the_loop() -> None:
     pointer = made(stop_bias=40.0)
-    with calls(pointer) as found:
+    with Products(pointer) as products:
         picks = pointer.pick(memory_of(pointer, tokens(80), tokens(80)), [40, 40])
     assert picks.counts.tolist() == [0, 0]
-    assert found["query"] == 16
+    assert products.found["query"] == 16

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from prunus.selector.blocks import DecoderBlock
 from prunus.selector.config import SelectorConfig
+from prunus.selector.steps import Steps
 from prunus.signals.topk import first_best
 
 _LOOK_EVERY = 16  # steps between two questions to the device whether all samples have stopped
@@ -119,7 +120,7 @@ class Pointer(nn.Module):
         log_probs, picks, ran = [], [], []
         for step in range(max(most if keep is None else keep)):
             logits = self._clipped(self._logits(state, memory, _growing(grown)))
-            logits = self._masked(logits, taken & alive[:, None], step, keep is not None, 0.0)
+            logits = self._masked(logits, taken & alive[:, None], step, keep is not None)
             log_p = logits.log_softmax(-1)
             pick = first_best(logits)
             log_probs.append(log_p)
@@ -148,36 +149,51 @@ class Pointer(nn.Module):
     ) -> Picks:
         """Select greedily. ``bias`` is added to STOP's logit; ``keep`` as in :meth:`unroll`. Steps
         need no value from the device; whether all have stopped is asked for now and then."""
-        batch, slots, width = memory.rows.shape
+        config, (batch, slots, _) = self.config, memory.rows.shape
         steps, device = max(most if keep is None else keep), memory.rows.device
         limit = torch.tensor(most if keep is None else keep, device=device)
+        run = Steps(self.blocks, memory.layers, memory.valid, steps, self.query is None)
         taken = self._unavailable(memory)
-        shape = (len(self.blocks), 2, batch, self.config.heads, steps, width // self.config.heads)
-        held = memory.rows.new_empty(shape)
         order = torch.zeros(batch, max(steps, 1), dtype=torch.long, device=device)
         counts, alive = torch.zeros_like(limit), limit > 0
         scores = memory.rows.new_zeros(batch, slots - 1)
         surviving = memory.rows.new_ones(batch, 1)
         margins = memory.rows.new_full((batch, max(steps, 1)), -torch.inf)
-        state = self.start.expand(batch, 1, -1)
+        rows = memory.rows.flatten(0, 1)
+        first = torch.arange(0, len(rows), slots, device=device)  # row of each sample's first slot
+        state = self.start.expand(batch, -1)
         for step in range(steps):
-            logits = self._clipped(self._logits(state, memory, _filling(held, step)))
-            blocked = taken & alive[:, None]
-            tokens = logits[:, :-1].masked_fill(blocked[:, :-1], -torch.inf)
-            margins[:, step] = logits[:, -1] + self.stop_bias - tokens.amax(-1)
-            logits = self._masked(logits, blocked, step, keep is not None, bias)
-            p, pick = logits.softmax(-1), first_best(logits)
-            scores += alive[:, None] * surviving * p[:, :-1] * beta ** (step + 1)
-            surviving = surviving * (1 - p[:, -1:])
-            alive = alive & (pick != slots - 1)
+            logits = self._clipped(self._pointed(*run(state, step), memory))
+            tokens = logits[:, :-1].masked_fill(taken[:, :-1] & alive[:, None], -torch.inf)
+            stop = logits[:, -1:] + self.stop_bias
+            margins[:, step] = stop[:, 0] - tokens.amax(-1)
+            stops = keep is None and step >= config.min_steps
+            free = torch.cat([tokens, stop + bias], 1) if stops else tokens
+            if config.temperature != 1:
+                free = free / config.temperature
+            p, pick = free.softmax(-1), first_best(free)
+            scores += alive[:, None] * surviving * beta ** (step + 1) * p[:, : slots - 1]
+            if stops:
+                surviving = surviving * (1 - p[:, -1:])
+                alive = alive & (pick != slots - 1)
             order[:, step] = pick
             counts += alive
             alive = alive & (step + 1 < limit)
-            taken = taken.scatter(1, pick[:, None], True)
-            state = memory.rows.gather(1, pick[:, None, None].expand(-1, 1, width))
+            taken.scatter_(1, pick[:, None], True)
+            state = rows.index_select(0, first + pick)
             if keep is None and step % _LOOK_EVERY == _LOOK_EVERY - 1 and not bool(alive.any()):
                 break
         return Picks(order, counts, scores, margins)
+
+    def _pointed(self, state: Tensor, logits: Tensor | None, memory: Memory) -> Tensor:
+        """Pointer logits ``[B, N + 1]`` behind the blocks' ``state [B, D]`` and their ``logits``,
+        which are the pointer's where it has no projections of its own."""
+        if self.query is None or memory.keys is None:
+            assert logits is not None
+            return logits
+        query = self.query(self.norm(state))
+        found: Tensor = (memory.keys @ query[..., None])[..., 0] * query.shape[-1] ** -0.5
+        return found
 
     def _unavailable(self, memory: Memory) -> Tensor:
         """Bool ``[B, N + 1]``: slots that cannot be picked at the first step."""
@@ -203,13 +219,11 @@ class Pointer(nn.Module):
         clip = self.config.clip
         return clip * (logits / clip).tanh() if clip else logits
 
-    def _masked(
-        self, logits: Tensor, taken: Tensor, step: int, endless: bool, bias: float
-    ) -> Tensor:
+    def _masked(self, logits: Tensor, taken: Tensor, step: int, endless: bool) -> Tensor:
         """Logits of the slots that may be picked at ``step``, -inf at the others (in rows that have
         stopped nothing is ``taken``, so that something is left to pick and to ignore)."""
         config = self.config
-        stop = logits[:, -1:] + self.stop_bias + bias
+        stop = logits[:, -1:] + self.stop_bias
         if endless or step < config.min_steps:
             stop = torch.full_like(stop, -torch.inf)
         logits = torch.cat([logits[:, :-1], stop], 1) / config.temperature
@@ -229,21 +243,6 @@ def _growing(
                 key, value = torch.cat([before[0], key], 2), torch.cat([before[1], value], 2)
             grown[number] = (key, value)
             return key, value
-
-        return extend
-
-    return of
-
-
-def _filling(
-    held: Tensor, step: int
-) -> Callable[[int], Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]:
-    """Keys and values of earlier steps in memory that was set aside."""
-
-    def of(number: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        def extend(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-            held[number, 0, :, :, step], held[number, 1, :, :, step] = key[:, :, 0], value[:, :, 0]
-            return held[number, 0, :, :, : step + 1], held[number, 1, :, :, : step + 1]
 
         return extend
 
