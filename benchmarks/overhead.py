@@ -7,7 +7,8 @@ the same layers that is *told* which tokens to keep from layer 1 on, so that sco
 hooks and transformers' own wrappers are all on one side. Decode: one step on the pruned cache
 against one step of the plain model on a plain cache whose layers have the same lengths. Both sides
 of each comparison are timed in turn, in changing order, in one process; the ratio of every pair is
-kept.
+kept. Beside the clock, which says little on a machine that others use, stand counts that do not
+depend on it: Python functions and operations of torch that each side calls.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     CLIPVisionConfig,
     DynamicCache,
@@ -102,9 +105,39 @@ def compare(ours: Callable[[], float], theirs: Callable[[], float], rounds: int)
         "ratio_quartiles": [low, high],
         "ratio_of_medians": mine / other,
         "rounds": rounds,
+        "ratios": [round(first / second, 4) for first, second in pairs],
         "ours_ms_median": 1e3 * mine,
         "theirs_ms_median": 1e3 * other,
     }
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations of torch within a ``with`` block."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def counted(action: Callable[[], Any]) -> dict[str, int]:
+    """What one call of ``action`` calls: Python functions, of prunus among them, and operations."""
+    found, root = {"python": 0, "prunus": 0}, str(Path(prunus.__file__).parent)
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        if event == "call":
+            found["python"] += 1
+            found["prunus"] += frame.f_code.co_filename.startswith(root)
+
+    sys.setprofile(note)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    with Operations() as operations:
+        action()
+    return {**found, "operations": operations.count}
 
 
 @torch.no_grad()
@@ -147,6 +180,11 @@ def measure(layers: int, width: int, rounds: int) -> dict[str, Any]:
             lambda: seconds(lambda: told(model, ids, vectors, keep)),
             rounds,
         )
+        results["calls"] = {
+            "prefill": counted(prefill),
+            "told loop": counted(lambda: told(model, ids, vectors, keep)),
+        }
+    results["calls"]["dense prefill"] = counted(prefill)
     results["dense_prefill_over_told_loop"] = compare(
         lambda: seconds(prefill),
         lambda: seconds(lambda: told(model, ids, vectors, keep)),
@@ -170,12 +208,25 @@ def measure(layers: int, width: int, rounds: int) -> dict[str, Any]:
     def pruned_step() -> float:  # the plain step runs unhooked: pruning goes on and off around it
         run.attach()
         try:
+            step(pruned_cache)  # what the first step behind a prompt finds out for all
             return step(pruned_cache)
         finally:
             run.detach()
 
     results["decode"] = compare(pruned_step, lambda: step(cache), 10 * rounds)
     results["decode"]["cache_lengths"] = lengths
+
+    def block() -> None:
+        with prunus.prune(model, method):
+            pass
+
+    blocks = sorted(seconds(block) for _ in range(3 * rounds))
+    results["block_ms"] = [1e3 * q for q in statistics.quantiles(blocks, n=4)]
+    with prunus.prune(model, method):
+        step(pruned_cache)
+        results["calls"]["decode step"] = counted(lambda: step(pruned_cache))
+    results["calls"]["plain step"] = counted(lambda: step(cache))
+    results["calls"]["block"] = counted(block)
     with prunus.prune(model, method):
         pruned_logits = model(
             input_ids=token, position_ids=position, past_key_values=pruned_cache
