@@ -131,8 +131,8 @@ def test_a_step_without_a_mask_in_a_window(window: int) -> None:
     assert layer.physical == min(3, window - 1)  # what the second row still sees
     cache = DynamicCache()
     cache.layers = [layer]
-    family: Any = SimpleNamespace(readers={})  # no layer reads what another one stored
-    resume = Resume(family, cache, STATES[:2, :1], None, "sdpa", Lease())
+    family: Any = SimpleNamespace()
+    resume = Resume(family, cache, STATES[:2, :1], None, "sdpa", Lease(), {})
     seen = LENGTH - layer.places(1) < window
     if resume.is_plain(0, (), {}):
         assert seen.all()

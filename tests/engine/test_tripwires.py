@@ -12,7 +12,7 @@ from transformers.models.llama import modeling_llama
 
 import prunus
 from prunus import CLSE, EvoPrune, Knockout, PrunusError, PrunusStateError, Uniform
-from prunus.engine import engine, layers
+from prunus.engine import engine, layers, standby
 from tests.support.decoder_list import DECODERS
 from tests.support.facts import in_tower
 from tests.support.footprint import ours
@@ -272,12 +272,12 @@ def test_a_prompt_that_runs_while_prune_attaches(
         pruned = plain(llava.model, inputs)
 
     def first_a_prompt(own: Any) -> Any:
-        def register(*args: Any, **kwargs: Any) -> None:
+        def register(*args: Any, **kwargs: Any) -> Any:
             try:
                 found.append(plain(llava.model, inputs))
             except PrunusStateError as error:
                 found.append(str(error))
-            own(*args, **kwargs)
+            return own(*args, **kwargs)
 
         return register
 
@@ -285,6 +285,7 @@ def test_a_prompt_that_runs_while_prune_attaches(
         (engine, "before"),
         (engine, "after"),
         (layers, "before"),
+        (standby, "before"),
         (layers, "lend"),
     ):
         monkeypatch.setattr(module, name, first_a_prompt(getattr(module, name)))

@@ -119,21 +119,21 @@ class PrunedLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        self._claim()
+        # A step calls no more than it does on a plain cache: what DynamicLayer does is written out.
+        lease, self.lease = self.lease, None
+        if self.prompt.logical and (lease is None or not lease.runs):
+            raise PrunusStateError(_OUTSIDE)  # nobody gathered a mask for it
+        if not self.is_initialized:  # it was reset
+            self.lazy_initialization(key_states, value_states)
         self.seen += key_states.shape[-2]
-        keys, values = super().update(key_states, value_states, *args, **kwargs)
+        self.keys = keys = torch.cat([self.keys, key_states], dim=-2)  # type: ignore[list-item]
+        self.values = values = torch.cat([self.values, value_states], dim=-2)  # type: ignore[list-item]
         return keys, values
 
     @property
     def pruned(self) -> bool:
         """Whether a pruned prompt is here; after a reset there is none."""
         return self.prompt.logical > 0
-
-    def _claim(self) -> None:
-        """Raise PrunusStateError unless the engine gathered a mask for the update that comes."""
-        lease, self.lease = self.lease, None
-        if holds_less(self) and (lease is None or not lease.runs):
-            raise PrunusStateError(_OUTSIDE)
 
     def get_seq_length(self) -> int:
         return self.seen
@@ -299,15 +299,15 @@ class PrunedWindowLayer(PrunedLayer):
         self._newest = []
 
 
-_KNOWN = (
-    DynamicLayer,
+#: Layers that hold all keys of what they ran on.
+_GROWING = frozenset({DynamicLayer, PrunedLayer})
+_KNOWN = _GROWING | {
     DynamicSlidingWindowLayer,
     LinearAttentionLayer,
-    PrunedLayer,
     PrunedState,
     PrunedWindowLayer,
     _NO_LAYER,
-)
+}
 
 
 def check_cache(cache: object) -> None:
@@ -316,15 +316,16 @@ def check_cache(cache: object) -> None:
         return
     plain = type(cache) is DynamicCache and not getattr(cache, "offloading", False)
     layers = getattr(cache, "layers", [])
-    if not plain or any(type(layer) not in _KNOWN for layer in layers):
-        kinds = sorted({type(layer).__name__ for layer in layers})
+    found = set(map(type, layers))  # before every step: no call for each layer
+    if not plain or not found <= _KNOWN:
+        kinds = sorted(kind.__name__ for kind in found)
         raise PrunusError(
             f"prunus supports the plain DynamicCache only, not {type(cache).__name__} with layers "
             f"{', '.join(kinds) or 'unknown'}: static, quantised and offloaded caches keep lengths "
             "of their own (pass DynamicCache(), or nothing), and models that make such a cache "
             "themselves cannot be pruned"
         )
-    if any(getattr(layer, "record_past", False) for layer in layers):
+    if not found <= _GROWING and any(getattr(layer, "record_past", False) for layer in layers):
         raise PrunusError(
             "a cache whose sliding windows or states can be rolled back (assisted decoding) is not "
             "supported while pruning: generate without an assistant"
@@ -358,7 +359,34 @@ def length_of(cache: Cache | None) -> int:
 
 def is_pruned(cache: Cache | None) -> bool:
     """Whether any layer of ``cache`` holds a pruned prompt."""
-    return cache is not None and any(map(holds_less, cache.layers))
+    for layer in () if cache is None else cache.layers:
+        if type(layer) is not DynamicLayer and holds_less(layer):
+            return True
+    return False
+
+
+def lend_all(cache: Cache, lease: Lease) -> bool:
+    """Let the coming update of every layer pass, if a further token sees all that each layer holds
+    and its positions are those of the whole prompt. If not: False, and nothing is let pass."""
+    ours = []
+    for layer in cache.layers:
+        if type(layer) is PrunedLayer:
+            prompt = layer.prompt
+            if prompt.valid is not None or prompt.closed is not None:
+                return False
+            ours.append(layer)
+        elif type(layer) is not DynamicLayer:
+            return False
+    for one in ours:
+        one.lease = lease
+    return True
+
+
+def take_back(cache: Cache) -> None:
+    """Let no update pass that has not come."""
+    for layer in cache.layers:
+        if isinstance(layer, PrunedLayer | PrunedState):
+            layer.lease = None
 
 
 def holds_less(layer: object) -> bool:

@@ -38,7 +38,10 @@ def _names(forward: Callable[..., Any]) -> tuple[str, ...]:
 def cache_of(call: Mapping[str, Any]) -> Any:
     """The KV cache among the arguments of a call, or None. transformers renamed it in 5.24; older
     names are still accepted from callers, and translated only inside ``forward``."""
-    return next((call[name] for name in _CACHE if call.get(name) is not None), None)
+    for name in _CACHE:
+        if (found := call.get(name)) is not None:
+            return found
+    return None
 
 
 @dataclass

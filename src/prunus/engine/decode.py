@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from prunus.engine.cache import Lease, PrunedLayer, PrunedState, PrunedWindowLayer, holds_less
+from prunus.engine.cache import (
+    Lease,
+    PrunedLayer,
+    PrunedState,
+    PrunedWindowLayer,
+    holds_less,
+    lend_all,
+)
 from prunus.engine.masks import FLASH, Slots, gather_mask
 from prunus.engine.rotary import rotary_module, tables
 from prunus.errors import PrunusError
@@ -23,6 +31,10 @@ class Resume:
             given; mask: the mask of the call, if it has one.
         backend: the attention implementation.
         lease: of the engine.
+        readers: :attr:`~prunus.families.Family.readers`.
+
+    Attributes:
+        regular: no layer has anything to do.
     """
 
     def __init__(
@@ -33,6 +45,7 @@ class Resume:
         mask: Any,
         backend: str,
         lease: Lease,
+        readers: Mapping[int, int],
     ) -> None:
         self._family = family
         self.cache, self.backend, self.lease = cache, backend, lease
@@ -44,7 +57,8 @@ class Resume:
         # Memory of what was gathered; what it was gathered from is kept beside it, so that its id
         # stays taken.
         self._made: dict[tuple[int, ...], tuple[Any, ...]] = {}
-        self._readers = family.readers
+        self.regular = False
+        self._readers = readers
         # By layer whose keys later ones read, which run when it has stored what is new.
         self._plain: dict[int, bool] = {}
         self._masks: dict[int, Any] = {}
@@ -60,8 +74,10 @@ class Resume:
                 f"of {self.past} tokens with {self.queries} more: give a 2-D mask of all {total}, "
                 f"or a 4-D one [batch, 1, {self.queries}, {total}]"
             )
+        if mask.ndim != 4:
+            return
         ours = [layer for layer in self.cache.layers if isinstance(layer, PrunedWindowLayer)]
-        if mask.ndim == 4 and any(layer.get_mask_sizes(self.queries)[1] for layer in ours):
+        if any(layer.get_mask_sizes(self.queries)[1] for layer in ours):
             raise PrunusError(
                 "a 4-D attention_mask of all tokens does not fit layers whose sliding window is "
                 "full, which hold fewer: give a 2-D mask, from which the model makes both"
@@ -69,14 +85,23 @@ class Resume:
 
     def shifted(self, ids: Tensor | None) -> Tensor | None:
         """Position ids that continue compacted ones, where they were compacted."""
-        held = (one for one in self.cache.layers if isinstance(one, PrunedLayer) and one.pruned)
-        first = next(held, None)
-        shift = None if first is None else first.prompt.shift
+        shift = None
+        for layer in self.cache.layers:
+            if isinstance(layer, PrunedLayer) and layer.pruned:
+                shift = layer.prompt.shift
+                break
         if shift is None:
             return ids
         if ids is None:
             ids = self.past + torch.arange(self.queries, device=shift.device)[None]
         return ids - shift.to(ids.device)[:, None]
+
+    def passes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the arguments of the first decoder layer, which are those of all, are right as
+        they are in every layer: then the update of each is let pass."""
+        bare = len(args) < 2 and kwargs.get("attention_mask") is None
+        self.regular = self._one and bare and lend_all(self.cache, self.lease)
+        return self.regular
 
     def is_plain(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether the arguments of decoder layer ``number`` are right as they are. Lengths that

@@ -6,16 +6,15 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunus.engine.cache import Lease, check_cache, is_pruned, length_of, windows_of
+from prunus.engine.cache import Lease, check_cache, is_pruned, length_of, take_back, windows_of
 from prunus.engine.calls import Generation, Here, Outer, by_name, cache_of
 from prunus.engine.decode import Resume
-from prunus.engine.hooks import after, before, changing, sweep
+from prunus.engine.hooks import after, before, changing, in_graphs, sweep
 from prunus.engine.kept import Sight
 from prunus.engine.layers import Layers
 from prunus.engine.lent import give_back
@@ -106,6 +105,7 @@ class Engine:
             self._traffic.close()
         finally:
             self._lease.runs = False
+            self._layers.standby.end()
             with changing:
                 give_back(model, self)
                 sweep(model, self)
@@ -162,13 +162,16 @@ class Engine:
             here.outer = Outer()
             return
         core = by_name(module, args, kwargs)
-        here.outer = replace(here.outer, core=core)
+        here.outer = Outer(here.outer.labels, here.outer.logits_to_keep, core)
         self._vision.called(core)
 
     def _off_core(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         here = self._here
+        self._layers.standby.done()
         if isinstance(here.running, Prefill):  # it raised
             here.running.release()
+        elif here.running is not None:
+            take_back(here.running.cache)
         here.outer, here.running, here.in_model = Outer(), None, False
         self._vision.ended()
         if here.generation is None:
@@ -179,6 +182,9 @@ class Engine:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         here = self._here
         outer, here.outer, here.running, here.in_model = here.outer, Outer(), None, True
+        standby = self._layers.standby
+        if in_graphs(self):
+            standby.need()
         self._vision.passed()
         given = by_name(module, args, kwargs)
         if outer.core.get("input_ids") is None and outer.core.get("inputs_embeds") is None:
@@ -198,7 +204,10 @@ class Engine:
                     "(an earlier turn, or a prefix of PEFT); start a new prompt with all images (a "
                     "further turn on the cache is text only)"
                 )
-            return self._resume(call, cache, backend) if is_pruned(cache) else None
+            if is_pruned(cache):
+                return self._resume(call, cache, backend)
+            standby.spare()
+            return None
         running = self._start(outer, call)
         self._remember(running)
         if not running.images:
@@ -206,6 +215,7 @@ class Engine:
             if here.generation is None or not here.generation.saw_images:
                 warnings.warn("prunus: no image in the prompt, nothing was pruned", stacklevel=2)
             return None
+        standby.need()
         here.running = running
         running.cache, running.backend = cache, backend
         running.edit(self.plan.methods)
@@ -303,7 +313,8 @@ class Engine:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         mask = call.get("attention_mask")
         embeds = call["inputs_embeds"]
-        resume = Resume(self.family, cache, embeds, mask, backend, self._lease)
+        readers = self._layers.readers
+        resume = Resume(self.family, cache, embeds, mask, backend, self._lease, readers)
         self._here.running = resume
         ids = call.get("position_ids")
         moved = resume.shifted(ids)

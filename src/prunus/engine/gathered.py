@@ -12,6 +12,8 @@ from prunus.engine.layout import Layout
 from prunus.engine.masks import Slots, flat_mask, gather_mask
 from prunus.errors import PrunusError
 
+_KEPT = 8  # sets of arguments; models have one for each type of layer
+
 
 class Gathered:
     """Everything is gathered once for a layout: models have masks and rotary tables of several
@@ -24,6 +26,7 @@ class Gathered:
     def __init__(self, entry: Layout) -> None:
         self._entry = entry
         self._made: dict[tuple[Layout, int, object], tuple[Any, Any]] = {}
+        self._calls: dict[tuple[Any, ...], tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def mask(self, given: Any, layout: Layout, backend: str, causal: bool, states: Tensor) -> Any:
         """The mask ``given`` for the whole prompt, for the tokens of ``layout``."""
@@ -58,9 +61,24 @@ class Gathered:
         )
         return found
 
+    def call(self, layout: Layout, key: tuple[Any, ...]) -> dict[str, Any] | None:
+        """All arguments of a layer as they were kept for ``layout`` under ``key``, if they were."""
+        found = self._calls.get((layout, *key))
+        return None if found is None else found[1]
+
+    def keep(
+        self, layout: Layout, key: tuple[Any, ...], given: dict[str, Any], made: dict[str, Any]
+    ) -> None:
+        """Keep the arguments that were ``made`` of those that were ``given``, whose ids are in
+        ``key`` (and stay taken)."""
+        if len(self._calls) >= _KEPT or any(own[0] is not layout for own in self._calls):
+            self._calls.clear()
+        self._calls[(layout, *key)] = (given, made)
+
     def forget(self) -> None:
         """Let go of everything."""
         self._made.clear()
+        self._calls.clear()
 
     def _rope(self, given: Any, layout: Layout, by_place: bool) -> Any:
         tables = given if isinstance(given, tuple) else (given,)

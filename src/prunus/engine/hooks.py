@@ -43,7 +43,8 @@ class Hook:
     def __call__(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():  # costs nothing where nobody compiles
             return _outside(self, *args)
-        return _run(self, *args)
+        function = self.function  # as in _run
+        return None if function is None or len(args) < self.given else function(*args)
 
     def let_go(self) -> None:
         """Do nothing from now on."""
@@ -63,7 +64,20 @@ def _run(hook: Hook, *args: Any) -> Any:
     return None if function is None or len(args) < hook.given else function(*args)
 
 
-_outside: Callable[..., Any] = torch.compiler.disable(_run)
+def _run_outside(hook: Hook, *args: Any) -> Any:
+    if hook.owner is not None:
+        _in_graphs.add(hook.owner)
+    return _run(hook, *args)
+
+
+_outside: Callable[..., Any] = torch.compiler.disable(_run_outside)
+_in_graphs: weakref.WeakSet[object] = weakref.WeakSet()
+
+
+def in_graphs(owner: object) -> bool:
+    """Whether compiled code has called a hook of ``owner``: it may have been compiled where a hook
+    stood, or where none did, and does not ask again."""
+    return owner in _in_graphs
 
 
 def _inert(number: int, given: int) -> Hook:
@@ -113,12 +127,50 @@ def _take(
     return hook
 
 
+def modules_in(model: nn.Module) -> list[nn.Module]:
+    """All modules of ``model``, each once. In a large model ``model.modules()``, a generator in a
+    generator for every level, takes a good part of going in and out of a block."""
+    found = {id(model): model}
+    waiting = [model]
+    while waiting:
+        for child in waiting.pop()._modules.values():
+            if child is not None and id(child) not in found:
+                found[id(child)] = child
+                waiting.append(child)
+    return list(found.values())
+
+
 def sweep(model: nn.Module, owner: object) -> None:
     """Take every hook of ``owner`` out of ``model``. Nothing has to be remembered for it, so that
     it finds the hooks of an ``attach`` that was interrupted anywhere."""
     with changing:
-        for module in model.modules():
-            _remove(module, owner)
+        for module in modules_in(model):
+            if module._forward_pre_hooks or module._forward_hooks:
+                _remove(module, owner)
+
+
+def take_out(owner: object, module: nn.Module) -> frozenset[int]:
+    """Take the hook of ``owner`` that runs before ``module`` out, and say which others ran before
+    it, for :func:`put_back`."""
+    ahead = []
+    for number, hook in module._forward_pre_hooks.items():
+        if isinstance(hook, Hook) and hook.owner is owner:
+            break
+        ahead.append(number)
+    _remove(module, owner)
+    return frozenset(ahead)
+
+
+def put_back(
+    owner: object, module: nn.Module, function: Callable[..., Any], ahead: frozenset[int]
+) -> None:
+    """As :func:`before`, in front of all hooks but those that are ``ahead``."""
+    _remove(module, owner)  # what an interruption may have left
+    hooks: OrderedDict[int, Any] = vars(module)["_forward_pre_hooks"]
+    behind = [number for number in hooks if number not in ahead]
+    before(owner, module, function)
+    for number in behind:
+        hooks.move_to_end(number)
 
 
 def hooked(module: nn.Module) -> object | None:

@@ -126,8 +126,9 @@ class Looks:
     def note(self, layer: int, states: Tensor, layout: Layout) -> None:
         """``layer`` now runs on ``states`` in ``layout``: keep them if some method asked for them,
         and let go of those that none will ask for again."""
-        for noted in [n for n in self._kept if self._noting[n] <= layer]:
-            del self._kept[noted]
+        if self._kept:
+            for noted in [n for n in self._kept if self._noting[n] <= layer]:
+                del self._kept[noted]
         if self._noting.get(layer, -1) > layer:
             self._kept[layer] = Kept(states, layout)
 

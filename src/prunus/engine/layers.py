@@ -18,6 +18,7 @@ from prunus.engine.plan import Plan
 from prunus.engine.prefill import Prefill
 from prunus.engine.refuse import check_layer_call, hooks_not_seen
 from prunus.engine.rotary import check_rotary
+from prunus.engine.standby import Standby
 from prunus.engine.traffic import is_inside
 from prunus.errors import PrunusError, PrunusStateError
 from prunus.families import Family
@@ -30,17 +31,39 @@ class Layers:
     def __init__(self, family: Family, plan: Plan, here: Here) -> None:
         self.family, self.plan, self._here = family, plan, here
         self._numbers: dict[int, int] = {}  # decoder layer, by identity of its attention
+        self.readers = family.readers
+        kinds = getattr(family.text_config, "layer_types", None) or ()
+        #: Whether all layers are given one mask, so that the first one's tells of them all.
+        self._alike = len(set(kinds)) < 2 and not self.readers
+        self.standby = Standby(self)
 
     def attach(self, owner: object, loans: dict[Any, Any]) -> None:
         """Register hooks on all layers, and lend their attention modules what calls us."""
         plan = self.plan
+        self.standby = standby = Standby(owner)
         for number, layer in enumerate(self.family.layers):
             modules = attention_modules(layer)
-            before(owner, layer, self._entering(number, next(iter(modules), None)))
+            hook = self._entering(number, next(iter(modules), None))
+            if number:
+                standby.hook(layer, hook)
+            else:  # which sees whether a decode step needs the others
+                before(owner, layer, hook)
             wanted = number in plan.looked or number in plan.edits or number in plan.peeked
             for attention in modules:
                 self._numbers[id(attention)] = number
-                lend(owner, attention, self._attend if wanted else None, loans)
+                idle = lend(owner, attention, None, loans)
+                if wanted:
+                    standby.loan(attention, lend(owner, attention, self._attend, loans), idle)
+                else:
+                    attention.config = idle
+
+    def _settle(self, running: Resume, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A further call on a pruned cache is at the first layer: whether the others have anything
+        to do."""
+        if self._alike and running.passes(args, kwargs):
+            self.standby.spare()
+        else:
+            self.standby.need()
 
     def _entering(self, number: int, attention: Any) -> Any:
         steps = self.plan.decoder.get(number, ())
@@ -52,20 +75,24 @@ class Layers:
             running = here.running
             if running is None:
                 return None
-            if isinstance(running, Resume) and running.is_plain(number, args, kwargs):
-                return None
+            if isinstance(running, Resume):
+                if not number:
+                    self._settle(running, args, kwargs)
+                if running.regular or running.is_plain(number, args, kwargs):
+                    return None
             named = by_name(module, args, kwargs)
             name = next(iter(named)) if args else "hidden_states"
             states: Tensor = args[0] if args else kwargs[name]
             causal = is_causal(attention, named)
             if isinstance(running, Resume):
-                changed = running.layer(number, named, causal, states)
-                return _call(args, changed, name, states)
+                return _call(args, running.layer(number, named, causal, states), name, states)
             if running.cache is None:  # made inside the language model
                 running.cache = cache_of(named)
                 check_cache(running.cache)
-            states = running.catch_up(states)
-            states = running.side.add(number, states, running.layout)
+            if running.ran is not running.layout:
+                states = running.catch_up(states)
+            if running.side.by_layer:
+                states = running.side.add(number, states, running.layout)
             for step in steps:
                 if number in self.plan.peeked:
                     self._peek(running, number, module, named, name, states)
@@ -89,14 +116,34 @@ class Layers:
         states: Tensor,
         number: int,
     ) -> dict[str, Any]:
-        """The arguments of layer ``number``, made for the whole prompt, for the present layout."""
+        """The arguments of layer ``number``, made for the whole prompt, for the present layout:
+        once for all layers that are given the very same."""
+        rest = dict(named)
+        del rest[name]
+        bare = number in self.plan.recurrent
+        key = (causal, bare, *rest, *map(id, rest.values()))
+        found = running.gathered.call(running.layout, key)
+        if found is None:
+            found = self._made(running, named, name, causal, bare, states)
+            if not self.family.along:  # which each layer has of its own
+                running.gathered.keep(running.layout, key, rest, found)
+        return found
+
+    def _made(
+        self,
+        running: Prefill,
+        named: dict[str, Any],
+        name: str,
+        causal: bool,
+        bare: bool,
+        states: Tensor,
+    ) -> dict[str, Any]:
         check_layer_call(named, name, running.entry.size, self.family.along)
         tables, ids = named.get("position_embeddings"), named.get("position_ids")
         if running.layout.closed and not running.turned:
             check_rotary(self.family, states, ids, tables, running.entry.present)
             running.turned = True
         mask = named.get("attention_mask")
-        bare = number in self.plan.recurrent
         changed = {
             **named,
             "attention_mask": running.padding(mask) if bare else running.mask(mask, causal, states),

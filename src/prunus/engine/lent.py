@@ -22,6 +22,7 @@ from torch import nn
 from transformers import AttentionInterface
 
 from prunus.engine.attention import own_attention
+from prunus.engine.hooks import modules_in
 
 
 class _Name(str):
@@ -60,13 +61,13 @@ class Loan:
 
 def lend(
     owner: object, module: Any, attend: Callable[..., Any] | None, made: dict[Any, Any]
-) -> None:
-    """Give ``module`` its configuration on loan; ``made`` are the loans of the same engine, which
-    modules share that share a configuration."""
+) -> Any:
+    """The configuration of ``module`` on loan, to be put into its place; ``made`` are the loans of
+    the same engine, which modules share that share a configuration."""
     key = (id(module.config), attend is None)
     if key not in made:
         made[key] = _borrowed(Loan(owner, module.config, attend))
-    module.config = made[key]
+    return made[key]
 
 
 def give_back(model: nn.Module, owner: object) -> None:
@@ -82,8 +83,9 @@ def loan_of(config: Any) -> Loan | None:
 
 
 def _loans(model: nn.Module) -> Iterator[tuple[Any, Loan]]:
-    for module in model.modules():
-        loan = loan_of(module.__dict__.get("config"))
+    for module in modules_in(model):
+        config = module.__dict__.get("config")
+        loan = None if config is None else loan_of(config)
         if loan is not None:
             yield module, loan
 

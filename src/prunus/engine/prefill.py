@@ -102,7 +102,7 @@ class Prefill:
         self._text_only: Layout | None = None
         self._places: tuple[Layout, Places] | None = None
         self._jobs: dict[tuple[Layout, Edit, str], Job] = {}
-        self._gathered = Gathered(self.entry)
+        self.gathered = Gathered(self.entry)
 
     def visual(self) -> list[int]:
         """Visual tokens present now, per row."""
@@ -113,20 +113,20 @@ class Prefill:
 
     def mask(self, given: Any, causal: bool, states: Tensor) -> Any:
         """The mask ``given`` for the whole prompt, for the present tokens."""
-        return self._gathered.mask(given, self.layout, self.backend, causal, states)
+        return self.gathered.mask(given, self.layout, self.backend, causal, states)
 
     def padding(self, given: Any) -> Tensor | None:
         """The mask ``given`` to a layer without keys for the whole prompt, for present tokens."""
-        return self._gathered.padding(given, self.layout)
+        return self.gathered.padding(given, self.layout)
 
     def rope(self, given: Any) -> Any:
         """Rotary tables of the whole prompt, for the present tokens."""
         # Compacted positions belong to the place, not to the token that was moved there.
-        return self._gathered.rope(given, self.layout, self.compact)
+        return self.gathered.rope(given, self.layout, self.compact)
 
     def positions(self, ids: Tensor) -> Tensor:
         """Position ids ``[..., B|1, L]`` of the whole prompt, for the present tokens."""
-        return self._gathered.positions(ids, self.layout, self.compact)
+        return self.gathered.positions(ids, self.layout, self.compact)
 
     def along(self, given: Tensor) -> Tensor:
         """Inputs ``[B, L, d]`` of one layer, a row for each token of the whole prompt, for the
@@ -136,8 +136,9 @@ class Prefill:
     def start(self, layer: int, states: Tensor) -> None:
         """Note that ``layer`` now runs on the present layout."""
         self.looks.note(layer, states, self.layout)
+        same = bool(self.layouts) and self.layouts[-1] is self.layout
+        self.counts.append(self.counts[-1] if same else self.visual())
         self.layouts.append(self.layout)
-        self.counts.append(self.visual())
 
     def catch_up(self, states: Tensor) -> Tensor:
         """``states`` of the last layer that ran, for the present layout."""
@@ -342,7 +343,7 @@ class Prefill:
 
     def release(self) -> None:
         """Let go of everything that only the running forward pass needed."""
-        self._gathered.forget()
+        self.gathered.forget()
         self.cache = None
         self.side = SideInputs()
         self.looks.release()

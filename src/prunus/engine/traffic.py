@@ -55,8 +55,9 @@ class Traffic:
 
     def begins(self, module: nn.Module) -> bool:
         """Whether a call of ``module`` is no part of one whose beginning was not seen."""
-        others = [one for one in self._modules if one is not module]
-        return bool(self._own.calls) or not is_inside(others)
+        if self._own.calls:
+            return True
+        return not is_inside([one for one in self._modules if one is not module])
 
     def enter(self) -> bool:
         """Note that this thread is inside the model; False where it comes too late to be pruned."""

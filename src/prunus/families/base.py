@@ -174,7 +174,9 @@ class Family(Modules):
     def brings_features(self, call: Mapping[str, Any]) -> bool:
         """Whether ``call`` has something that visual placeholders are filled with: pixels, or
         features that were computed before."""
-        return self.brings_pixels(call) or any(bool(call.get(name)) for name in _FEATURES)
+        if self.brings_pixels(call):
+            return True
+        return any(map(bool, map(call.get, _FEATURES)))
 
     def brings_pixels(self, call: Mapping[str, Any]) -> bool:
         """Whether the tower has something to do in ``call``."""

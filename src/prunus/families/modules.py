@@ -73,8 +73,11 @@ class Modules(ABC):
         Raises:
             PrunusError: the language model is built in another way.
         """
-        model = self.language_model
-        found = next((getattr(model, name) for name in _LAYERS if hasattr(model, name)), None)
+        model, found = self.language_model, None
+        for name in _LAYERS:
+            found = getattr(model, name, None)
+            if found is not None:
+                break
         if not isinstance(found, nn.ModuleList):
             raise PrunusError(
                 f"the language model {type(model).__name__} has no list of decoder layers named "

@@ -36,7 +36,7 @@ class Vision:
         if self.works:
             for tower in self._family.towers.values():
                 for attention in attention_modules(tower):
-                    lend(owner, attention, None, loans)
+                    attention.config = lend(owner, attention, None, loans)
         if self.stage is not None:
             self.stage.attach(owner, traffic)
         if self.tap is not None:
