@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,11 @@ EVERY = 60.0
 FIRST = 10.0
 
 
-def watched(setting: Setting, place: Path, workers: int, title: str) -> Comparison:
-    """Compare under a progress bar on standard error."""
+@contextmanager
+def watching(place: Path) -> Iterator[Bars | Lines]:
+    """Somebody who shows on standard error how far it is; ``place`` is where answers are kept."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Left
-
-    from prunus.compare.comparing import compare
 
     quiet_transformers()
     console = err()
@@ -33,17 +33,18 @@ def watched(setting: Setting, place: Path, workers: int, title: str) -> Comparis
     with Progress(*columns, console=console, transient=True, disable=hidden) as bars:
         watch: Bars | Lines = Lines(console) if hidden else Bars(bars, console)
         try:
-            return compare(
-                setting,
-                place,
-                watch,
-                workers=workers,
-                command=typed.command(),
-                title=title,
-            )
+            yield watch
         except KeyboardInterrupt:
             watch.say(f"stopped: the answers so far are in {place}; the same command goes on")
             raise
+
+
+def watched(setting: Setting, place: Path, workers: int, title: str) -> Comparison:
+    """Compare under a progress bar on standard error."""
+    from prunus.compare.comparing import compare
+
+    with watching(place) as watch:
+        return compare(setting, place, watch, workers=workers, command=typed.command(), title=title)
 
 
 class Bars:

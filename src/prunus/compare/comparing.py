@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
+from prunus.compare.asking import Asking, Watch
 from prunus.compare.columns import DENSE
 from prunus.compare.contract import FORMAT, Comparison, Facts, Made, Picture, Run, Time
 from prunus.compare.course import Course, Ledger
-from prunus.compare.crew import Message, Task, Tasks, alone, together
 from prunus.compare.desk import Desk
 from prunus.compare.facts import facts_of
 from prunus.compare.notes import notes_of
@@ -29,19 +28,6 @@ from prunus.compare.thumbnails import thumbnails
 from prunus.compare.timing import time_columns
 from prunus.errors import PrunusError, PrunusFileError, one_line
 from prunus.evaluate.output import versions
-
-
-class Watch(Protocol):
-    """Who is told how far it is."""
-
-    def stage(self, name: str, total: int, known: int = 0) -> None:
-        """Something else begins, with so many steps; so many were ``known`` before."""
-
-    def step(self, count: int) -> None:
-        """So many of them are done."""
-
-    def say(self, line: str) -> None:
-        """Something to be seen now."""
 
 
 def cores() -> int:
@@ -97,7 +83,7 @@ def compare(
     return Comparison(
         format=FORMAT,
         title=title,
-        made=_made(setting, courses, workers, command, store.spent()),
+        made=made_by(setting, courses, workers, command, store.spent()),
         notes=[*notes_of(setting, courses, runs), *left_out],
         budgets=[float(one) for one in setting.keeps],
         methods=facts,
@@ -127,28 +113,13 @@ def _courses(setting: Setting, store: Store, watch: Watch) -> tuple[list[Course]
 
 def _ask(setting: Setting, courses: Sequence[Course], workers: int, watch: Watch) -> None:
     """Ask what is not known."""
-    tasks = Tasks([task for course in courses for task in course.tasks()])
-    if not tasks.waiting:
+    tasks = [task for course in courses for task in course.tasks()]
+    if not tasks:
         return
-    by_number = {course.number: course for course in courses}
     known = sum(len(one.given) for course in courses for one in course.ledgers)
-    watch.stage("answers", sum(len(task.numbers) for task in tasks.waiting), known)
-    count = min(workers, len(tasks.waiting))
-    messages: Iterator[tuple[Task, Message]]
-    messages = alone(setting, tasks) if count == 1 else together(setting, tasks, count)
-    told: set[tuple[int, int]] = set()
-    try:
-        for task, message in messages:
-            course = by_number[task.run]
-            watch.step(course.take(task, message))
-            ledger = course.ledgers[task.column]
-            if ledger.why_not is not None and ledger.column.refused is None:
-                watch.step(tasks.drop(task, everywhere=ledger.failed is not None))
-                if (task.run, task.column) not in told:
-                    told.add((task.run, task.column))
-                    watch.say(f"{course.id}: {ledger.column.words}: {ledger.why_not}")
-    finally:
-        messages.close()  # type: ignore[attr-defined]
+    watch.stage("answers", sum(len(task.numbers) for task in tasks), known)
+    with Asking(setting, workers, watch) as asking:
+        asking.ask({course.number: course for course in courses}, tasks)
 
 
 def _finish(
@@ -182,9 +153,10 @@ def _finish(
     return run, pictures
 
 
-def _made(
+def made_by(
     setting: Setting, courses: Sequence[Course], workers: int, command: str, seconds: float
 ) -> Made:
+    """What makes the numbers of ``courses``, now."""
     device = setting.device
     if device.startswith("cuda"):
         device += f" ({torch.cuda.get_device_name(torch.device(device))})"

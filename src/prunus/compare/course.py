@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,17 +151,24 @@ class Course:
             raise PrunusError(next(iter(reasons.values())))
         self.faults |= reasons
 
-    def tasks(self) -> list[Task]:
-        """What is not known, part by part. Of a column that is refused in some part, nothing behind
-        that is asked."""
+    def tasks(
+        self, columns: Collection[int] | None = None, numbers: Collection[int] | None = None
+    ) -> list[Task]:
+        """What is not known, part by part, of some ``columns`` and ``numbers`` or of all. Of a
+        column that is refused in some part, nothing behind that is asked."""
         found = []
         for part, images in self._parts.items():
             there = set(images)
-            own = [n for n in self.numbers if self.data.queries[n].image in there]
+            own = [
+                n
+                for n in self.numbers
+                if self.data.queries[n].image in there and (numbers is None or n in numbers)
+            ]
             for column, ledger in enumerate(self.ledgers):
                 missing = [n for n in own if n not in ledger.given]
                 stopped = ledger.refused and part >= self._part(min(ledger.refused))
-                if missing and not stopped and ledger.column.refused is None:
+                wanted = columns is None or column in columns
+                if wanted and missing and not stopped and ledger.column.refused is None:
                     found.append(Task(self.number, part, column, tuple(images), tuple(missing)))
         return found
 

@@ -152,7 +152,8 @@ def one_thread() -> Iterator[None]:
 
 
 def alone(setting: Setting, tasks: Tasks) -> Iterator[tuple[Task, Message]]:
-    """Do all ``tasks`` in this process."""
+    """Do all ``tasks`` in this process, those too that are added before the last one's last message
+    is taken on."""
     desk, at, last = None, -1, None
     with one_thread():
         while task := tasks.take(last):
@@ -181,15 +182,17 @@ def begun(context: Any, target: Callable[..., None], *arguments: Any) -> Any:
 
 @dataclass
 class _Worker:
-    """A process, the pipe to it, and what it is doing."""
+    """A process, the pipe to it, what it is doing, and what it did before."""
 
     process: Any
     pipe: Connection
     task: Task | None = None
+    last: Task | None = None
 
 
 def together(setting: Setting, tasks: Tasks, count: int) -> Iterator[tuple[Task, Message]]:
-    """Do all ``tasks`` in ``count`` processes. They end with the block that goes through this.
+    """Do all ``tasks`` in ``count`` processes, those too that are added before the last one's last
+    message is taken on. They end with the block that goes through this.
 
     Raises:
         PrunusError: a process cannot begin, or too many died; names what they were asking.
@@ -206,7 +209,7 @@ def together(setting: Setting, tasks: Tasks, count: int) -> Iterator[tuple[Task,
 
     def give(worker: _Worker) -> None:
         taken = [one.task for one in workers if one.task is not None]
-        task = tasks.take(worker.task, [one for one in taken if one is not worker.task])
+        task = tasks.take(worker.last, taken)
         worker.task = task
         if task is not None:
             with suppress(OSError):  # it died: its pipe ends, which is seen below
@@ -238,7 +241,11 @@ def together(setting: Setting, tasks: Tasks, count: int) -> Iterator[tuple[Task,
                     continue
                 yield task, message
                 if not isinstance(message, (Answered, Faulty)):
-                    give(worker)
+                    worker.task, worker.last = None, task
+                # More may have come for those that had nothing to do.
+                for one in workers:
+                    if one.task is None:
+                        give(one)
     finally:
         for worker in workers:
             worker.pipe.close()

@@ -101,7 +101,7 @@ class Desk:
         self.lines = Faults("skip" if setting.skip else "stop")
         whole = load_set(spec.data, self.lines)
         self.data = whole.first(setting.limit)
-        self.new_tokens = answer_tokens(self.processor, whole)
+        self.new_tokens = setting.new_tokens or answer_tokens(self.processor, whole)
         self.family = family_of(self.model)
         self.columns: list[Column] = make_columns(
             setting.methods, setting.keeps, setting.meanings, setting.seeds, self.family

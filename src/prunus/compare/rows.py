@@ -145,16 +145,16 @@ def _full(head: Row, course: Course, ledgers: Sequence[Ledger], time: Time | Non
         resident=mean("resident"),
         per_layer=[float(one) for one in np.mean(layers, axis=0)],
         cost=Cost(
-            llm_flops=_ratio(costly, numbers, "llm_flops"),
-            flops=_ratio(costly, numbers, "flops"),
-            kv=_ratio(costly, numbers, "kv"),
+            llm_flops=ratio_of(costly, numbers, "llm_flops"),
+            flops=ratio_of(costly, numbers, "flops"),
+            kv=ratio_of(costly, numbers, "kv"),
             time=time,
         ),
         seeds=[one.column.cell.seed for one in ledgers if one.column.cell.seed is not None],
     )
 
 
-def _ratio(ledgers: Sequence[Ledger], numbers: Sequence[int], name: str) -> float | None:
+def ratio_of(ledgers: Sequence[Ledger], numbers: Sequence[int], name: str) -> float | None:
     """Of sums, so that it does not depend on how questions are put together."""
     costs = [one.given[n].cost for one in ledgers for n in numbers]
     if any(cost is None or cost[name] is None for cost in costs):

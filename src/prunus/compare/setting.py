@@ -39,6 +39,7 @@ class Setting:
         skip: leave out questions that cannot be asked, and say so; otherwise the first ends all.
         pictures: questions of each run of which it is shown what is kept.
         rounds: of timing; 0: none.
+        new_tokens: the longest answer; None: as the true ones of the set say.
 
     Raises:
         PrunusError: something out of range.
@@ -56,6 +57,7 @@ class Setting:
     skip: bool = False
     pictures: int = 2
     rounds: int = 7
+    new_tokens: int | None = None
     dtype: str = "auto"
     device: str = "cpu"
 
@@ -71,9 +73,9 @@ class Setting:
                 )
         if not self.meanings or len(set(self.meanings)) != len(self.meanings):
             raise PrunusError(f"meanings={shown(list(self.meanings))}: nominal, true, or both")
-        for name in ("batch", "part"):
-            if getattr(self, name) < 1:
-                raise PrunusError(f"{name}={getattr(self, name)}: give 1 or more")
+        for name in ("batch", "part", "new_tokens"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise PrunusError(f"{name}={value}: give 1 or more")
         if self.pictures < 0 or self.rounds < 0 or self.rounds == 1:
             raise PrunusError("pictures and rounds of timing are 0 or more (two rounds at least)")
 

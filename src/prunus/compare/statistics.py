@@ -87,8 +87,32 @@ def difference(ours: Right, theirs: Right, images: NDArray[np.int64]) -> Differe
     return Difference(mean_change(change, images), p, changed)
 
 
-def mean_change(change: NDArray[np.float64], images: NDArray[np.int64]) -> Estimate:
-    """The mean of ``change`` (-1..1 each) with its 95 % interval.
+def mean_change(
+    change: NDArray[np.float64], images: NDArray[np.int64], level: float = 0.95
+) -> Estimate:
+    """The mean ``change`` of questions, with Student's interval of the ``level`` that is wanted,
+    as of :func:`spread_of`.
+    """
+    value, center, error, freedom = spread_of(change, images)
+    if freedom == 0:
+        return Estimate(value, -1.0, 1.0)  # one image says nothing about others
+    half = two_sided(freedom, level) * error
+    low, high = min(value, center - half), max(value, center + half)
+    return Estimate(value, max(-1.0, low), min(1.0, high))
+
+
+class Spread(NamedTuple):
+    """A mean change ``value``; the ``center`` of its interval, with standard ``error`` and degrees
+    of ``freedom``, 0 where there is but one image."""
+
+    value: float
+    center: float
+    error: float
+    freedom: int
+
+
+def spread_of(change: NDArray[np.float64], images: NDArray[np.int64]) -> Spread:
+    """How far the mean ``change`` of questions may be off.
 
     Where few answers change, the plain interval is far too narrow, and one of no width where none
     does. So one question that was lost and one that was won are added, each about an image of its
@@ -98,16 +122,12 @@ def mean_change(change: NDArray[np.float64], images: NDArray[np.int64]) -> Estim
     """
     _, place = np.unique(images, return_inverse=True)
     count, value = int(place.max()) + 1, float(change.mean())
-    if count < 2:
-        return Estimate(value, -1.0, 1.0)  # one image says nothing about others
     total = len(change) + 2
     center = float(change.sum()) / total
     spread = np.bincount(place, weights=change - center)
     squares = float((spread**2).sum()) + (1 - center) ** 2 + (1 + center) ** 2
     variance = squares / total**2 * (count + 2) / (count + 1)
-    half = two_sided(count - 1) * math.sqrt(variance)
-    low, high = min(value, center - half), max(value, center + half)
-    return Estimate(value, max(-1.0, low), min(1.0, high))
+    return Spread(value, center, math.sqrt(variance), count - 1)
 
 
 def p_value(change: NDArray[np.float64], images: NDArray[np.int64], parts: int = 1) -> float:

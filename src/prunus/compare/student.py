@@ -1,9 +1,10 @@
-"""The quantile of Student's distribution that 95 % intervals need, for whole degrees of freedom."""
+"""The quantile of Student's distribution that intervals need, for whole degrees of freedom."""
 
 from __future__ import annotations
 
 import math
 from functools import cache
+from statistics import NormalDist
 
 Z = 1.959963984540054  # of the normal distribution, two-sided 95 %
 #: From so many degrees of freedom on, the first term of its expansion is exact to six digits.
@@ -11,15 +12,16 @@ _MANY = 1000
 
 
 @cache
-def two_sided(freedom: int) -> float:
-    """The ``t`` which a value of ``freedom`` >= 1 degrees of freedom is beyond in 5 % of cases,
-    either way."""
+def two_sided(freedom: int, level: float = 0.95) -> float:
+    """The ``t`` within which a value of ``freedom`` >= 1 degrees of freedom is, either way, in a
+    share ``level`` of cases."""
     if freedom >= _MANY:
-        return Z * (1 + (Z**2 + 1) / (4 * freedom))
+        z = Z if level == 0.95 else NormalDist().inv_cdf((1 + level) / 2)
+        return z * (1 + (z**2 + 1) / (4 * freedom))
     low, high = 0.0, math.pi / 2
     for _ in range(60):
         angle = (low + high) / 2
-        low, high = (angle, high) if _within(angle, freedom) < 0.95 else (low, angle)
+        low, high = (angle, high) if _within(angle, freedom) < level else (low, angle)
     return math.sqrt(freedom) * math.tan((low + high) / 2)
 
 

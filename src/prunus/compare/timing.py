@@ -25,7 +25,6 @@ WARM_UP = 2
 _TOGETHER = 6
 
 
-@torch.inference_mode()
 def time_columns(
     course: Course,
     desk: Desk,
@@ -34,8 +33,23 @@ def time_columns(
     store: Store,
     step: Callable[[int], None],
 ) -> dict[int, Time]:
-    """Quartiles of prefill times against dense, by the index in ``ledgers``; those known from an
-    earlier run on this machine are taken from ``store``.
+    """Quartiles of prefill times against dense, by the index in ``ledgers``: see
+    :func:`seconds_of`."""
+    found = seconds_of(course, desk, ledgers, rounds, store, step)
+    return {place: _quartiles(own) for place, own in sorted(found.items())}
+
+
+@torch.inference_mode()
+def seconds_of(
+    course: Course,
+    desk: Desk,
+    ledgers: Sequence[Ledger],
+    rounds: int,
+    store: Store,
+    step: Callable[[int], None],
+) -> dict[int, dict[str, list[float]]]:
+    """Seconds of a prefill in each round, "own" and "dense", by the index in ``ledgers``; those
+    known from an earlier run on this machine are taken from ``store``.
 
     A prefill is ``generate`` with one new token for one prompt, from pixels on: tower, projector,
     choice and language model. The question is one with a middling number of visual tokens.
@@ -59,7 +73,7 @@ def time_columns(
             found[place] = {"dense": times[DENSE], "own": times[str(at)]}
             store.write("times", about, found[place])
             step(1)
-    return {place: _quartiles(own) for place, own in sorted(found.items())}
+    return found
 
 
 def machine(rounds: int) -> dict[str, Any]:
