@@ -45,6 +45,7 @@ ORDER = (
     "__init__",  # the public names
     "bench",  # the clock
     "compare",  # many methods side by side
+    "tune",  # one method for one's own questions
     "lmms",  # benchmarks of lmms-eval
     "reproduce",  # tables of papers, measured again
     "serving",  # servers of others

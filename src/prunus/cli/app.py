@@ -30,6 +30,7 @@ from prunus.cli import (
 from prunus.cli import compare as compare_command
 from prunus.cli import eval as eval_command
 from prunus.cli import reproduce as reproduce_command
+from prunus.cli import tune as tune_command
 from prunus.cli.console import plain_warnings
 from prunus.cli.errors import is_refusal
 from prunus.cli.places import check_places
@@ -80,6 +81,7 @@ app.command("batch")(batch.batch)
 app.command("check")(check.check)
 app.command("eval")(eval_command.evaluate)
 app.command("compare")(compare_command.compare)
+app.command("tune")(tune_command.tune)
 app.command("bench")(bench.bench)
 app.command("reproduce")(reproduce_command.reproduce)
 app.command("analyse")(analyse.analyse)
