@@ -29,6 +29,7 @@ ORDER = (
     "companion",  # a model beside the model
     "selector",  # the learned selector
     "pruners",  # the methods
+    "sharing",  # of what was trained or measured
     "engine",
     "run",  # prunus.prune
     "tasks",  # what is asked

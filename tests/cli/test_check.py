@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,22 @@ def test_a_block_for_bug_reports(cli: Cli) -> None:
     told = cli(*SOME, "--report")
     assert told.code == 0 and told.out.startswith("## prunus check")
     assert "| method | setting |" in told.out and "* torch: " in told.out
+
+
+def test_a_bug_report_says_what_was_used_and_not_where_it_lies(cli: Cli, tmp_path: Path) -> None:
+    texts = []
+    for name in ("somewhere-private", "elsewhere"):
+        save_qwen(tmp_path / name)
+        told = cli("check", "--model", tmp_path / name, "--methods", "random", "--report")
+        assert told.code == 0, told.out
+        assert name not in told.out and str(tmp_path) not in told.out
+        assert str(Path.home()) + "/" not in told.out
+        texts.append(told.out)
+    lines = [dict(re.findall(r"^\* ([a-z]+): (.*)$", text, re.MULTILINE)) for text in texts]
+    assert {"libraries", "sizes", "configuration", "weights", "processor"} <= set(lines[0])
+    assert re.fullmatch("[0-9a-f]{12}", lines[0]["configuration"])
+    assert lines[0]["configuration"] == lines[1]["configuration"]  # of the same, elsewhere
+    assert "numpy " in lines[0]["libraries"] and "decoder.model_type" in lines[0]["sizes"]
 
 
 def test_a_saved_model_with_its_processor(cli: Cli, tmp_path: Path) -> None:

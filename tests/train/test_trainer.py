@@ -169,6 +169,7 @@ def test_a_signal_stops_after_the_step_with_everything_written(
         pass  # it fits
     names = {path.name for path in tmp_path.iterdir()}
     assert {"checkpoint.pt", "log.jsonl", "selector.json", "selector.safetensors"} <= names
+    assert "llava" in (tmp_path / "README.md").read_text("utf-8")  # the page, if it is shared
 
 
 def test_a_second_signal_is_as_ever() -> None:

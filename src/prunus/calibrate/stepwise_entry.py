@@ -15,6 +15,7 @@ from prunus.families import family_of
 from prunus.inference.params import parse_keep
 from prunus.io.claim import claim
 from prunus.selector.store import load_selector, save_selector
+from prunus.sharing.page import write_page
 from prunus.tasks.sets import EvalSet, builtin_set_for
 from prunus.train.sources import held_out_scenes
 
@@ -60,6 +61,7 @@ def calibrate(
                 found.append(mean_budget(chosen, encoded, share))
         biases = {**card.biases, **{f"{one.wanted:.6g}": one.bias for one in found}}
         save_selector(selector, chosen, replace(card, biases=biases))
+        write_page(selector)
     return _outcome(found, questions, setup.model, selector)
 
 

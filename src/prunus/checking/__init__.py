@@ -6,27 +6,26 @@ gives, without the engine. It is meant for models and versions that the tests ha
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from prunus.checking.dense import Dense, run_dense
+from prunus.checking.environment import environment
 from prunus.checking.footprint import footprint
 from prunus.checking.measure import Bench, try_out
 from prunus.checking.probe import from_processor, from_rows
 from prunus.checking.report import COLUMNS, Cell, CheckReport, Row
 from prunus.checking.trials import trials
 from prunus.errors import PrunusError, PrunusStateError
-from prunus.families import Family, family_of
+from prunus.families import family_of
 from prunus.method import Method
 from prunus.pruners.fixed import Fixed
 from prunus.run import prune
-from prunus.versions import __version__, check_transformers, tested
+from prunus.versions import check_transformers
 
 __all__ = ["COLUMNS", "Cell", "CheckReport", "Row", "check"]
 
@@ -85,7 +84,7 @@ def check(
             before = footprint(model)  # what one leaves is not held against the next
     return CheckReport(
         rows,
-        _environment(model, family),
+        environment(model, family, processor),
         dense.tolerance,
         dense.spread,
         time.monotonic() - start,
@@ -125,24 +124,3 @@ def _notes(dense: Dense) -> list[str]:
             "its rows alone: what the column `batch` says is not about pruning"
         )
     return notes
-
-
-def _environment(model: Any, family: Family) -> dict[str, str]:
-    import transformers
-
-    top, devices = family.top, {parameter.device for parameter in model.parameters()}
-    names = {
-        torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-        for device in devices
-    }
-    return {
-        "prunus": __version__,
-        "transformers": f"{transformers.__version__} (tested: {tested()})",
-        "torch": torch.__version__,
-        "python": f"{platform.python_version()}, {platform.platform()}",
-        "model": f"{type(top).__name__} ({family.name}), {len(family.layers)} decoder layers of "
-        f"{type(family.layers[0]).__name__}",
-        "attention": str(family.text_config._attn_implementation),
-        "dtype": str(top.dtype).removeprefix("torch."),
-        "device": ", ".join(sorted(names)),
-    }

@@ -20,6 +20,7 @@ from prunus.cli import (
     calibrate,
     check,
     demo,
+    hub,
     listing,
     models,
     run,
@@ -91,6 +92,7 @@ app.add_typer(builtin.app, name="builtin")
 app.add_typer(train.app, name="train")
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(serve.app, name="serve")
+app.add_typer(hub.app, name="hub")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

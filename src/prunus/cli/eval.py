@@ -85,7 +85,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="A,B,...",
-            help="Instead: benchmarks, asked by lmms-eval (`make lmms-env`); page and tables as of "
+            help="Instead: benchmarks, asked by lmms-eval ('prunus[lmms]'); page and tables as of "
             "`prunus compare`.",
         ),
     ] = None,

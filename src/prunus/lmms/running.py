@@ -32,9 +32,9 @@ def check_installed() -> None:
     """Raise PrunusError where lmms-eval is not installed: says how it is."""
     if importlib.util.find_spec("lmms_eval") is None:
         raise PrunusError(
-            "benchmarks are asked by lmms-eval, which is not in this environment: `make lmms-env` "
-            "makes one (then .venv-lmms/bin/prunus eval --tasks ...), or pip install "
-            "'prunus[lmms]' in an environment of its own"
+            "benchmarks are asked by lmms-eval, which is not in this environment: pip install "
+            "'prunus[lmms]' in an environment of its own (in a clone of prunus `make lmms-env` "
+            "makes one; then .venv-lmms/bin/prunus eval --tasks ...)"
         )
 
 

@@ -147,6 +147,15 @@ def load_selector(folder: str | Path, model: Facts) -> tuple[Selector, Card]:
     raise apart
 
 
+def read_card(folder: Path) -> Card:
+    """The card of the selector in ``folder``.
+
+    Raises:
+        PrunusError: it is none.
+    """
+    return _read(folder).card
+
+
 def shipped() -> list[str]:
     """Names of the selectors that ship with prunus; the same name may be there for more than one
     model."""

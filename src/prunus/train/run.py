@@ -23,6 +23,7 @@ from prunus.pruners.stepwise import Stepwise
 from prunus.selector.config import TrainSettings
 from prunus.selector.selector import Selector
 from prunus.selector.store import Card, save_selector
+from prunus.sharing.page import write_page
 from prunus.tasks.faults import Faults, told
 from prunus.train.data import Batch
 from prunus.train.interrupt import Interrupt
@@ -287,6 +288,7 @@ class Training:
         numbers = {"step": self.step, "seconds": self.seconds, **self.figures}
         training = {**self.about, **numbers, "held_out": self.held_out}
         save_selector(self.output, self.selector, replace(self.card, training=training))
+        write_page(self.output)
 
     def _restore(self) -> None:
         state = State.load(self.output)
