@@ -14,16 +14,18 @@ VLLM_VENV := .venv-vllm
 VLLM_READY := $(VLLM_VENV)/.ready
 RAY_VENV := .venv-ray
 RAY_READY := $(RAY_VENV)/.ready
+DOCS_VENV := .venv-docs
+DOCS_READY := $(DOCS_VENV)/.ready
 
 # Tests run in as many processes as there are cores: each is given one thread, and those that are
 # done take tests from the others.
 JOBS ?= $(shell nproc 2> /dev/null || echo 2)
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
-test test-all test-lowest test-latest test-page test-lmms test-vllm test-ray mutants: export OMP_NUM_THREADS = 1
+test test-all test-lowest test-latest test-page test-lmms test-vllm test-ray docs test-docs mutants: export OMP_NUM_THREADS = 1
 
 .PHONY: help demo test test-all lint format test-lowest test-latest test-python test-wheel test-gpu \
 	test-page lmms-env test-lmms vllm-env test-vllm ray-env test-ray \
-	mutants clean
+	docs-env docs test-docs mutants clean
 
 help:
 	@echo "make demo         built-in model on its sample image; picture in out/demo.png"
@@ -44,6 +46,9 @@ help:
 	@echo "make test-vllm    the vLLM plug-in, in that environment"
 	@echo "make ray-env      an environment with Ray, for \`prunus batch\` (.venv-ray)"
 	@echo "make test-ray     prunus batch on Ray Data, in that environment"
+	@echo "make docs-env     an environment with MkDocs (.venv-docs)"
+	@echo "make docs         the site of the documents, into site/"
+	@echo "make test-docs    that site in headless Chromium, its links, and the notebooks"
 	@echo "make mutants      small wrong changes to the code, each of which a test must notice"
 	@echo "make clean        remove environments, caches and outputs"
 
@@ -157,10 +162,25 @@ ray-env: $(RAY_READY)
 test-ray: $(RAY_READY)
 	$(RAY_VENV)/bin/python -m pytest -n0 tests/batch
 
+# MkDocs, and prunus with what the notebooks need: methods, pictures and references are written from it.
+$(DOCS_READY): pyproject.toml constraints.txt tools/torchvision_schemas.py
+	$(call install,$(DOCS_VENV),constraints.txt,-e '.[docs,compare]' pytest playwright)
+
+docs-env: $(DOCS_READY)
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(DOCS_READY)
+	$(DOCS_VENV)/bin/python -m mkdocs build --quiet --strict
+
+test-docs: docs
+	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null \
+		|| { echo "there is no chromium: apt-get install chromium"; exit 1; }
+	$(DOCS_VENV)/bin/python -m pytest tests/site
+
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) $(LMMS_VENV) $(VLLM_VENV) $(RAY_VENV) .venv-python* \
-		out build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) $(LMMS_VENV) $(VLLM_VENV) $(RAY_VENV) $(DOCS_VENV) .venv-python* \
+		out build site dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,54 @@
+"""The notebooks run from end to end, are short, and are committed without outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient", reason="make test-docs has it")
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+#: Seconds that one may take. A machine that is busy with other things can be given more.
+MOST = float(os.environ.get("PRUNUS_NOTEBOOK_SECONDS", "60"))
+
+
+def test_there_are_three() -> None:
+    assert [one.stem for one in NOTEBOOKS] == [
+        "compare-on-your-data",
+        "look-at-tokens",
+        "write-a-method",
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_has_no_outputs(path: Path) -> None:
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs(path: Path, tmp_path: Path) -> None:
+    book = nbformat.read(path, as_version=4)
+    nbformat.validate(book)
+    start = time.monotonic()
+    client = nbclient.NotebookClient(
+        book, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    took = time.monotonic() - start
+    assert took < MOST, f"{path.stem} takes {took:.0f} s"
+    texts = [
+        output.get("text", "")
+        for cell in book.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type == "stream" and output.name == "stdout"
+    ]
+    assert any(text.strip() for text in texts)
