@@ -254,3 +254,24 @@ def test_parts_may_be_missing(chromium: Any, comparison: Any, tmp_path: Path, em
     assert missing is None or opened.page.locator(missing).count() == 0
     assert opened.page.locator("#table tbody tr").count() >= 2
     opened.close()
+
+
+def test_of_several_comparisons_each_says_what_made_it(
+    chromium: Any, comparison: Any, tmp_path: Path
+) -> None:
+    made = json.loads(json.dumps(comparison))
+    parts = [{**made["made"], "command": f"prunus compare --output {one}"} for one in "ab"]
+    both = "\n".join(one["command"] for one in parts)
+    made["made"] = {**parts[0], "command": both, "settings": {}, "apart": parts}
+    write_page(made, tmp_path / "page.html")
+    opened = Visit(chromium, (tmp_path / "page.html").as_uri(), viewport=PHONE, has_touch=True)
+    page = opened.ready()
+    told = page.locator("#made .apart code")
+    assert [told.nth(n).inner_text() for n in range(told.count())] == both.split("\n")
+    names = page.locator("#made dt").all_inner_texts()
+    assert "made of" in names and not {"command", "settings", "apart"} & set(names)
+    assert f"one of {len(made['runs'])} runs" in page.locator("#lead").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    tools = page.locator("#pareto-tools").evaluate("one => one.scrollWidth <= one.clientWidth")
+    assert tools
+    opened.close()

@@ -9,7 +9,8 @@ function showHead() {
       h("b", null, run.model), ` answered ${plural(run.questions, "question")} about ${plural(run.images, what)} of `,
       h("b", null, run.set), budget === null ? ". " : ` while each method kept ${budgetName(budget)} of ${count(run.tokens)} visual tokens, `,
       budget === null ? "" : meaning === "true" ? "on average over all layers of the language model. " : "as its paper counts them. ",
-      `Unpruned it gets ${percent(dense.value)} right (95${THIN}% interval ${between(dense)}).`);
+      `Unpruned it gets ${percent(dense.value)} right (95${THIN}% interval ${between(dense)}).`,
+      DATA.runs.length > 1 && ` This is one of ${DATA.runs.length} runs: choose another below.`);
 
     const rows = rowsAt(run, meaning, budget).filter((row) => !row.refused && row.meaning !== "own");
     const best = (list) => list.reduce((a, b) => (a && a.accuracy.value >= b.accuracy.value ? a : b), null);
