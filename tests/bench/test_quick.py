@@ -21,9 +21,10 @@ def test_ratios_of_rounds_and_what_is_said_of_them() -> None:
     assert found.first == 2.0 and found.first_ratio == (0.5, 0.5, 0.5)
     assert found.token == 0.5 and found.token_ratio == (0.5, 0.5, 0.5)
     assert not found.noisy
+    half = "0.50 of it (median of rounds, quartiles 0.50 and 0.50)"
     assert words(found, dense) == [
-        "first token 2000.0 ms, unpruned 4000.0 ms; round by round 0.50 of it [0.50, 0.50]",
-        "each further token 500.0 ms, unpruned 1000.0 ms; round by round 0.50 of it [0.50, 0.50]",
+        f"first token 2000.0 ms, unpruned 4000.0 ms: {half}",
+        f"each further token 500.0 ms, unpruned 1000.0 ms: {half}",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from prunus.bench.plan import _memory, _notes, make_plan
-from prunus.bench.table import aligned, tables
+from prunus.bench.plan import _memory, _notes, make_plan, on_gpu
+from prunus.bench.table import aligned, remarks, tables
 from tests.support.command_line import Cli, refused
 
 SMALL = ("--shape", "llava-1.5-7b", "--scale", 0.01, "--rounds", 2)
@@ -25,7 +26,7 @@ def test_tables_json_and_chart(cli: Cli, tmp_path: Path) -> None:
     found = json.loads((folder / "bench.json").read_text())
     printed = result.json
     files = printed.pop("files")
-    assert printed == found and len(files) == 3
+    assert printed == {**found, "warnings": []} and len(files) == 3
     [case] = found["cases"]
     rows = {row["name"]: row for row in case["rows"]}
     assert list(rows) == ["dense", "clse", "clse-m"]
@@ -40,7 +41,7 @@ def test_tables_json_and_chart(cli: Cli, tmp_path: Path) -> None:
     # 80, and a few more where a busy machine takes seconds, or a ratio has two digits.
     assert max(len(line) for table in shown for line in table.splitlines()) <= 96
     last = rows["clse"]
-    for number in (f"{last['peak_bytes'] / 1e6:.1f}", f"{last['lengths'][-1]['ratio'][1]:.3f}"):
+    for number in (f"{last['peak_bytes'] / 2**20:.1f}", f"{last['lengths'][-1]['ratio'][1]:.3f}"):
         assert any(number in table for table in shown)
     with Image.open(folder / "bench.png") as drawn:
         assert drawn.width > 600
@@ -87,12 +88,46 @@ def test_the_number_type_of_a_model_is_told(cli: Cli) -> None:
     options = ("--methods", "random", "--keep", 64, "--output-tokens", 1, "--rounds", 2)
     result = cli("bench", "--model", "tiny-llava", *options, "--json")
     assert result.json["made"]["settings"]["dtype"] == "float32", result.err
+    [case] = result.json["cases"]
+    [told] = [rows for _, head, rows in tables(case) if "tok/s" in head]  # of one token, too
+    assert [row[0] for row in told] == ["dense", "random"] and all(float(row[-1]) for row in told)
+    assert any("2 rounds: quartiles of fewer than 5" in one for one in remarks(case))
+
+
+def test_help_fills_the_width(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where lines of a docstring end says nothing."""
+    monkeypatch.setenv("COLUMNS", "140")
+    whole = (
+        "the same tokens without choosing (told), and a plain loop over the decoder layers (bare)"
+    )
+    assert whole in " ".join(cli("bench", "--help").out.split("\n")[3:6])
 
 
 def test_only_what_is_scaled_down_is_said_to_be() -> None:
     cpu = torch.device("cpu")
     assert _notes(make_plan(preset="cpu"), cpu)
     assert not _notes(make_plan(preset="cpu", model="tiny-llava"), cpu)
+
+
+def test_the_command_for_a_gpu_has_the_options_that_were_given() -> None:
+    assert on_gpu("cpu", "") == "prunus bench --preset cpu --device cuda --output out"
+    given = "prunus bench --scale 0.1 --methods 'a b,c' --device=cpu --rounds 3 --output here"
+    assert on_gpu("cpu", given) == (
+        "prunus bench --preset cpu --methods 'a b,c' --rounds 3 --output here --device cuda"
+    )
+    named = on_gpu("cpu", "prunus bench --preset cpu --batch 8")
+    assert named == "prunus bench --preset cpu --batch 8 --device cuda --output out"
+
+
+def test_a_selector_of_full_depth_beside_a_small_model_is_said() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    small = make_plan(preset="stepwise-3")
+    for device in (cpu, cuda):
+        note = _notes(small, device)[0]
+        assert note.startswith("stepwise, one-shot: the selector has all layers of the paper's")
+        assert "0.25 of its depth" in note
+    assert not _notes(replace(small, scale=1.0), cuda)
+    assert not any("selector" in note for note in _notes(make_plan(preset="cpu"), cpu))
 
 
 def test_a_shape_that_does_not_fit_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -188,7 +189,7 @@ def run_plan(
             "after": state(device),
             "settings": {**settings.pop("asked"), **settings},
         },
-        notes=_notes(plan, device),
+        notes=_notes(plan, device, command),
         cases=cases,
         published=[beside(papers()[one], cases[0]) for one in plan.published],
     )
@@ -256,10 +257,37 @@ def compile_layers(model: Any, backend: str = "inductor") -> None:
         layer.compile(backend=backend, dynamic=True)
 
 
-def _notes(plan: Plan, device: torch.device) -> list[str]:
-    if device.type == "cuda" or plan.preset is None or plan.model is not None or plan.scale == 1.0:
+def _notes(plan: Plan, device: torch.device, command: str = "") -> list[str]:
+    if plan.model is not None or plan.scale == 1.0:
         return []
-    return [
-        f"scaled down for a CPU; on a GPU: prunus bench --preset {plan.preset} --device cuda "
-        "--output out"
-    ]
+    found = []
+    learned = [name for name in plan.asked.methods if _is_learned(name, plan.asked.keep)]
+    if learned:
+        found.append(
+            f"{', '.join(learned)}: the selector has all layers of the paper's, the model only "
+            f"{plan.scale:g} of its depth: choosing weighs more here than at full size, and ratios "
+            "to the dense model mislead"
+        )
+    if device.type != "cuda" and plan.preset is not None:
+        found.append(f"scaled down for a CPU; on a GPU: {on_gpu(plan.preset, command)}")
+    return found
+
+
+def _is_learned(name: str, keep: str | None) -> bool:
+    return any(hasattr(one, "with_selector") for one in methods_named(name, keep))
+
+
+def on_gpu(preset: str, command: str) -> str:
+    """``command``, as it was typed, for the whole shape of ``preset`` on a GPU: with the options
+    that were given, but those that say where, and how small."""
+    words = iter(shlex.split(command) or ("prunus", "bench"))
+    kept = []
+    for word in words:
+        if word in ("--scale", "--device", "--preset"):
+            next(words, None)
+        elif not word.startswith(("--scale=", "--device=", "--preset=")):
+            kept.append(word)
+    place = kept.index("bench") + 1 if "bench" in kept else len(kept)
+    kept[place:place] = ["--preset", preset]
+    written = any(word == "--output" or word.startswith("--output=") for word in kept)
+    return shlex.join([*kept, "--device", "cuda", *(() if written else ("--output", "out"))])

@@ -98,6 +98,6 @@ def words(ours: Quick, dense: Quick) -> list[str]:
 
 def _line(what: str, ours: float, dense: float, ratio: tuple[float, float, float]) -> str:
     return (
-        f"{what} {1e3 * ours:.1f} ms, unpruned {1e3 * dense:.1f} ms; round by round "
-        f"{ratio[1]:.2f} of it [{ratio[0]:.2f}, {ratio[2]:.2f}]"
+        f"{what} {1e3 * ours:.1f} ms, unpruned {1e3 * dense:.1f} ms: {ratio[1]:.2f} of it "
+        f"(median of rounds, quartiles {ratio[0]:.2f} and {ratio[2]:.2f})"
     )

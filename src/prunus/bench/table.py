@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from prunus.bench.clock import FEWEST
 from prunus.bench.report import Case, Quartiles, Row
 from prunus.bench.splits import PARTS
 
@@ -17,7 +18,9 @@ NOISY = 0.1
 
 _FIRST = ("method", "ms", "/ dense", "/ told", "/ bare")
 _LATER = ("method", "ms/token", "/ dense", "/ plain", "answer / dense", "tok/s")
-_LEFT = ("method", "tokens", "FLOPs / dense", "KV MB", "peak MB", "block ms")
+_LEFT = ("method", "tokens", "all FLOPs / dense", "KV MiB", "peak MiB", "block ms")
+_ONE = ("method", "answer / dense", "tok/s")
+_MIB = 2**20
 
 PAPER_COLUMNS = ("method", "printed", "pruned / dense", "ratio", "ratio here")
 
@@ -49,7 +52,9 @@ def tables(case: Case) -> list[Titled]:
     if longest > 1:
         title = f"further tokens, and whole answers of {longest}:"
         found.append((title, _LATER, [_later(row) for row in rows]))
-    title = "tokens per layer, FLOPs and bytes of a prompt; entering and leaving the block:"
+    else:
+        found.append(("answers of one token:", _ONE, [_one(row) for row in rows]))
+    title = "visual tokens per layer, FLOPs (with tower and choosing), bytes; the block:"
     return [*found, (title, _LEFT, [_left(row) for row in rows])]
 
 
@@ -83,6 +88,12 @@ def _later(row: Row) -> list[str]:
     ]
 
 
+def _one(row: Row) -> list[str]:
+    longest = row["lengths"][-1]
+    ratio = "" if row["name"] == "dense" else spread(longest["ratio"])
+    return [row["name"], ratio, f"{longest['per_second']:.1f}"]
+
+
 def _left(row: Row) -> list[str]:
     share, held, most = row["flops_ratio"], row["kv_bytes"]["measured"], row["peak_bytes"]
     pruned = row["name"] != "dense"
@@ -90,8 +101,8 @@ def _left(row: Row) -> list[str]:
         row["name"],
         f"{row['tokens']['average']:.0f}",
         f"{share:.3f}" if pruned and share is not None else "",
-        "" if held is None else f"{held / 1e6:.1f}",
-        "" if most is None else f"{most / 1e6:.1f}",
+        "" if held is None else f"{held / _MIB:.1f}",
+        "" if most is None else f"{most / _MIB:.1f}",
         f"{1e3 * row['block_seconds']:.2f}" if pruned else "",
     ]
 
@@ -113,6 +124,11 @@ def remarks(case: Case) -> list[str]:
         found.append(
             f"decoding the picture (PIL and processor): {milliseconds(case['decode'])} ms, "
             "beside all of this"
+        )
+    if (rounds := len(case["rows"][0]["rounds"]["stamps"])) < FEWEST:
+        found.append(
+            f"{rounds} rounds: quartiles of fewer than {FEWEST} mean little, and ratios not much; "
+            f"give --rounds {FEWEST} or more"
         )
     if case["noise"] > NOISY:
         found.append(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     typed.remember(arguments)
     plain_warnings()
-    command = typer.main.get_command(app)
+    command = _flowing(typer.main.get_command(app))
     try:
         check_places(app, arguments)
         code = command.main(args=arguments, prog_name="prunus", standalone_mode=False)
@@ -123,6 +123,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             sys.stderr.write(f"error: {message}\n")
         sys.exit(2 if message else 0)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _flowing(command: Any) -> Any:
+    """``command``, and those in it, with paragraphs of help that fill the width of a terminal:
+    lines of a docstring end where those of the source do."""
+    if command.help:
+        paragraphs = command.help.split("\n\n")
+        command.help = "\n\n".join(" ".join(one.split()) for one in paragraphs)
+    for one in getattr(command, "commands", {}).values():
+        _flowing(one)
+    return command
 
 
 def _usage(error: Exception) -> str | None:

@@ -159,8 +159,8 @@ def _times(spent: Sequence[Quick]) -> list[tuple[str, list[str]]]:
     ) -> list[tuple[str, list[str]]]:
         found = [one for one in ratios if one is not None]
         return [
-            ("  of dense", [f"{middle:.1%}" for _, middle, _ in found]),
-            ("  quartiles", [f"{low:.2f}-{high:.2f}" for low, _, high in found]),
+            ("  of dense, median of rounds", [f"{middle:.1%}" for _, middle, _ in found]),
+            ("  its quartiles", [f"{low:.2f}-{high:.2f}" for low, _, high in found]),
         ]
 
     return [
