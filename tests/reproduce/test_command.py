@@ -37,6 +37,18 @@ def test_a_plan_names_everything(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> N
     assert found["model"] == "here" and found["hours"] > 0
 
 
+def test_commands_of_many_rows_are_folded(cli: Cli) -> None:
+    found = cli("reproduce", "clse-1", "--dry-run", "--json").json["commands"]
+    text = cli("reproduce", "clse-1", "--dry-run").out
+    assert text.count("prunus eval") == 1 and f"and {len(found) - 1} more" in text
+    assert len(found) > 10 and found[0] in text
+
+
+def test_what_cannot_be_counted_says_why_in_its_own_words(cli: Cli) -> None:
+    why = cli("reproduce", "visipruner-5-7b", "--dry-run", "--json").json["not_measured"]["TFLOPs"]
+    assert "how many visual tokens each sample kept" in why and "StepPrune" not in why
+
+
 def test_small_runs_the_whole_way_and_goes_on(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +60,10 @@ def test_small_runs_the_whole_way_and_goes_on(
     assert found["columns"] == ["accuracy %", "tokens", "FLOPs %", "KV %"]
     for line in found["lines"]:
         assert line["measured"]["accuracy %"] in (0.0, 50.0, 100.0) and not line["why_not"]
-        assert line["published"]["GQA"] > 50 and line["published_relative"] > 90
+        assert line["published"]["GQA"] > 50 and line["measured_relative"] is not None
+        assert line["published_relative"] is None  # it is not of these questions
+    assert "LLM FLOPs %" in result.out and "nothing published is like it" in result.out
+    assert "measurements were there already" not in result.err
     assert (
         "| token 576 | 576 | knockout:layers=0:collapse=true:sink=575 |"
         in (tmp_path / "table.md").read_text()
@@ -58,13 +73,17 @@ def test_small_runs_the_whole_way_and_goes_on(
         raise AssertionError("it was measured already")
 
     monkeypatch.setattr(BuiltIn, "measure", never)
-    again = cli(*words, "--json").json
-    assert again["lines"] == found["lines"]
+    again = cli(*words, "--json")
+    assert again.json["lines"] == found["lines"]
+    assert "6 of 6 measurements were there already" in again.err
+    assert again.json["made"]["measured before"] == "6 of 6"
 
 
 def test_costs_are_counted_without_weights(cli: Cli, tmp_path: Path) -> None:
     found = cli("reproduce", "clse-5-image", "--json", "--output", tmp_path).json
     assert found["columns"] == ["FLOPs %", "KV MB"] and found["other_model"] is None
+    table = (tmp_path / "table.md").read_text()
+    assert "| LLM FLOPs % | KV MiB |" in table and "which papers call MB" in table
     lines = {line["method"]: line for line in found["lines"]}
     assert lines["none"]["measured"] == {"FLOPs %": 100.0, "KV MB": 313.0}
     clse = lines["clse@released"]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Questions of a set that are asked with --small, unless --limit says otherwise.
 _FEW = 100
+#: Commands that are printed one by one.
+_MOST_COMMANDS = 3
 
 
 def reproduce(
@@ -165,11 +167,22 @@ def _say(plan: Plan) -> None:
     if plan["asked"]:
         hours = "unknown" if plan["hours"] is None else f"about {plan['hours']:g} hours"
         lines("time", [f"{hours}, without reading images: {plan['hours_how']}"])
-    lines("the same by hand, a row at a time", plan["commands"])
+    lines("the same by hand, a row at a time", _folded(plan["commands"]))
     missing = [f"{column}: {why}" for column, why in plan["not_measured"].items()]
     lines("columns that are not measured", missing)
     lines("rows that are not measured", plan["left_out"])
     lines("known of the published numbers", plan["notes"])
+
+
+def _folded(commands: Sequence[str]) -> list[str]:
+    """Of many commands that ask row by row, the first."""
+    rows = [one for one in commands if one.startswith("prunus eval ")]
+    if len(rows) <= _MOST_COMMANDS:
+        return list(commands)
+    more = (
+        f"... and {len(rows) - 1} more, for the method and budget of each other row (all: --json)"
+    )
+    return [rows[0], more, *(one for one in commands if one not in rows)]
 
 
 def _run(
@@ -299,7 +312,7 @@ def _write(found: Reproduction, folder: Path, as_json: bool) -> None:
 def _show(found: Reproduction) -> None:
     from rich.table import Table
 
-    from prunus.reproduce.tables import asked, heading, number, refusals
+    from prunus.reproduce.tables import asked, heading, label, meanings, number, refusals
 
     console = out()
     console.print(found["title"], style="bold", markup=False)
@@ -308,7 +321,7 @@ def _show(found: Reproduction) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0))
     related = any(one["measured_relative"] is not None for one in found["lines"])
     names = [*found["columns"], *(["relative %"] if related else [])]
-    for column in ("row", "budget", *names):
+    for column in ("row", "budget", *map(label, names)):
         table.add_column(column, justify="left" if column == "row" else "right")
 
     def cell(one: Line, name: str) -> str:
@@ -323,6 +336,8 @@ def _show(found: Reproduction) -> None:
         table.add_row(f"{one['row']}\n {asked(one)}", budget, *(cell(one, n) for n in names))
     console.print(table)
     console.print("above: published; below: measured", style="dim")
+    for words in meanings(found):
+        console.print(words, markup=False, soft_wrap=True, style="dim")
     for one, job, why in refusals(found):
         words = f"refused: {one['row']} {one['budget']:g}: {job}: {why}"
         console.print(words, markup=False, soft_wrap=True)

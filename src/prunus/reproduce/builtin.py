@@ -25,6 +25,12 @@ _FIGURES = {
     "KV %": ("kv_ratio", 100.0),
 }
 ACCURACY = "accuracy %"
+#: What these columns are.
+BUILT_IN = {
+    "tokens": "visual tokens per decoder layer, their mean",
+    "FLOPs %": "of the language model, as run.report() counts them, of the dense one's",
+    "KV %": "bytes of the cache behind the prompt, of the dense model's",
+}
 
 
 class BuiltIn:

@@ -129,6 +129,16 @@ class Formula:
         return prefill_flops(config, [n + self._text for n in found.run])["total"] / 1e12
 
 
+def why_not_counted(recipe: Recipe, name: str) -> str:
+    """Why the formula column ``name`` is not among :func:`formula_columns`."""
+    if name == "TFLOPs" and recipe.text is None:
+        return (
+            "follow from how many visual tokens each sample kept, and not from sizes alone: "
+            "run.report()['published'] has them for a prompt that was run"
+        )
+    return "how many text tokens there were is not said, and it depends on them"
+
+
 def formula_columns(recipe: Recipe) -> list[str]:
     """Columns of the table that are counted here: none where the text tokens are not known."""
     if recipe.text is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from prunus.inference.named import NONE
-from prunus.reproduce.formula import formula_columns
+from prunus.reproduce.formula import formula_columns, why_not_counted
 from prunus.reproduce.library import Benchmark, columns
 from prunus.reproduce.recipe import Recipe
 
@@ -65,7 +65,8 @@ def not_measured(recipe: Recipe, environment: Mapping[str, str]) -> dict[str, st
     for one in columns(recipe.table["benchmarks"]):
         if one.kind in ("closed", "clock") or (one.kind == "formula" and one.name not in counted):
             timed = one.kind == "clock" and recipe.bench is not None
-            found[one.name] = one.note + (f": {_bench(recipe)}" if timed else "")
+            why = why_not_counted(recipe, one.name) if one.kind == "formula" else one.note
+            found[one.name] = why + (f": {_bench(recipe)}" if timed else "")
         elif one.kind == "task" and _lacks(one, environment):
             found[one.name] = f"{one.note}: set {one.needs}"
     return found

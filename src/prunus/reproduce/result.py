@@ -86,11 +86,12 @@ def line(recipe: Recipe, arm: Arm) -> Line:
     )
 
 
-def relate(lines: Sequence[Line]) -> None:
+def relate(lines: Sequence[Line], other_model: bool = False) -> None:
     """Fill in the relative scores; the first line is the dense model.
 
     Published ones are over the columns that were measured too, or, where none of these are scores
-    of the paper, over all of its scores.
+    of the paper, over all of its scores. Where an ``other_model`` was asked other questions there
+    are none: they would look like something to compare with.
     """
     dense = lines[0]
     for one in lines:
@@ -99,7 +100,8 @@ def relate(lines: Sequence[Line]) -> None:
         one["measured_relative"] = _mean(one["measured"], dense["measured"], scores)
         both = [name for name in scores if name in one["published"]]
         named = both or [name for name in one["published"] if is_score(name)]
-        one["published_relative"] = _mean(one["published"], dense["published"], named)
+        if not other_model:
+            one["published_relative"] = _mean(one["published"], dense["published"], named)
 
 
 def _mean(

@@ -67,10 +67,12 @@ def reproduce(
         lines.append(one)
         todo += [(one, arm, judge, job) for judge in judges for job in judge.jobs(arm)]
     watch.begin(len(todo))
+    known = 0
     for one, arm, judge, job in todo:
         watch.step(f"{arm.words}: {job}")
         try:
-            found = _measured(judge, arm, job, store)
+            found, stored = _measured(judge, arm, job, store)
+            known += stored
         except PrunusError as error:
             one["why_not"][job] = one_line(error)
             watch.say(f"{arm.words}: {job}: refused: {one['why_not'][job]}")
@@ -79,7 +81,12 @@ def reproduce(
         one["facts"][job] = found.facts
     for told in store.told:
         watch.say(told)
-    relate(lines)
+    if known:
+        watch.say(
+            f"{known} of {len(todo)} measurements were there already, in {store.place}: they come "
+            "from an earlier run"
+        )
+    relate(lines, other_model is not None)
     left += [Left(row=a.row, budget=a.budget, why=a.why) for a in recipe.absent()]
     return Reproduction(
         format=FORMAT,
@@ -93,6 +100,7 @@ def reproduce(
             **(made or {}),
             "versions": versions(),
             "seconds": round(time.perf_counter() - began, 1),
+            "measured before": f"{known} of {len(todo)}",
             "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         },
         columns=columns_of(recipe, lines),
@@ -103,11 +111,12 @@ def reproduce(
     )
 
 
-def _measured(judge: Judge, arm: Arm, job: str, store: Store) -> Measured:
+def _measured(judge: Judge, arm: Arm, job: str, store: Store) -> tuple[Measured, bool]:
+    """What was measured, and whether that was in an earlier run."""
     identity = judge.identity(arm, job)
     stored = store.read(identity)
     if stored is not None:
-        return Measured(stored["values"], stored["facts"])
+        return Measured(stored["values"], stored["facts"]), True
     found = judge.measure(arm, job)
     store.write(identity, {"values": found.values, "facts": found.facts})
-    return found
+    return found, False

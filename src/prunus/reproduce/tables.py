@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prunus.reproduce.library import protocols
+from prunus.reproduce.builtin import BUILT_IN
+from prunus.reproduce.library import benchmarks, protocols
 from prunus.reproduce.result import Line, Reproduction
 
 
@@ -13,6 +14,8 @@ def markdown(found: Reproduction) -> str:
     parts = [f"# {found['title']}\n", f"{heading(found)}\n", table(found)]
     if left := [f"{one['row']} {one['budget']:g}: {one['why']}" for one in found["left_out"]]:
         parts.append(_list("Rows that were not measured", list(dict.fromkeys(left))))
+    if told := meanings(found):
+        parts.append(_list("What columns are", told))
     if missing := [f"{name}: {why}" for name, why in found["not_measured"].items()]:
         parts.append(_list("Columns that were not measured", missing))
     if refused := [f"{_name(one)}: {job}: {why}" for one, job, why in refusals(found)]:
@@ -44,7 +47,7 @@ def refusals(found: Reproduction) -> list[tuple[Line, str, str]]:
 
 def table(found: Reproduction) -> str:
     """Each cell: published / measured."""
-    names = ["row", "budget", "measured with", *found["columns"], "relative %"]
+    names = ["row", "budget", "measured with", *map(label, found["columns"]), "relative %"]
     rows = [
         [
             one["row"],
@@ -60,6 +63,29 @@ def table(found: Reproduction) -> str:
     ]
     lines = [names, ["---"] * len(names), *rows]
     return "".join(f"| {' | '.join(one)} |\n" for one in lines)
+
+
+#: Columns that are called otherwise than in the papers: there, 1,048,576 bytes are a MB, and it is
+#: the text that says of what FLOPs are.
+_LABELS = {"FLOPs %": "LLM FLOPs %", "KV MB": "KV MiB", "KV %": "KV cache %"}
+
+
+def label(column: str) -> str:
+    """What a column is called in tables."""
+    return _LABELS.get(column, column)
+
+
+def meanings(found: Reproduction) -> list[str]:
+    """What the columns with costs count, and what is related."""
+    known, told = benchmarks(), []
+    for name in found["columns"]:
+        if found["other_model"] is None and name in known and known[name].kind == "formula":
+            told.append(f"{label(name)}: {known[name].note}")
+        elif found["other_model"] is not None and name in BUILT_IN:
+            told.append(f"{label(name)}: {BUILT_IN[name]}")
+    if found["other_model"] is not None:
+        told.append("relative %: of the built-in questions; nothing published is like it")
+    return told
 
 
 def asked(one: Line) -> str:
