@@ -35,6 +35,7 @@ def config() -> LlavaConfig:
 
 
 FAMILY = SimpleNamespace(
+    cost_note=lambda config: "",
     config=config(),
     tower_grids=lambda grid: grid.parts,
     tower_shapes=Llava.tower_shapes,

@@ -14,7 +14,10 @@ import prunus
 from prunus import EvoPrune, Fixed, Knockout, Method, Random
 from prunus.errors import PrunusError
 from prunus.families import family_of
+from prunus.families.decoders import reading_layers
+from prunus.families.gemma4 import Gemma4
 from prunus.grid import Grid
+from prunus.inference.answer import dense_report
 from prunus.method import Cut
 from prunus.pruners.fastv import FastV
 from prunus.pruners.pooling import Pooling
@@ -194,3 +197,27 @@ def test_a_video_is_one_grid_with_timestamps_between(text: str, loaded: tuple[An
     with torch.no_grad():
         hidden = model(**{**inputs, "attention_mask": mask, "position_ids": where}).logits
     assert float((hidden[0, -1] - pruned.logits[0, -1]).abs().max()) < 1e-4
+
+
+def test_reports_say_what_the_unmodified_model_leaves_out(
+    loaded: tuple[Any, Any], large: tuple[Any, Any]
+) -> None:
+    """``generate`` runs layers that read keys of others on the last token alone: dense numbers of
+    all tokens would make savings look larger than they are."""
+    model, _ = loaded
+    first = min(reading_layers(model.config.get_text_config(), 99))
+    seen: list[int] = []
+    layers = model.model.language_model.layers
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[1]))
+        for layer in layers
+    ]
+    ids = torch.arange(5, 17)[None]
+    model.generate(input_ids=ids, max_new_tokens=1, do_sample=False)
+    for hook in hooks:
+        hook.remove()
+    assert seen == [12] * first + [1] * (len(layers) - first)
+    note = Gemma4.cost_note(model.config)
+    assert f"layers {first}-{len(layers) - 1} read keys" in note and "last token" in note
+    assert note in dense_report(model, {"input_ids": ids})["notes"]
+    assert not Gemma4.cost_note(large[0].config)

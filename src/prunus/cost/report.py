@@ -34,6 +34,9 @@ class Costed(Protocol):
     def tower_shapes(self, config: Any) -> tuple[TowerShape, ProjectorShape]:
         """What tower and projector cost."""
 
+    def cost_note(self, config: Any) -> str:
+        """What numbers of FLOPs do not tell; "" where they tell all."""
+
     def tower_grids(self, grid: Any) -> Sequence[Grid]:
         """What the vision tower works on for one input, pass by pass."""
 
@@ -120,7 +123,7 @@ def build_report(record: Record, family: Costed, method_name: str) -> Report:
         published={} if decoder is None else _published(record, decoder),
         kv_bytes=None if cache is None else _kv_bytes(record, cache),
         uncounted=uncounted,
-        notes=_notes(record, depth),
+        notes=_notes(record, depth) + ([why] if (why := family.cost_note(family.config)) else []),
     )
 
 

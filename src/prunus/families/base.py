@@ -153,6 +153,11 @@ class Family(Modules):
         """
         return read_cache(config)
 
+    @classmethod
+    def cost_note(cls, config: Any) -> str:
+        """What numbers of FLOPs do not tell of models of ``config``; "" where they tell all."""
+        return ""
+
     # -- image tokens --------------------------------------------------------------------------
 
     @abstractmethod

@@ -137,6 +137,20 @@ class Gemma4(Family):
             entering=width * depth * own,
         )
 
+    @classmethod
+    def cost_note(cls, config: Any) -> str:
+        """The unmodified model may skip most of the layers that read keys of others."""
+        text = config.get_text_config()
+        reading = reading_layers(text, text.num_hidden_layers)
+        if not reading:
+            return ""
+        return (
+            f"FLOPs are of all tokens in all layers, but layers {min(reading)}-{max(reading)} read "
+            "keys of earlier ones: generate() of the unmodified model runs them on the last token "
+            "of the prompt alone (with sdpa or eager attention), pruning on all that are left, and "
+            "saves a smaller share than these numbers say"
+        )
+
     def placeholders(self, input_ids: Tensor | None, embeds: Tensor | None) -> dict[str, Tensor]:
         return {
             "image": self.holds(self.config.image_token_id, input_ids, embeds),
