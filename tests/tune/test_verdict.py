@@ -45,6 +45,15 @@ def test_a_speed_up_is_shown_by_its_lower_bound() -> None:
         assert check["verdict"] == wanted and check["value"] == pytest.approx(1 / flops)
 
 
+def test_what_may_lose_something_is_to_be_faster() -> None:
+    """Measured anew, it may turn out not to be."""
+    for own, wanted in ((1.9, SHOWN), (2.1, MISSED)):
+        time = timed({"dense": [2.0] * 15, "own": [own] * 15})
+        loss, speed = checks_of(Goal(max_loss=0.01), (0, -0.1, 0), Costs(flops=0.5), time, [])
+        assert (loss["what"], speed["what"], speed["bound"]) == ("loss", "speed-up", 1.0)
+        assert speed["verdict"] == wanted and overall([loss, speed]) == wanted
+
+
 def test_memory_is_that_of_the_largest_prompt() -> None:
     for most, wanted in ((1000.0, SHOWN), (1001.0, MISSED)):
         (check,) = checks_of(Goal(max_kv=1000.0), (0, 0, 0), Costs(), None, [10.0, most])

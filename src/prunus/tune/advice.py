@@ -121,17 +121,17 @@ def _warnings(wish: Wish, found: Held) -> list[str]:
     notes = []
     loss = next((one for one in found["checks"] if one["what"] == "loss"), None)
     if loss is not None and loss["verdict"] == NOT_SHOWN:
-        total = round(found["questions"] / wish.share)
-        count = found["needed"]
-        notes.append(
-            f"too few questions to show at most {100 * loss['bound']:g} points: "
-            + (
-                f"about {count:,} in all would do, if the loss is what it seems (these are about "
-                f"{total:,})"
-                if count is not None
-                else "no number of them would, if the loss is what it seems"
+        bound, count = f"at most {100 * loss['bound']:g} points", found["needed"]
+        if count is None:
+            notes.append(
+                f"the loss seems to be the bound itself: no number of questions would show {bound}"
             )
-        )
+        else:
+            total = round(found["questions"] / wish.share)
+            notes.append(
+                f"too few questions to show {bound}: about {count:,} in all would do, if the loss "
+                f"is what it seems (these are about {total:,})"
+            )
     if loss is not None and loss["verdict"] == MISSED and loss["low"] <= loss["bound"]:
         notes.append(
             "the interval of the loss reaches below the bound: these questions do not show that "

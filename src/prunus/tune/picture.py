@@ -8,8 +8,8 @@ from typing import Any
 from prunus.analyse.plots import COLOURS, Drawing, save
 from prunus.tune.contract import Candidate, Tuned
 
-#: Points beyond which losses are drawn at the edge.
-_MOST = 4.0
+#: Losses beyond so many times the bound, and costs beyond so many percent, are drawn at the edge.
+_MOST, _WIDEST = 4.0, 110.0
 
 
 def draw(tuned: Tuned, path: Path) -> Path:
@@ -64,14 +64,15 @@ def _panel(axis: Any, tuned: Tuned) -> None:
         (True, COLOURS[0], 30, f"asked all {most} tuning questions"),
     ):
         own = [one for one in candidates if (one["questions"] == most) is asked]
-        places = [100 * (share_of(one) or 0) for one in own]
+        places = [min(_WIDEST, 100 * (share_of(one) or 0)) for one in own]
         losses = [min(edge, 100 * one["loss"]["value"]) for one in own if one["loss"] is not None]
         axis.scatter(places, losses, s=size, color=colour, label=told, zorder=2 + asked)
     best = front(candidates)
     line = [(100 * (share_of(one) or 0), 100 * one["loss"]["value"]) for one in best if one["loss"]]
     axis.plot(*zip(*line, strict=True), color=COLOURS[0], linewidth=1, zorder=2) if line else None
-    for one, (x, y) in zip(best, line, strict=True):
-        axis.annotate(one["label"], (x, min(y, edge)), xytext=(5, -9), textcoords="offset points")
+    for above, one, (x, y) in zip(range(len(best), 0, -1), best, line, strict=True):
+        offset = (6, 11 * above - 4)  # one above the other where they lie near each other
+        axis.annotate(one["label"], (x, min(y, edge)), xytext=offset, textcoords="offset points")
     axis.scatter([100], [0], marker="s", s=34, color="black", label="dense", zorder=4)
     if bound is not None:
         axis.axhline(100 * bound, color=COLOURS[1], linewidth=1, linestyle="--")
@@ -83,7 +84,7 @@ def _panel(axis: Any, tuned: Tuned) -> None:
     axis.set_ylabel("points lost" if tuned["data"]["answers"] == "given" else "answers changed, %")
     axis.set_title(f"{tuned['model']}: {tuned['answer']['label'] or tuned['answer']['what']}",
                    loc="left")  # fmt: skip
-    axis.legend(loc="upper right", frameon=False)
+    axis.legend(loc="upper right")
 
 
 def _held_out(axis: Any, tuned: Tuned) -> None:
