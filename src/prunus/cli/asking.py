@@ -53,6 +53,7 @@ class Question:
         from prunus.inference.answer import answer
         from prunus.inference.inputs import placed, process
         from prunus.inference.prompts import arrange, build_prompt
+        from prunus.viz.clips import films as films_of
 
         network, processor = self.network, self.processor
         text = build_prompt(processor, self.prompt, len(pictures), len(videos))
@@ -62,7 +63,7 @@ class Question:
             network, processor, inputs, self.methods, self.max_new_tokens, step, self.meaning
         )
         order = arrange(self.prompt, len(pictures), len(videos))
-        films = filmed.films(videos, order, said, processor, encoded)
+        films = films_of(videos, order, said, processor, encoded)
         return Asked(self, said, inputs, tuple(pictures), tuple(videos), order, films)
 
     @property
@@ -121,12 +122,13 @@ class Asked:
         """
         from prunus.viz import Key, Strip, draw_panels, fold, trace_panels
         from prunus.viz.as_seen import pictures_as_seen
+        from prunus.viz.clips import owners, sheet
 
         said, question = self.said, self.question
         pairs = zip(self.videos, self.films, strict=True)
-        sheets = [row for pair in pairs for row in filmed.sheet(*pair)]
+        sheets = [row for pair in pairs for row in sheet(*pair)]
         counts = [len(video.frames) for video in self.videos]
-        kinds = [self.order[place] for place in filmed.owners(self.order, counts, said.grids)]
+        kinds = [self.order[place] for place in owners(self.order, counts, said.grids)]
         grids = [grid for kind, grid in zip(kinds, said.grids, strict=True) if kind == "image"]
         shown = [[one] for one in self.pictures]
         seen = iter(pictures_as_seen(question.processor, self.inputs, shown, grids))

@@ -46,8 +46,8 @@ def run(
         list[Path] | None,
         typer.Argument(
             metavar="IMAGE...",
-            help="Image files, all in one prompt; -: standard input; or one folder, each image of "
-            "which is asked about by itself.",
+            help="Image files, all in one prompt; -: standard input; builtin:0 to builtin:499: "
+            "drawn scenes; or one folder, each image of which is asked about by itself.",
         ),
     ] = None,
     video: filmed.Video = None,
@@ -94,8 +94,9 @@ def run(
     from prunus.cli.targets import check_target
     from prunus.inference.inputs import check_frames
     from prunus.inference.named import build_methods
+    from prunus.inference.pictures import is_drawn, open_pictures
     from prunus.inference.sampling import Sampling
-    from prunus.io.images import image_files, open_images
+    from prunus.io.images import image_files
     from prunus.viz.animation import check_animation, write_animation
 
     if not images and not video:
@@ -114,7 +115,7 @@ def run(
         check_animation(save_animation)
         check_target("--save-animation", save_animation, "the animation", read)
     paths = [] if folder is None else image_files([folder])
-    pictures = open_images(images or []) if folder is None else []
+    pictures = open_pictures(images or []) if folder is None else []
     planned = filmed.plan(video or [], sampling)
     chosen, meaning = build_methods(method, keep, param or []), meaning_of(budget)
     if chosen is None and timed:
@@ -124,7 +125,8 @@ def run(
     quiet_transformers()
     network, processor = load_model(model, dtype, device)
     question = Question(model, network, processor, prompt, method, chosen, meaning, max_new_tokens)
-    note = knows_drawings(model, pictures) if pictures or paths else ""
+    own = [one for name, one in zip(images or [], pictures, strict=False) if not is_drawn(name)]
+    note = knows_drawings(model, own) if own or paths else ""
     if note:
         err().print(f"note: {note}", markup=False, soft_wrap=True)
     if folder is not None:

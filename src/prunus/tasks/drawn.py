@@ -1,4 +1,4 @@
-"""The built-in videos as sources of frames, by number."""
+"""The built-in images and videos by number: ``builtin:0`` is the first of an evaluation set."""
 
 from __future__ import annotations
 
@@ -8,12 +8,34 @@ import numpy as np
 from PIL import Image
 
 from prunus.errors import PrunusError, shown
+from prunus.tasks.evalset import load_evalset
 from prunus.tasks.evalset.videos import load_video_evalset
 from prunus.tasks.pictures import FPS, video_side
+from prunus.tasks.scenes import render
 from prunus.tasks.videos import FRAMES, render_video
 
-#: What names of built-in videos begin with: ``builtin:0`` is the first of ``eval --data videos``.
+#: What names of built-in images and videos begin with.
 BUILTIN = "builtin:"
+
+
+def drawn_image(name: str) -> Image.Image:
+    """The built-in scene called ``name`` (192x192 RGB), of those that ``eval`` asks about.
+
+    Raises:
+        PrunusError: there is none with this number.
+    """
+    items = load_evalset()
+    return render(items[_number("image", name, len(items))].scene)
+
+
+def _number(kind: str, name: str, count: int) -> int:
+    """Which of ``count`` is meant by ``name``."""
+    known = {f"{BUILTIN}{number}": number for number in range(count)}
+    if name not in known:
+        raise PrunusError(
+            f"no built-in {kind} {shown(name)}: there are {BUILTIN}0 to {BUILTIN}{count - 1}"
+        )
+    return known[name]
 
 
 class DrawnVideo:
@@ -28,15 +50,10 @@ class DrawnVideo:
     listed = False
 
     def __init__(self, name: str) -> None:
-        items, number = load_video_evalset(), name.removeprefix(BUILTIN)
-        known = {str(index): index for index in range(len(items))}
-        if number not in known:
-            raise PrunusError(
-                f"no built-in video {shown(name)}: there are {BUILTIN}0 to "
-                f"{BUILTIN}{len(items) - 1}"
-            )
+        items = load_video_evalset()
+        number = _number("video", name, len(items))
         self.name = name
-        self._scene, self._side = items[known[number]].scene, video_side(known[number])
+        self._scene, self._side = items[number].scene, video_side(number)
         self.times = np.arange(FRAMES) / FPS
         self.length = FRAMES / FPS
 
