@@ -61,3 +61,12 @@ def test_where_it_is_not_sure_all_is_computed(monkeypatch: pytest.MonkeyPatch) -
 def test_nothing_is_read_from_the_device_on_the_way() -> None:
     columns = torch.zeros(1, 200, 7, device="meta")
     assert cover_lazily(columns, 60, columns[..., 0])[0].shape == (1, 60)
+
+
+def test_none_is_taken_twice_where_nothing_is_left_to_cover() -> None:
+    """A still video: slices that are alike cover all that later ones would."""
+    cover = random_cover(2, 20, 36).repeat(1, 1, 4)
+    picked = greedy_cover(cover, 100)
+    assert [len(set(own.tolist())) for own in picked] == [100, 100]
+    for n, own in enumerate(cover):
+        assert picked[n].tolist() == literal_cover(own.tolist(), 100, None)

@@ -48,9 +48,10 @@ def cover_lazily(
             bound = bound.scatter(1, picked[:, :step], -torch.inf)
             best = first_best(bound)[:, None]
         else:
-            few = bound.topk(_FRESH, dim=1).indices
+            highest, few = bound.topk(_FRESH, dim=1)
             own = columns.gather(1, few[..., None].expand(-1, -1, rows))
             gains = _gains(own, served) * weight.gather(1, few)
+            gains = gains.masked_fill(highest == -torch.inf, -torch.inf)  # those that were picked
             bound = bound.scatter(1, few, gains)
             best = first_best(bound)[:, None]
             sure = sure & (few == best).any(1).all()
