@@ -16,16 +16,18 @@ RAY_VENV := .venv-ray
 RAY_READY := $(RAY_VENV)/.ready
 DOCS_VENV := .venv-docs
 DOCS_READY := $(DOCS_VENV)/.ready
+WEB_VENV := .venv-web
+WEB_READY := $(WEB_VENV)/.ready
 
 # Tests run in as many processes as there are cores: each is given one thread, and those that are
 # done take tests from the others.
 JOBS ?= $(shell nproc 2> /dev/null || echo 2)
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
-test test-all test-lowest test-latest test-page test-lmms test-vllm test-ray docs test-docs mutants: export OMP_NUM_THREADS = 1
+test test-all test-lowest test-latest test-page test-lmms test-vllm test-ray docs test-docs test-web mutants: export OMP_NUM_THREADS = 1
 
 .PHONY: help demo test test-all lint format test-lowest test-latest test-python test-wheel test-gpu \
 	test-page lmms-env test-lmms vllm-env test-vllm ray-env test-ray \
-	docs-env docs test-docs mutants clean
+	docs-env docs test-docs web-env test-web mutants clean
 
 help:
 	@echo "make demo         built-in model on its sample image; picture in out/demo.png"
@@ -49,6 +51,8 @@ help:
 	@echo "make docs-env     an environment with MkDocs (.venv-docs)"
 	@echo "make docs         the site of the documents, into site/"
 	@echo "make test-docs    that site in headless Chromium, its links, and the notebooks"
+	@echo "make web-env      an environment with Gradio, for \`prunus web\` (.venv-web)"
+	@echo "make test-web     the page to try, in headless Chromium, in that environment"
 	@echo "make mutants      small wrong changes to the code, each of which a test must notice"
 	@echo "make clean        remove environments, caches and outputs"
 
@@ -177,10 +181,21 @@ test-docs: docs
 		|| { echo "there is no chromium: apt-get install chromium"; exit 1; }
 	$(DOCS_VENV)/bin/python -m pytest tests/site
 
+# Gradio wants an older Pillow than constraints.txt names. Chromium is the system's, as above.
+$(WEB_READY): pyproject.toml constraints-web.txt tools/torchvision_schemas.py
+	$(call install,$(WEB_VENV),constraints-web.txt,-e '.[web]' av playwright pytest)
+
+web-env: $(WEB_READY)
+
+test-web: $(WEB_READY)
+	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null \
+		|| { echo "there is no chromium: apt-get install chromium"; exit 1; }
+	$(WEB_VENV)/bin/python -m pytest tests/web
+
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) $(LMMS_VENV) $(VLLM_VENV) $(RAY_VENV) $(DOCS_VENV) .venv-python* \
+	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) $(LMMS_VENV) $(VLLM_VENV) $(RAY_VENV) $(DOCS_VENV) $(WEB_VENV) .venv-python* \
 		out build site dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

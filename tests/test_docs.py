@@ -23,7 +23,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("prunus ")
 ]
-LONG = ("train", "eval", "analyse", "calibrate", "check", "bench", "compare", "tune")
+LONG = ("train", "eval", "analyse", "calibrate", "check", "bench", "compare", "tune", "web")
 
 
 def test_the_ten_lines_of_the_readme(capsys: pytest.CaptureFixture[str]) -> None:

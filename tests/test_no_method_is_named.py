@@ -31,6 +31,7 @@ SAY = {
     "cli/demo.py": {"clse"},
     "cli/serve_transformers.py": {"clse"},
     "cli/train.py": {"one-shot"},
+    "cli/web.py": {"clse", "divprune"},
     "checking/trials.py": {
         *("clse", "evoprune", "fixed", "knockout", "random", "stepwise", "visipruner"),
         # At layers that have attention:

@@ -52,6 +52,7 @@ ORDER = (
     "serving",  # servers of others
     "vllm",  # the plug-in
     "batch",  # many rows, many workers
+    "web",  # a page to try
     "cli",
     "__main__",
 )

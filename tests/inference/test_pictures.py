@@ -34,6 +34,7 @@ def test_on_the_command_line(cli: Cli, tmp_path: Path) -> None:
     result = cli("run", "builtin:3", "--prompt", asked.text, "--keep", 0.5, "--json")
     assert result.json["images"] == ["builtin:3"]
     assert result.json["answer"] == asked.answer
+    assert result.json["notes"] == [] and result.err == ""  # the model knows such scenes
     assert cli("run", "builtin:3", "--prompt", "a", "--save-overlay", drawn).code == 0
     assert drawn.stat().st_size
     refused(cli("run", "builtin:999", "--prompt", "a"), "builtin:499")

@@ -27,6 +27,7 @@ from prunus.cli import (
     serve,
     train,
     typed,
+    web,
 )
 from prunus.cli import compare as compare_command
 from prunus.cli import eval as eval_command
@@ -85,6 +86,7 @@ app.command("compare")(compare_command.compare)
 app.command("tune")(tune_command.tune)
 app.command("bench")(bench.bench)
 app.command("reproduce")(reproduce_command.reproduce)
+app.command("web")(web.web)
 app.command("analyse")(analyse.analyse)
 app.command("methods")(listing.methods)
 app.command("models")(models.models)
