@@ -57,8 +57,8 @@ MORE = {
     "one-shot": 6,
     "stepwise": 7,
 }
-#: Those that read for each image of a batch: they find its own number of tokens (or are told it).
-BY_IMAGE = ("clse-m", "fixed", "priortr", "prumerge", "visipruner")
+#: Those that read for each image of a batch: they find its own number of tokens.
+BY_IMAGE = ("clse-m", "priortr", "prumerge", "visipruner")
 #: Those that close positions up inside the language model, so that a step turns them for later
 #: layers.
 CLOSED = ("duet", "pyramiddrop", "sparsevlm", "vscan")

@@ -218,7 +218,8 @@ class Engine:
         standby.need()
         here.running = running
         running.cache, running.backend = cache, backend
-        running.edit(self.plan.methods)
+        if self.plan.edits or self.plan.forgets:
+            running.edit(self.plan.methods)
         running.side, rest = SideInputs.taken(self.family, call)
         if self.plan.features or self._vision.works:
             return (), self._choose_before(running, rest)

@@ -158,7 +158,7 @@ class Fixed(Method):
 
     def select(self, stage: int, view: View) -> Selection:
         rows = range(len(view.owners))
-        kept = [self._select_one(view, row) for row in rows]
+        kept = self._kept(view)
         if self.orders is None and self.mixes is None:
             return Selection(kept)
         order = None if self.orders is None else [self._read(view, row) for row in rows]
@@ -187,28 +187,41 @@ class Fixed(Method):
         found: Tensor = mix.index_put((ahead, column), weight, accumulate=True)
         return found
 
-    def _select_one(self, view: View, row: int) -> Tensor:
-        present = view.present[row]
+    def _kept(self, view: View) -> list[Tensor]:
+        """Int64, for each image, where its tokens are among those present."""
+        present = view.present
         if self.indices is None:
-            return torch.arange(present.shape[0], device=present.device)
-        sample, image = view.owners[row]
-        wanted = self.indices
-        if isinstance(wanted[0], tuple):
-            if len(wanted) != view.samples or image >= len(wanted[sample]):
-                raise PrunusError(
-                    f"Fixed holds indices for {len(wanted)} samples"
-                    f" ({[len(one) for one in wanted]} images), but the prompt has {view.samples} "
-                    f"samples and an image {image} in sample {sample}"
-                )
-            wanted = wanted[sample][image]
-        chosen = torch.tensor(wanted, device=present.device, dtype=torch.long)
-        found = torch.isin(chosen, present)
-        if not bool(found.all()):
+            every = torch.arange(present.shape[1], device=present.device)
+            return [every] * len(present)
+        wanted = [self._wanted(view, *owner) for owner in view.owners]
+        # To the device and back once for all images.
+        told = torch.tensor([token for own in wanted for token in own], dtype=torch.long)
+        parts = told.to(present.device).split([len(own) for own in wanted])
+        there = [torch.isin(own, row) for own, row in zip(parts, present, strict=True)]
+        if not bool(torch.cat(there).all()):
+            sample, image, chosen, found = next(
+                (*owner, own, here)
+                for owner, own, here in zip(view.owners, parts, there, strict=True)
+                if not bool(here.all())
+            )
             raise PrunusError(
                 f"Fixed wants tokens {chosen[~found].tolist()[:8]} of sample {sample}, "
                 f"image {image}, which are gone or outside its grid of {view.grid.size}"
             )
-        return torch.searchsorted(present, chosen)
+        return [torch.searchsorted(row, own) for own, row in zip(parts, present, strict=True)]
+
+    def _wanted(self, view: View, sample: int, image: int) -> Sequence[int]:
+        """The tokens of one image, as they were given."""
+        wanted: Any = self.indices
+        if not isinstance(wanted[0], tuple):
+            return wanted  # type: ignore[no-any-return]
+        if len(wanted) != view.samples or image >= len(wanted[sample]):
+            raise PrunusError(
+                f"Fixed holds indices for {len(wanted)} samples"
+                f" ({[len(one) for one in wanted]} images), but the prompt has {view.samples} "
+                f"samples and an image {image} in sample {sample}"
+            )
+        return wanted[sample][image]  # type: ignore[no-any-return]
 
 
 def _replayed(entry: TraceEntry) -> Fixed:
