@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from prunus.pruners.visipruner import VisiPruner
     from prunus.results.report import Report
     from prunus.results.trace import TraceEntry
-    from prunus.run import Run, prune
+    from prunus.run import Run, attach, detach, prune
     from prunus.signals.influence import Influence
 
 # Imported at first use: torch and transformers take seconds, and `prunus --help` needs neither.
@@ -60,7 +60,9 @@ _HOME = {
     "Uniform": "prunus.pruners.uniform",
     "View": "prunus.method.view",
     "VisiPruner": "prunus.pruners.visipruner",
+    "attach": "prunus.run",
     "check": "prunus.checking",
+    "detach": "prunus.run",
     "load": "prunus.loading",
     "methods": "prunus.method.registry",
     "prune": "prunus.run",
@@ -93,7 +95,9 @@ __all__ = [
     "View",
     "VisiPruner",
     "__version__",
+    "attach",
     "check",
+    "detach",
     "load",
     "methods",
     "prune",

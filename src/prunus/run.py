@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 import weakref
 from collections.abc import Sequence
@@ -15,11 +16,12 @@ from prunus.cost.report import build_report
 from prunus.engine.calls import Ends
 from prunus.engine.engine import Engine
 from prunus.engine.generate import guard, unguard
+from prunus.engine.history import History, OnReport
 from prunus.engine.hooks import changing, hooked
 from prunus.engine.masks import check_backend
 from prunus.engine.plan import make_plan
 from prunus.engine.record import make_record, make_trace
-from prunus.errors import PrunusError, PrunusStateError, PrunusTypeError
+from prunus.errors import PrunusError, PrunusStateError, PrunusTypeError, shown
 from prunus.families import family_of
 from prunus.method import Method, make_method
 from prunus.method.budget import Meaning
@@ -33,7 +35,8 @@ from prunus.versions import check_transformers
 class Run:
     """Pruning of one model: a context manager, with :meth:`attach` and :meth:`detach` for programs
     that keep a model pruned. Several threads may use the model; trace and report speak of the
-    caller's own last prompt. A run that nobody holds any more lets go of its model."""
+    caller's own last prompt, :attr:`history` of all. A run that nobody holds any more lets go of
+    its model."""
 
     def __init__(
         self,
@@ -43,13 +46,17 @@ class Run:
         untested: bool = False,
         budget: Meaning = "nominal",
         processor: Any = None,
+        history: int = 0,
+        on_report: OnReport | None = None,
     ) -> None:
         self._model = model
         self._family = family_of(model)
         self._family.check_decoder(untested)
         self._plan = make_plan(methods, self._family, positions, budget)
         marks, tokenizer = self._marks(processor), self._tokenizer(processor)
-        self._engine = Engine(self._family, self._plan, positions, marks, tokenizer)
+        self._history = History(self._family, self._plan, history, on_report)
+        take = self._history.take
+        self._engine = Engine(self._family, self._plan, positions, marks, tokenizer, take)
         self._finalizer: weakref.finalize[..., Run] | None = None
         check_backend(self._family.text_config._attn_implementation)
 
@@ -83,6 +90,9 @@ class Run:
         if self._finalizer is not None:
             self._finalizer.detach()
             self._finalizer = None
+        with changing:
+            if _attached.get(id(self._family.core)) is self:
+                del _attached[id(self._family.core)]
         _let_go(self._engine, self._family.top, self._model)
 
     def __enter__(self) -> Run:
@@ -198,6 +208,35 @@ class Run:
             for sample in range(record.samples)
         ]
 
+    @property
+    def history(self) -> tuple[Report, ...]:
+        """Reports of the last prompts with an image, in any thread, the oldest first; as many as
+        ``prune(..., history=N)`` was told to keep.
+
+        Raises:
+            PrunusStateError: it was told to keep none.
+        """
+        if not self._history.size:
+            raise PrunusStateError(
+                "no history is kept: say of how many prompts, as in prunus.prune(model, method, "
+                "history=100), or give a function as on_report"
+            )
+        return self._history.reports
+
+    def __repr__(self) -> str:
+        """The methods, on what, and whether the model is being pruned: one line."""
+        names = " + ".join(map(_short, self.methods))
+        what = "pruning" if self._finalizer is not None else "not pruning"
+        seen = f"{self.prompts} prompt{'s' * (self.prompts != 1)}"
+        return f"<prunus.Run of {names} on {type(self._model).__name__}, {what}, {seen}>"
+
+    def __str__(self) -> str:
+        """What it is, and below it the report of the last prompt."""
+        latest = self._engine.latest()
+        if latest is None or not latest.finished:
+            return repr(self)
+        return f"{self!r}\n{self.report()}"
+
     def _record(self) -> Record:
         """The numbers of the last prompt."""
         latest = self._engine.latest()
@@ -211,6 +250,60 @@ class Run:
                 "nothing to report: run one"
             )
         return make_record(latest, self._plan)
+
+
+def _short(method: Method) -> str:
+    """The method with what is not at its default: ``clse(keep=64)``."""
+    given = [
+        f"{one.name}={shown(value)}"
+        for one in dataclasses.fields(method)  # type: ignore[arg-type]
+        if one.init and (value := getattr(method, one.name)) != one.default
+    ]
+    return f"{method.name}({', '.join(given)})"
+
+
+#: Runs that :func:`attach` keeps, by the id of what they prune.
+_attached: dict[int, Run] = {}
+
+
+def attach(model: nn.Module, method: Method | str | Sequence[Method | str], **options: Any) -> Run:
+    """Prune ``model`` from now on, until :func:`detach`: for programs that keep a model pruned. The
+    run need not be held; as long as it prunes, it holds the model.
+
+    Args:
+        model, method, options: as of :func:`prune`.
+
+    Returns:
+        The :class:`Run`, for its trace and reports.
+
+    Raises:
+        PrunusError, PrunusTypeError: as of :func:`prune`.
+        PrunusStateError: the model is being pruned already.
+    """
+    run = prune(model, method, **options).attach()
+    with changing:
+        _attached[id(run._family.core)] = run
+    return run
+
+
+def detach(model: nn.Module) -> None:
+    """End what :func:`attach` began: the model is what it was. Nothing happens to a model that is
+    not pruned.
+
+    Raises:
+        PrunusStateError: it is being pruned by a ``with`` block, or by a run that was attached by
+            itself, and these have to end it.
+    """
+    core = family_of(model).core
+    with changing:
+        run = _attached.get(id(core))
+    if run is not None:
+        run.detach()
+    elif hooked(core) is not None:
+        raise PrunusStateError(
+            "this model is pruned by a `with` block, or by run.attach(): leave the block, or call "
+            "run.detach()"
+        )
 
 
 def _let_go(engine: Engine, top: nn.Module, model: nn.Module) -> None:
@@ -233,6 +326,8 @@ def prune(
     untested: bool = False,
     budget: Meaning = "nominal",
     processor: Any = None,
+    history: int = 0,
+    on_report: OnReport | None = None,
     **params: Any,
 ) -> Run:
     """Prune visual tokens of ``model``.
@@ -249,6 +344,10 @@ def prune(
         processor: of the model, by whose chat template methods find the question (what
             :func:`prunus.load` gave is known). Without one, or with False, all text behind the
             last image is the question.
+        history: keep the reports of the last so many prompts (:attr:`Run.history`); making one
+            waits for the device.
+        on_report: called with the :class:`Report` of each prompt with an image, when the model is
+            done with it; what it raises comes out of the model's call.
         untested: take a language model, too, that pruning was never tried on (:func:`prunus.check`
             tells whether it is right there).
 
@@ -269,4 +368,4 @@ def prune(
         )
     chosen = list(method) if several else [method]  # type: ignore[arg-type]
     methods = [make_method(one, params) for one in chosen]  # type: ignore[arg-type]
-    return Run(model, methods, positions, untested, budget, processor)
+    return Run(model, methods, positions, untested, budget, processor, history, on_report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,11 +55,12 @@ class Engine:
         positions: str = "original",
         marks: QuestionMarks | None = None,
         tokenizer: Any = None,
+        finished: Callable[[Prefill], None] | None = None,
     ) -> None:
         self.family, self.plan, self._marks, self._tokenizer = family, plan, marks, tokenizer
         self.prefill: Prefill | None = None
         self.prompts = self.calls = 0
-        self._positions = positions
+        self._positions, self._finished = positions, finished
         self._text_config = family.text_config
         self._here = Here()
         self._lease = Lease()
@@ -334,7 +335,10 @@ class Engine:
             resident_cache(running, running.cache)
         running.release()
         _announce_idle(running, self.plan)
-        return spread_output(running, output)
+        whole = spread_output(running, output)
+        if self._finished is not None:
+            self._finished(running)
+        return whole
 
 
 def _announce_idle(running: Prefill, plan: Plan) -> None:

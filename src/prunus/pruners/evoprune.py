@@ -124,6 +124,7 @@ class EvoPrune(Method):
 
     @property
     def in_tower(self) -> tuple[Signal[Any], ...]:
+        """As of :class:`~prunus.method.capabilities.MergesInTower`."""
         compared: Signal[Any] = TowerKeys() if self.metric == "key" else States()
         return (compared, _RECEIVED) if self.protect > 0 else (compared,)
 
@@ -131,11 +132,13 @@ class EvoPrune(Method):
         return []
 
     def merges(self, blocks: int, original: int, count: int | None) -> Sequence[int]:
+        """As of :class:`~prunus.method.capabilities.MergesInTower`."""
         weights = shares(self.schedule, blocks, self.start, self.some, self.growth)
         left = original if count is None else count
         return removals(original, left, weights, larger=self.parity == "tokens")
 
     def merge(self, view: View) -> Selection:
+        """As of :class:`~prunus.method.capabilities.MergesInTower`."""
         vectors = unit(view[TowerKeys() if self.metric == "key" else States()])
         gone = view.count or 0
         tokens, width = vectors.shape[1:]

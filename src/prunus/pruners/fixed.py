@@ -94,9 +94,11 @@ class Fixed(Method):
 
     @property
     def in_tower(self) -> tuple[Signal[Any], ...] | None:
+        """As of :class:`~prunus.method.capabilities.MergesInTower`."""
         return None if self.pairs is None else ()
 
     def merges(self, blocks: int, original: int, count: int | None) -> Sequence[int]:
+        """As of :class:`~prunus.method.capabilities.MergesInTower`."""
         counts = [0] * blocks
         for grid, steps in itertools.chain.from_iterable((self.pairs or {}).values()):
             if grid.size == grid.pieces * original:
@@ -106,6 +108,7 @@ class Fixed(Method):
         return counts
 
     def repeated(self, blocks: int, original: int, kind: str | None, image: int) -> Sequence[int]:
+        """As of :class:`~prunus.method.capabilities.RepeatsMerges`."""
         grid, steps = self._merged(kind, image)
         if grid.size != grid.pieces * original:
             raise PrunusError(
@@ -128,6 +131,7 @@ class Fixed(Method):
         return found
 
     def merge(self, view: View) -> Selection:
+        """As of :class:`~prunus.method.capabilities.MergesInTower`."""
         found: list[tuple[Tensor, Tensor]] = []
         for (image, frame), present in zip(view.owners, view.present, strict=True):
             grid, merged = self._merged(view.kind, image)
@@ -141,9 +145,11 @@ class Fixed(Method):
         return Selection.merge(view, source, destination, self.by_size)
 
     def edits(self, depth: int) -> Mapping[int, Edit]:
+        """As of :class:`~prunus.method.capabilities.EditsAttention`."""
         return self.attention or {}
 
     def forgets(self, depth: int) -> Sequence[int]:
+        """As of :class:`~prunus.method.capabilities.EditsAttention`."""
         return self.forgotten
 
     def cuts(self, depth: int) -> Sequence[Cut]:

@@ -58,6 +58,7 @@ class Knockout(Method):
         return []
 
     def edits(self, depth: int) -> Mapping[int, Edit]:
+        """As of :class:`~prunus.method.capabilities.EditsAttention`."""
         if self.mask == "none":
             return {}
         text: Literal["keep", "cut", "merge"] = "merge" if self.collapse else "cut"
@@ -68,6 +69,7 @@ class Knockout(Method):
         return dict.fromkeys(self._layers, edit)
 
     def forgets(self, depth: int) -> Sequence[int]:
+        """As of :class:`~prunus.method.capabilities.EditsAttention`."""
         return self._layers if self.forget else ()
 
     @property

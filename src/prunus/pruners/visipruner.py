@@ -139,6 +139,7 @@ class VisiPruner(Method):
         return replace(self, calibration=found, **own)  # type: ignore[arg-type]
 
     def remark(self, depth: int) -> str | None:
+        """As of :class:`~prunus.method.capabilities.Remarking`."""
         return self.calibration.remark() if isinstance(self.calibration, Measured) else None
 
     def shallow(self, depth: int) -> int:
@@ -148,6 +149,7 @@ class VisiPruner(Method):
         return max(1, round(_SHALLOW * depth))
 
     def edits(self, depth: int) -> Mapping[int, Edit]:
+        """As of :class:`~prunus.method.capabilities.EditsAttention`."""
         if "shallow" not in self.stages or not self.shallow(depth):
             return {}
         first = self.first_layer or ("half" if depth == 40 else "merge")  # 40: LLaVA-1.5-13B
@@ -156,6 +158,7 @@ class VisiPruner(Method):
         return {0: Edit(first, "cut", self.renormalise, self.sink), **others}
 
     def forgets(self, depth: int) -> Sequence[int]:
+        """As of :class:`~prunus.method.capabilities.EditsAttention`."""
         shallow = self.drop_shallow_visual_kv and "shallow" in self.stages
         return sorted({*range(self.shallow(depth) if shallow else 0), *self.decode_without})
 
@@ -238,6 +241,7 @@ class VisiPruner(Method):
         return 4.0 * present * width  # logits, output, its products with values, their norms
 
     def published(self, shape: DecoderShape, seen: Seen) -> dict[str, float]:
+        """As of :class:`~prunus.method.capabilities.Published`."""
         dense = dense_flops(shape, seen.original)
         counts = (seen.original, seen.per_layer)
         macs, saved = dense, 0.0

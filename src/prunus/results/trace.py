@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from prunus.method import Edit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TraceEntry:
     """One selection made for one prompt (all samples of its batch).
 
@@ -58,6 +58,20 @@ class TraceEntry:
     order: list[list[Tensor]] | None = None
     space: Literal["model", "tower"] = "model"
     compact: bool = False
+
+    def __repr__(self) -> str:
+        """One line: which method, where, and what it left; no tensors."""
+        where = self.place if self.layer is None else f"{self.place}, layer {self.layer}"
+        kept = sum(len(tokens) for images in self.kept for tokens in images)
+        there = sum(grid.size for grids in self.grid for grid in grids)
+        images = sum(map(len, self.kept))
+        what = f"{kept} of {there} visual tokens"
+        if self.place == "attention":
+            what = f"{what} there, {len(self.edits)} layers edited"
+        return (
+            f"<{self.method} at {where}: {what} of {images} image{'s' * (images != 1)} in "
+            f"{len(self.kept)} sample{'s' * (len(self.kept) != 1)}>"
+        )
 
     def of(self, sample: int) -> TraceEntry:
         """The same selection as a prompt of only this ``sample`` would have made it."""
