@@ -30,7 +30,8 @@ class Panel:
 _LINE = 0.14  # inches: height of a caption's line at 7 points
 _GAP, _TOP = 0.12, 0.3  # inches: between panels, and above one for its title
 _HEAD = (0.17, 0.19)  # inches: above everything, around its lines and each of them
-_MARKS = {True: ("\u2713 ", "#1a7f37"), False: ("\u2717 ", "#cf222e"), None: ("", None)}
+#: Of right and wrong answers: the sign, and its colours on white and on a dark ground.
+_MARKS = {True: ("\u2713 ", "#1a7f37", "#3fb950"), False: ("\u2717 ", "#cf222e", "#ff7b72")}
 _STRIP = (0.3, 0.9, 0.4)  # inches: above the strip, its height, and below it for its numbers
 _STRIP_WIDTH = 6.5  # inches, at most: bars of a few layers need not be broad
 
@@ -80,7 +81,8 @@ def draw_panels(
 
     columns = max(len(row) for row in rows)
     captions = [
-        [_wrapped(panel, size * (columns if _alone(row) else 1)) for panel in row] for row in rows
+        [_wrapped(panel, size * (columns if _alone(row) else 1), dark) for panel in row]
+        for row in rows
     ]
     below = [
         max((_LINE * (len(lines) + 1.5) for lines in row if lines), default=_GAP)
@@ -136,14 +138,14 @@ def _alone(row: Sequence[Panel]) -> bool:
     return len(row) > 0 and not any(panel.caption for panel in row[1:])
 
 
-def _wrapped(panel: Panel, size: float) -> list[tuple[str, str | None]]:
+def _wrapped(panel: Panel, size: float, dark: bool) -> list[tuple[str, str | None]]:
     """Lines of a panel's caption that fit below ``size`` inches, with their colours."""
     found: list[tuple[str, str | None]] = []
     right = [*panel.right, *[None] * len(panel.caption.splitlines())]
     for line, known in zip(panel.caption.splitlines(), right, strict=False):
-        mark, colour = _MARKS[known]
+        mark, *colours = ("", None, None) if known is None else _MARKS[known]
         parts = textwrap.wrap(mark + line, int(17 * size), subsequent_indent="    ")
-        found += [(part, colour) for part in parts or [""]]
+        found += [(part, colours[dark]) for part in parts or [""]]
     return found
 
 

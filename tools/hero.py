@@ -1,0 +1,133 @@
+"""Draw the first picture of the readme: four systems at one budget on one scene, light and dark.
+
+    python tools/hero.py              # docs/img/hero-light.png and hero-dark.png
+
+The budget is what VisiPruner, which takes none, comes to by itself: its mean of visual tokens per
+layer over the questions. The others are asked for that as a true average. Answers that are the
+scene's own are marked as right, others as wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import prunus
+from prunus.inference.answer import Answer, answer
+from prunus.inference.inputs import placed, process
+from prunus.inference.prompts import render
+from prunus.method import Method
+from prunus.tasks.sample import load_sample
+from prunus.viz import Key, Panel, draw_panels
+from prunus.viz.as_seen import pictures_as_seen
+from prunus.viz.entry import Spot, draw_entry, last_removal
+from prunus.viz.seen import Picture
+
+MODEL = "tiny-llava"
+FOLDER = Path(__file__).parents[1] / "docs" / "img"
+_TOKENS = 8  # of an answer
+
+
+@dataclass(frozen=True)
+class System:
+    """One of the four, with what it answered to each question."""
+
+    title: str
+    method: Method
+    answers: Sequence[Answer] = ()
+
+    @property
+    def average(self) -> float:
+        """Visual tokens per layer, mean over the questions."""
+        counts = [float(one.report["tokens"]["average"]) for one in self.answers]
+        return sum(counts) / len(counts)
+
+
+def asked(model: Any, processor: Any, inputs: Sequence[Any]) -> list[System]:
+    """All four at the budget of the one that finds its own."""
+    own = _answered(System("VisiPruner", prunus.VisiPruner()), model, processor, inputs)
+    keep = round(own.average)
+    others = [
+        System("CLSE", prunus.CLSE(keep=keep)),
+        System("EvoPrune", prunus.EvoPrune(keep=keep)),
+        System("Stepwise", prunus.Stepwise(keep=keep)),
+    ]
+    first, second, last = (_answered(one, model, processor, inputs, "true") for one in others)
+    return [first, second, own, last]
+
+
+def _answered(
+    one: System, model: Any, processor: Any, inputs: Sequence[Any], budget: Any = "nominal"
+) -> System:
+    said = [answer(model, processor, own, [one.method], _TOKENS, budget=budget) for own in inputs]
+    return replace(one, answers=said)
+
+
+def panels(picture: Picture, questions: Sequence[Any], systems: Sequence[System]) -> list[Panel]:
+    """The scene with the questions, and what each system keeps for the first of them."""
+    lines = "\n".join(f"{n}. {one.text}" for n, one in enumerate(questions, 1))
+    found = [Panel(picture, "the scene, and three questions", lines)]
+    for one in systems:
+        removal = last_removal(one.answers[0].trace, leaves=0)
+        if removal is None:
+            raise SystemExit(f"{one.title} removed nothing")
+        entry, before = removal
+        drawn, done = draw_entry(entry, Spot(picture), before)
+        count = len(entry.kept[0][0])
+        said = [answer.text for answer in one.answers]
+        found.append(
+            Panel(
+                drawn,
+                f"{one.title}: {count} {done}",
+                "\n".join(f"{n}. {text}" for n, text in enumerate(said, 1)),
+                [text == one.answer for text, one in zip(said, questions, strict=True)],
+            )
+        )
+    return found
+
+
+def draw(folder: Path) -> list[Path]:
+    """Write both pictures."""
+    model, processor = prunus.load(MODEL)
+    image, questions = load_sample()
+    texts = [render(processor, one.text, ["image"]) for one in questions]
+    encoded = [process(processor, text, [image]) for text in texts]
+    inputs = [placed(one, model.device, model.dtype) for one in encoded]
+    systems = asked(model, processor, inputs)
+    [[picture]] = pictures_as_seen(processor, inputs[0], [[image]], [])
+    row = panels(picture, questions, systems)
+    averages = [one.average for one in systems]
+    low, high = (f"{pick(averages):.0f}" for pick in (min, max))
+    title = (
+        "One scene, one budget, four systems\n"
+        f"{systems[2].answers[0].report['tokens']['original']:g} visual tokens, of which a layer "
+        f"sees {low if low == high else f'{low} to {high}'} on average; drawn: question 1"
+    )
+    key = Key(gone=True, merged=True)
+    return [
+        draw_panels(
+            [row],
+            folder / f"hero-{name}.png",
+            title=title,
+            size=2.4,
+            key=key,
+            few_colours=True,
+            dark=name == "dark",
+        )
+        for name in ("light", "dark")
+    ]
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=FOLDER, help="the folder of both pictures")
+    for path in draw(parser.parse_args().output):
+        print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
