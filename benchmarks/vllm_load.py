@@ -5,7 +5,8 @@
 Two servers run side by side, ``vllm serve`` and ``prunus serve vllm``, on a LLaVA-1.5 of random
 weights (speed does not depend on them; answers have a fixed length). They are asked in turn, so
 that whatever else the machine does meets both: each round is ``--requests`` streamed requests at
-once, each with an image of its own. Ratios are of rounds that follow each other.
+once, each with an image of its own. Ratios are of rounds that follow each other. With ``--step`` a
+third one takes part: pruned, with so many tokens in one step of the scheduler.
 """
 
 from __future__ import annotations
@@ -159,6 +160,7 @@ def main() -> None:
     parser.add_argument("--keep", default="0.25")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--depth", type=int, default=12)
+    parser.add_argument("--step", type=int, help="--max-num-batched-tokens of a third server")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "llava"
@@ -168,10 +170,10 @@ def main() -> None:
         binary = Path(sys.executable).parent
         pruned = ["--method", told.method, "--keep", told.keep]
         dense = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model"]
-        commands = {
-            "dense": [*dense, str(folder), *more],
-            "pruned": [str(binary / "prunus"), "serve", "vllm", str(folder), *pruned, *more],
-        }
+        serve = [str(binary / "prunus"), "serve", "vllm", str(folder), *pruned, *more]
+        commands = {"dense": [*dense, str(folder), *more], "pruned": serve}
+        if told.step is not None:
+            commands["pruned, small steps"] = [*serve, "--max-num-batched-tokens", str(told.step)]
         with contextlib.ExitStack() as running:
             starting = {
                 name: running.enter_context(server(command, Path(place) / f"{name}.log"))
@@ -182,27 +184,30 @@ def main() -> None:
 
 
 def measure(bases: dict[str, str], told: argparse.Namespace) -> dict[str, Any]:
-    """Rounds in turn; the first of each server warms up."""
-    first: dict[str, list[float]] = {name: [] for name in bases}
+    """Rounds in turn; the first of each server warms up. Of times to the first token those of the
+    first, the middle and the last request of a round."""
+    times: dict[str, list[list[float]]] = {name: [] for name in bases}
     rate: dict[str, list[float]] = {name: [] for name in bases}
     prompt: dict[str, int] = {}
     for number in range(told.rounds + 1):
         for name, base in bases.items():
             seeds = range(number * told.requests, (number + 1) * told.requests)
-            times, speed, prompt[name] = asyncio.run(round_of(base, "llava", seeds, told.tokens))
+            own, speed, prompt[name] = asyncio.run(round_of(base, "llava", seeds, told.tokens))
             if number:
-                first[name].append(statistics.median(times))
+                times[name].append([min(own), statistics.median(own), max(own)])
                 rate[name].append(speed)
-    pairs = zip(first["dense"], first["pruned"], strict=True)
-    speeds = zip(rate["dense"], rate["pruned"], strict=True)
-    return {
-        **vars(told),
-        "prompt_tokens": prompt,
-        "first_token_s": {name: quartiles(times) for name, times in first.items()},
-        "requests_per_s": {name: quartiles(found) for name, found in rate.items()},
-        "first_token_ratio": quartiles([dense / pruned for dense, pruned in pairs]),
-        "throughput_ratio": quartiles([pruned / dense for dense, pruned in speeds]),
-    }
+    found: dict[str, Any] = {**vars(told), "prompt_tokens": prompt}
+    for place, which in enumerate(("first", "median", "last")):
+        found[f"{which}_first_token_s"] = {
+            name: quartiles([one[place] for one in own]) for name, own in times.items()
+        }
+    found["requests_per_s"] = {name: quartiles(own) for name, own in rate.items()}
+    for name in [one for one in bases if one != "dense"]:
+        pairs = zip(times["dense"], times[name], strict=True)
+        speeds = zip(rate["dense"], rate[name], strict=True)
+        found[f"{name}: median_first_token_ratio"] = quartiles([a[1] / b[1] for a, b in pairs])
+        found[f"{name}: throughput_ratio"] = quartiles([after / before for before, after in speeds])
+    return found
 
 
 if __name__ == "__main__":
