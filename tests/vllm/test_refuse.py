@@ -106,7 +106,8 @@ def test_arguments_of_vllm() -> None:
     argv = arguments(
         "some/folder", "llava", setting, ["--port", "80", "--hf-overrides", '{"a": 1}']
     )
-    assert argv[:3] == ["serve", "some/folder", "--hf-overrides"] and argv[4:] == ["--port", "80"]
+    assert argv[:3] == ["serve", "some/folder", "--hf-overrides"]
+    assert argv[4:] == ["--enable-prompt-tokens-details", "--port", "80"]
     assert argv[3] == (
         '{"a": 1, "architectures": ["PrunusLlavaForConditionalGeneration"], '
         '"prunus": {"method": "divprune", "budget": "nominal", "keep": "0.25"}}'

@@ -52,8 +52,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
             process.wait(60)
 
 
-async def ask(base: str, images: int, stream: bool) -> tuple[str, int]:
-    """The answer, and prompt tokens by the response's usage."""
+def counted(usage: Any) -> tuple[int, dict[str, int]]:
+    """Prompt tokens, and those of them that are left of images."""
+    return usage.prompt_tokens, usage.prompt_tokens_details.multimodal_tokens
+
+
+async def ask(base: str, images: int, stream: bool) -> tuple[str, tuple[int, dict[str, int]]]:
+    """The answer, and tokens by the response's usage."""
     from openai import AsyncOpenAI
 
     picture, questions = load_sample()
@@ -71,27 +76,29 @@ async def ask(base: str, images: int, stream: bool) -> tuple[str, int]:
     async with AsyncOpenAI(base_url=base, api_key="none") as client:
         if not stream:
             whole = await client.chat.completions.create(**given)
-            return whole.choices[0].message.content or "", whole.usage.prompt_tokens
-        text, tokens = "", 0
+            return whole.choices[0].message.content or "", counted(whole.usage)
+        text, tokens = "", (0, {})
         parts = await client.chat.completions.create(
             **given, stream=True, stream_options={"include_usage": True}
         )
         async for part in parts:
             text += "".join(choice.delta.content or "" for choice in part.choices)
-            tokens = part.usage.prompt_tokens if part.usage else tokens
+            tokens = counted(part.usage) if part.usage else tokens
         return text, tokens
 
 
 def test_answers_and_usage(server: tuple[str, Path]) -> None:
     base, log = server
 
-    async def several() -> list[tuple[str, int]]:
+    async def several() -> list[Any]:
         asked = [ask(base, images, stream) for images in (1, 2, 1) for stream in (True, False)]
         return await asyncio.gather(*asked)
 
     found = asyncio.run(several())
     assert found[0] == found[1] == found[4] == found[5] and found[2] == found[3]
     assert found[0][0].strip()
-    assert found[2][1] - found[0][1] in (64, 65)  # a second image, and perhaps what is between
+    (one, kept), (two, both) = found[0][1], found[2][1]
+    assert two - one in (64, 65)  # a second image, and perhaps what is between
+    assert (kept, both) == ({"image": 64}, {"image": 128})
     told = log.read_text()
     assert re.search(r"prunus: VisionZip\(keep=64.*prunes tiny-llava", told), told[-2000:]

@@ -12,6 +12,8 @@ from prunus.errors import PrunusError
 from prunus.vllm.setting import Setting
 
 _OVERRIDES = "--hf-overrides"
+#: In ``usage``, by kind of input, how many tokens of the prompt are left of images and videos.
+_DETAILS = "--enable-prompt-tokens-details"
 
 
 def arguments(model: str, family: str, setting: Setting, more: Sequence[str]) -> list[str]:
@@ -26,7 +28,7 @@ def arguments(model: str, family: str, setting: Setting, more: Sequence[str]) ->
         raise PrunusError(
             f"{_OVERRIDES} must not say {', '.join(twice)}: prunus does, by --method and --keep"
         )
-    return ["serve", model, _OVERRIDES, json.dumps({**given, **own}), *rest]
+    return ["serve", model, _OVERRIDES, json.dumps({**given, **own}), _DETAILS, *rest]
 
 
 def run(argv: Sequence[str]) -> None:
