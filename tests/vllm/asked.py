@@ -110,8 +110,8 @@ def watched() -> Iterator[list[Left]]:
     seen: list[Left] = []
     see = Eyes.see
 
-    def watching(self: Eyes, kind: str, call: Any) -> list[Left]:
-        found = see(self, kind, call)
+    def watching(self: Eyes, *args: Any) -> list[Left]:
+        found = see(self, *args)
         seen.extend(found)
         return found
 

@@ -11,6 +11,7 @@ import pytest
 import prunus
 from tests.support import families
 from tests.support.families import LLAVA_NEXT, QWEN2_VL, QWEN3_VL, Kind, picture
+from tests.support.kinds.internvl import INTERNVL
 from tests.vllm.asked import Asked, by_prune, by_vllm, swap
 from tests.vllm.conftest import Start, model_of
 
@@ -18,6 +19,7 @@ pytest.importorskip("vllm", reason="make vllm-env makes an environment with it")
 
 KEEP = "0.5"
 METHODS = {
+    "internvl": ("divprune", "visionzip", "uniform:layer=none"),
     "llava-next": ("divprune", "visionzip", "hired"),
     "qwen2-vl": ("divprune", "evoprune", "visionzip"),
     "qwen3-vl": ("divprune", "evoprune", "pooling"),
@@ -34,13 +36,15 @@ def save(kind: Kind, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", [LLAVA_NEXT, QWEN2_VL, QWEN3_VL], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind", [INTERNVL, LLAVA_NEXT, QWEN2_VL, QWEN3_VL], ids=lambda kind: kind.name
+)
 def test_the_tokens_and_answers_of_prune(kind: Kind, start: Start, tmp_path: Path) -> None:
     folder = save(kind, tmp_path / "model")
     model, processor = prunus.load(folder, dtype="float32")
     llm = start(folder, "divprune", KEEP, enable_prefix_caching=False, mm_processor_cache_gb=0)
     banned = model.generation_config.suppress_tokens
-    positions = "compact" if kind is LLAVA_NEXT else "original"
+    positions = "compact" if kind in (INTERNVL, LLAVA_NEXT) else "original"
     for number, method in enumerate(METHODS[kind.name]):
         swap(model_of(llm), method, KEEP)
         asked = prompts(kind, number)

@@ -15,6 +15,10 @@ ARCHITECTURES = {
         "PrunusLlavaNextForConditionalGeneration",
         "prunus.vllm.llava_next:PrunedLlavaNext",
     ),
+    "internvl": (
+        "PrunusInternVLForConditionalGeneration",
+        "prunus.vllm.internvl:PrunedInternVL",
+    ),
     "qwen2-vl": ("PrunusQwen2VLForConditionalGeneration", "prunus.vllm.qwen2_vl:PrunedQwen2VL"),
     "qwen2.5-vl": (
         "PrunusQwen2_5_VLForConditionalGeneration",

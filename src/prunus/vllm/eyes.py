@@ -78,18 +78,22 @@ class Eyes:
         give_back(self.core, self)
         sweep(self.core, self)
 
-    def see(self, kind: str, call: Mapping[str, Any]) -> list[Left]:
+    def see(
+        self, kind: str, call: Mapping[str, Any], beside: Mapping[str, Any] | None = None
+    ) -> list[Left]:
         """What is left of each input of a ``kind`` that ``call`` brings, arguments as the model's
-        own forward takes them.
+        own forward takes them; ``beside`` them what else of these says how inputs are laid out.
 
         Raises:
             PrunusError: pixels that are none, or an answer of a method that makes no sense.
         """
-        grids = self.family.grids_of(call)
+        whole = {**call, **(beside or {})}
+        grids = self.family.grids_of(whole)
         self._traffic.enter()
-        self._vision.called(call)
+        self._vision.called(whole)
         try:
             rows, deep = self._features(kind, call)
+            rows = _by_input(rows, [len(self.family.cells(own)) for own in grids.get(kind, ())])
             return self._choose(kind, grids, rows, deep)
         finally:
             self._vision.leave()
@@ -138,6 +142,13 @@ class Eyes:
             _left(running, row, states, there, image.present)
             for row, image in enumerate(prompt.images)
         ]
+
+
+def _by_input(rows: list[Tensor], lengths: list[int]) -> list[Tensor]:
+    """Features of each input, of so many placeholders, where a model gives them tile by tile."""
+    if len(rows) == len(lengths) or sum(map(len, rows)) != sum(lengths):
+        return rows
+    return [*torch.cat(rows).split(lengths)]
 
 
 def _left(running: Prefill, row: int, states: Tensor, there: Tensor, kept: Tensor) -> Left:

@@ -66,6 +66,10 @@ class Pruned:
         """What vLLM asks to be seen, by kind of input, as transformers' model takes it."""
         raise NotImplementedError
 
+    def beside(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """What else the model would be given with them, from which grids are known."""
+        return {}
+
     def carried(self, kind: str, call: Mapping[str, Any], left: list[Left]) -> list[Tensor]:
         """What goes on of each input, as :meth:`embed_input_ids` will be given it."""
         return [torch.cat([one.features, *one.beside], 1) for one in left]
@@ -74,7 +78,7 @@ class Pruned:
         """Features of all inputs, one tensor ``[k, D]`` for each."""
         found: list[Tensor] = []
         for kind, call in self.calls(kwargs):
-            left = self._eyes().see(kind, call)
+            left = self._eyes().see(kind, call, self.beside(kwargs))
             found += self.carried(kind, call, left)
         return found
 
