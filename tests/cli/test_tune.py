@@ -27,6 +27,7 @@ def test_from_the_command_line(cli: Cli, tmp_path: Path, picture: Path) -> None:
     assert again.code == 0 and "given" not in again.err
     found = again.json
     files = found.pop("files")
+    assert isinstance(found.pop("warnings"), list)
     assert found == json.loads((tmp_path / "out" / "tune.json").read_text("utf-8"))
     assert [Path(one).name for one in files] == ["tune.json", "pareto.png"]
     assert (tmp_path / "out" / "pareto.png").stat().st_size > 1000

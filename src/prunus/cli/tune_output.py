@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunus.cli.console import out, print_json
+from prunus.cli.console import out, print_result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def write(tuned: Tuned, folder: Path, as_json: bool) -> None:
     write_text(folder / RESULT, text + "\n")
     written = [folder / RESULT, draw(tuned, folder / PICTURE)]
     if as_json:
-        print_json({**finite(tuned), "files": [str(path) for path in written]})
+        print_result({**finite(tuned), "files": [str(path) for path in written]})
         return
     console = out()
     for line in lines(tuned):
