@@ -190,7 +190,7 @@ web-env: $(WEB_READY)
 test-web: $(WEB_READY)
 	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null \
 		|| { echo "there is no chromium: apt-get install chromium"; exit 1; }
-	$(WEB_VENV)/bin/python -m pytest tests/web
+	$(WEB_VENV)/bin/python -m pytest tests/web/test_page_in_chromium.py tests/web/test_command.py
 
 mutants: $(READY)
 	$(BIN)/python tools/mutants.py

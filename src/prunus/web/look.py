@@ -30,6 +30,7 @@ CSS = """
 .more { padding: 0 !important; }
 .more > button { padding: 2px 12px; font-size: .85em; }
 .shot img { image-rendering: pixelated; max-height: 62vh; object-fit: contain; }
+.strip, .strip .grid-wrap { min-height: 0 !important; max-height: none; height: auto !important; }
 .strip .caption-label { white-space: normal; max-width: 100%; font-size: 11px; }
 .said .answer { font-size: 1.5em; margin-right: .6em; }
 .said .other { color: var(--body-text-color); background: #f5a62333; padding: 1px 6px;
@@ -42,6 +43,7 @@ CSS = """
 .wide { overflow-x: auto; }
 table.numbers { border: none !important; border-collapse: collapse; width: 100%;
   font-variant-numeric: tabular-nums; }
+table.numbers :is(thead, tbody, tr) { border: none !important; }
 table.numbers th, table.numbers td { padding: 3px 10px; text-align: right; white-space: nowrap;
   border: none !important; border-bottom: 1px solid var(--border-color-primary) !important;
   color: var(--body-text-color); }

@@ -215,6 +215,8 @@ class Page:
                     interactive=False,
                     render=False,
                     wrap_lines=True,
+                    show_line_numbers=False,
+                    lines=1,
                     elem_id=f"python-{name}",
                 ),
                 gradio.Code(
@@ -223,6 +225,8 @@ class Page:
                     interactive=False,
                     render=False,
                     wrap_lines=True,
+                    show_line_numbers=False,
+                    lines=1,
                     elem_id=f"command-{name}",
                 ),
             )
