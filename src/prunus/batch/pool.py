@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from prunus.errors import PrunusError, brief, one_line
 _DEATHS = 2
 #: Starts of a worker without an answer in between, for each worker.
 _STARTS = 4
+_PATIENCE = 10.0  # seconds for a cluster to answer
 _BLOCKS = 4096  # pieces of work that Ray hands out, at most
 
 
@@ -165,6 +167,7 @@ def _start(workers: Workers) -> Any:
         cpus = workers.count * workers.cpus + 1
         ray.init(num_cpus=cpus, include_dashboard=False, address="local", **quiet)
         return ray
+    check_listening(workers.address)
     try:
         ray.init(address=workers.address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -172,3 +175,15 @@ def _start(workers: Workers) -> Any:
             f"--address {workers.address}: no Ray cluster there: {brief(error)}"
         ) from error
     return ray
+
+
+def check_listening(address: str) -> None:
+    """Raise PrunusError where nothing listens at ``address``, if that is HOST:PORT or
+    ray://HOST:PORT: Ray itself would wait for it, for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():  # "auto", or what Ray knows
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise PrunusError(f"--address {address}: no Ray cluster there: {brief(error)}") from error
