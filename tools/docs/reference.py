@@ -21,7 +21,7 @@ _PAGES = {
 #: Modules that are documented whole, behind the names of `prunus`.
 _WHOLE = {
     "writing": ("prunus.method.signals", "prunus.method.budget", "prunus.grid"),
-    "pruning": ("prunus.viz",),
+    "pruning": ("prunus.viz", "prunus.sharing"),
 }
 
 
