@@ -167,8 +167,11 @@ test-ray: $(RAY_READY)
 	$(RAY_VENV)/bin/python -m pytest -n0 tests/batch
 
 # MkDocs, and prunus with what the notebooks need: methods, pictures and references are written from it.
+# Not written into the call below: the comma would end its argument.
+DOCS_PACKAGES := -e '.[docs,compare]' pytest playwright
+
 $(DOCS_READY): pyproject.toml constraints.txt tools/torchvision_schemas.py
-	$(call install,$(DOCS_VENV),constraints.txt,-e '.[docs,compare]' pytest playwright)
+	$(call install,$(DOCS_VENV),constraints.txt,$(DOCS_PACKAGES))
 
 docs-env: $(DOCS_READY)
 
