@@ -36,7 +36,7 @@ class System:
     """One of the four, with what it answered to each question."""
 
     title: str
-    method: Method
+    methods: Sequence[Method]
     answers: Sequence[Answer] = ()
 
     @property
@@ -48,12 +48,12 @@ class System:
 
 def asked(model: Any, processor: Any, inputs: Sequence[Any]) -> list[System]:
     """All four at the budget of the one that finds its own."""
-    own = _answered(System("VisiPruner", prunus.VisiPruner()), model, processor, inputs)
+    own = _answered(System("VisiPruner", [prunus.VisiPruner()]), model, processor, inputs)
     keep = round(own.average)
     others = [
-        System("CLSE", prunus.CLSE(keep=keep)),
-        System("EvoPrune", prunus.EvoPrune(keep=keep)),
-        System("Stepwise", prunus.Stepwise(keep=keep)),
+        System("CLSE", [prunus.CLSE(keep=keep)]),
+        System("EvoPrune", [prunus.EvoPrune(keep=keep)]),
+        System("Stepwise", [prunus.Stepwise(keep=keep)]),
     ]
     first, second, last = (_answered(one, model, processor, inputs, "true") for one in others)
     return [first, second, own, last]
@@ -62,13 +62,20 @@ def asked(model: Any, processor: Any, inputs: Sequence[Any]) -> list[System]:
 def _answered(
     one: System, model: Any, processor: Any, inputs: Sequence[Any], budget: Any = "nominal"
 ) -> System:
-    said = [answer(model, processor, own, [one.method], _TOKENS, budget=budget) for own in inputs]
+    methods = one.methods or None
+    said = [answer(model, processor, own, methods, _TOKENS, budget=budget) for own in inputs]
     return replace(one, answers=said)
 
 
-def panels(picture: Picture, questions: Sequence[Any], systems: Sequence[System]) -> list[Panel]:
-    """The scene with the questions, and what each system keeps for the first of them."""
-    lines = "\n".join(f"{n}. {one.text}" for n, one in enumerate(questions, 1))
+def panels(
+    picture: Picture, questions: Sequence[Any], dense: System, systems: Sequence[System]
+) -> list[Panel]:
+    """The scene with the questions and what the unpruned model says, and what each system keeps for
+    the first of them."""
+    both = zip(questions, dense.answers, strict=True)
+    lines = "\n".join(
+        f"{n}. {one.text} (unpruned: {said.text})" for n, (one, said) in enumerate(both, 1)
+    )
     found = [Panel(picture, "the scene, and three questions", lines)]
     for one in systems:
         removal = last_removal(one.answers[0].trace, leaves=0)
@@ -97,8 +104,9 @@ def draw(folder: Path) -> list[Path]:
     encoded = [process(processor, text, [image]) for text in texts]
     inputs = [placed(one, model.device, model.dtype) for one in encoded]
     systems = asked(model, processor, inputs)
+    dense = _answered(System("unpruned", ()), model, processor, inputs)
     [[picture]] = pictures_as_seen(processor, inputs[0], [[image]], [])
-    row = panels(picture, questions, systems)
+    row = panels(picture, questions, dense, systems)
     averages = [one.average for one in systems]
     low, high = (f"{pick(averages):.0f}" for pick in (min, max))
     title = (
