@@ -406,4 +406,4 @@ def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "cannot read the comparison" in capsys.readouterr().err
     source.write_text("[]", encoding="utf-8")
     assert main([str(source), str(tmp_path / "other.html")]) == 1
-    assert "no comparison of form 1" in capsys.readouterr().err
+    assert "is no comparison: prunus compare writes one" in capsys.readouterr().err
