@@ -69,7 +69,7 @@ def test_values_up_to_255_are_as_they_are(tmp_path: Path, dtype: Any) -> None:
 )
 def test_values_without_a_white_are_refused(tmp_path: Path, values: Any) -> None:
     Image.fromarray(values).save(tmp_path / "a.tiff")
-    with pytest.raises(PrunusFileError, match=r"cannot use the image .*a.tiff.*8 bits"):
+    with pytest.raises(PrunusFileError, match=r"cannot use the image .*8 bits"):
         open_image(tmp_path / "a.tiff")
 
 

@@ -137,8 +137,8 @@ def test_a_name_one_letter_away_is_told_apart() -> None:
         with pytest.raises(PrunusError) as caught:
             find_method(wrong)
         asked = str(caught.value).split("there are")[0]
-        assert "'vispruner' (tokens that CLS attends to" in asked
-        assert "'visipruner' (no vision in shallow layers" in asked
+        assert "'vispruner' (what CLS attends to" in asked
+        assert "'visipruner' (no vision in early layers" in asked
     with pytest.raises(PrunusError, match="did you mean 'fastv'\\? there are"):
         find_method("fastvv")
 

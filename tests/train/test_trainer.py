@@ -169,7 +169,8 @@ def test_a_signal_stops_after_the_step_with_everything_written(
         pass  # it fits
     names = {path.name for path in tmp_path.iterdir()}
     assert {"checkpoint.pt", "log.jsonl", "selector.json", "selector.safetensors"} <= names
-    assert "llava" in (tmp_path / "README.md").read_text("utf-8")  # the page, if it is shared
+    page = (tmp_path / "README.md").read_text("utf-8")  # if it is shared
+    assert "library_name: prunus" in page and "inside" in page
 
 
 def test_a_second_signal_is_as_ever() -> None:
