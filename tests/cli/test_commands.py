@@ -111,10 +111,14 @@ def test_methods_and_models(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_family_explained(cli: Cli) -> None:
     text = cli("models", "llava-next").out
-    assert "images:" in text and "evoprune     refused: " in text
+    assert "images:" in text and "evoprune" in text.split("refused:")[0]
     assert all(len(line) <= 80 for line in text.splitlines())
-    unknown = cli("models", "llama")
-    assert unknown.code == 2 and "llava-next" in unknown.err
+    columns = {line.rindex(" yes") for line in text.splitlines() if line.endswith(" yes")}
+    assert len(columns) == 1  # however long the names of methods are
+    assert cli("models", "LLaVA_NeXT").out == text
+    unknown = cli("models", "llva")
+    assert unknown.code == 2 and "did you mean 'llava'?" in unknown.err
+    assert "llava-next" in unknown.err
 
 
 def test_one_method_explained(cli: Cli) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunus.cli.console import out, print_json
-from prunus.cli.errors import BadInput
+from prunus.errors import unknown
 
 if TYPE_CHECKING:
     from prunus.families import Family
@@ -30,10 +30,13 @@ def models(
     """List built-in models and supported families; or say which methods run on one, and why not."""
     from prunus.builtin import BUILTIN
     from prunus.families import families
+    from prunus.method.registry import spelled
 
     homes = families()
-    if name is not None and name not in homes:
-        raise BadInput(f"no family {name!r}: there are {', '.join(sorted(homes))}")
+    if name is not None:
+        name = spelled(name, homes)
+        if name not in homes:
+            raise unknown("family", name, sorted(homes))
     described = {
         home: _facts(family) for home, family in sorted(homes.items()) if name in (None, home)
     }
@@ -129,14 +132,15 @@ def _listed(builtin: Any, described: dict[str, dict[str, Any]]) -> list[str]:
 def _explained(name: str, facts: dict[str, Any]) -> list[str]:
     lines = wrap(f"{name}: {facts['summary']}", _WIDTH, subsequent_indent="  ")
     lines.append(f"  model_type: {', '.join(facts['model_types'])}")
+    width = max(map(len, facts["methods"]), default=0)
     for shown in facts["inputs"] or ():
         lines += ["", f"{shown}s:"]
         for method, said in facts["methods"].items():
             lines += wrap(
-                f"{method:<12} {said[shown] or 'yes'}",
+                f"{method:<{width}} {said[shown] or 'yes'}",
                 _WIDTH,
                 initial_indent="  ",
-                subsequent_indent=" " * 15,
+                subsequent_indent=" " * (width + 3),
             )
     if facts["inputs"] is None:
         lines += ["", f"  {_UNTRIED}"]
