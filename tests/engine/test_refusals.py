@@ -30,6 +30,8 @@ def test_keep_of_a_wrong_type(llava: Case, keep: Any) -> None:
 def test_unknown_names(llava: Case) -> None:
     with pytest.raises(ValueError, match="unknown method 'clsee'.*clse"):
         prunus.prune(llava.model, "clsee")
+    with pytest.raises(ValueError, match=r"'own.py' is a file: name the class.*own.py:MyMethod"):
+        prunus.prune(llava.model, "own.py")
     with pytest.raises(ValueError, match="no parameter budgets: it takes.*keep"):
         prunus.prune(llava.model, "clse", budgets=3)
     with pytest.raises(ValueError, match="budget=3: choose nominal or true"):

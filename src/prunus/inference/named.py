@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from prunus.errors import PrunusError, shown, unknown
+from prunus.errors import PrunusError, shown
 from prunus.inference.params import field_names, parse_keep, parse_params
 from prunus.method import Method, find_method, methods
-from prunus.method.registry import build, spelled
+from prunus.method.registry import build, spelled, unknown_method
 
 #: The name of the unmodified model.
 NONE = "none"
@@ -86,8 +86,7 @@ def parse_one(text: str) -> Named:
     name = full_name(start)
     start = name.partition("@")[0]
     if ".py:" not in start and start not in methods():
-        about = {name: cls.summary for name, cls in methods().items()}
-        raise unknown("method", start, [*about, NONE, "path/to/file.py:Class"], about)
+        raise unknown_method(start, NONE)
     kind, params = find_method(name)
     own = parse_params(kind, settings)
     _, file, rest = name.rpartition(".py:")

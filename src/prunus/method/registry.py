@@ -55,6 +55,14 @@ def _letters(name: str) -> str:
     return name.strip().casefold().replace("-", "").replace("_", "")
 
 
+def unknown_method(name: str, *others: str) -> PrunusError:
+    """The error for a ``name`` that no method has; ``others`` may stand in its place, too."""
+    if name.endswith(".py"):
+        return PrunusError(f"{name!r} is a file: name the class in it, too ({name}:MyMethod)")
+    about = {known: cls.summary for known, cls in methods().items()}
+    return unknown("method", name, [*about, *others, "path/to/file.py:Class"], about)
+
+
 def find_method(name: str) -> tuple[type[Method], dict[str, Any]]:
     """The class that ``name`` means, and the parameters that come with it: ``clse``, a preset of it
     ``clse@released``, or ``path/to/file.py:Class``. Case is of no account, but in names of files
@@ -71,8 +79,7 @@ def find_method(name: str) -> tuple[type[Method], dict[str, Any]]:
     else:
         kind = spelled(kind, known)
         if kind not in known:
-            about = {name: cls.summary for name, cls in known.items()}
-            raise unknown("method", kind, [*known, "path/to/file.py:Class"], about)
+            raise unknown_method(kind)
         cls = known[kind]
     if not at:
         return cls, {}
