@@ -33,7 +33,7 @@ def test_without_gradio_one_line_says_how_to_get_it(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: None)
-    refused(cli("web", "--no-browser"), "pip install 'prunus[web]'")
+    refused(cli("web", "--no-browser"), "pip install 'prunus[web]'", "an environment of its own")
 
 
 @pytest.mark.usefixtures("installed")

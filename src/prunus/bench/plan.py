@@ -151,7 +151,7 @@ def _kind(device: str) -> str:
         if isinstance(error, PrunusError):
             raise
         raise PrunusError(
-            f"device {shown(device)} cannot be used, try auto, cpu or cuda: {brief(error)}"
+            f"device {shown(device)} cannot be used (auto takes what there is): {brief(error)}"
         ) from error
     return kind
 

@@ -70,7 +70,7 @@ def check_device(device: str) -> str:
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:  # torch's own ways to say so
         raise BadInput(
-            f"device {device!r} cannot be used, try auto, cpu or cuda: "
+            f"device {device!r} cannot be used (auto takes what there is): "
             + str(error).splitlines()[0]
         ) from error
     return place

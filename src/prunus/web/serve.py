@@ -18,7 +18,10 @@ _LOCAL = "127.0.0.1,localhost,::1"
 def check_installed() -> None:
     """Raise PrunusError where Gradio is missing."""
     if importlib.util.find_spec("gradio") is None:
-        raise PrunusError("the page needs Gradio: pip install 'prunus[web]'")
+        raise PrunusError(
+            "the page needs Gradio: pip install 'prunus[web]', best in an environment of its own "
+            "(it brings Pillow below 13)"
+        )
 
 
 def launch(
