@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -50,6 +51,10 @@ def test_standard_input_is_a_picture(
         monkeypatch.setattr(sys, "stdin", given)
         refused(cli("run", "-", *Q), words)
     refused(cli("run", "-", "-", *Q), "named twice")
+    monkeypatch.setattr("prunus.io.images._MOST", 99)
+    monkeypatch.setattr(sys, "stdin", _Input(bytes(10**6)))
+    refused(cli("run", "-", *Q), "goes on behind")
+    assert sys.stdin.buffer.tell() == 100  # what never ends is not read to its end
 
 
 def test_each_image_of_a_folder_is_asked_about(cli: Cli, folder: Path, tmp_path: Path) -> None:
@@ -75,10 +80,43 @@ def test_a_broken_image_of_a_folder_is_told_and_the_others_are_asked(
 ) -> None:
     (folder / "aa.png").write_bytes(b"broken")
     result = cli("run", folder, *Q, "--json")
-    assert result.code == 2 and "1 of 4 images could not be read" in result.err
+    assert result.code == 2 and "1 of 4 images could not be asked about" in result.err
     assert len(result.json["answers"]) == 3
     [one] = result.json["refused"]
     assert one["image"].endswith("aa.png") and "no image that Pillow can read" in one["why"]
+
+
+def test_an_image_that_a_model_refuses_is_told_and_the_others_are_asked(
+    cli: Cli, folder: Path
+) -> None:
+    with Image.open(folder / "b.png") as image:
+        image.resize((300, 1)).save(folder / "aa.png")
+    qwen = ("--model", "tiny-qwen", *Q)
+    result = cli("run", folder, *qwen, "--json")
+    assert result.code == 2 and "1 of 4 images could not be asked about" in result.err
+    [one] = result.json["refused"]
+    assert one["image"].endswith("aa.png") and "aspect ratio" in one["why"]
+    answers = [one["answer"] for one in result.json["answers"]]
+    assert answers == [
+        cli("run", folder / name, *qwen, "--json").json["answer"]
+        for name in ("a.jpg", "b.png", "c.jpg")
+    ]
+
+
+def test_what_no_image_can_mend_is_told_once(cli: Cli, folder: Path) -> None:
+    result = cli("run", folder, "--prompt", "what <video>", "--max-new-tokens", 2)
+    assert result.code == 2 and result.err.count("refused:") == 1, result.err
+    assert result.err.splitlines()[-1].startswith("error: ")
+
+
+def test_a_folder_that_cannot_be_looked_into(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    refused(cli("run", folder, *Q), "cannot look into the folder", "Permission denied")
 
 
 def test_what_does_not_go_with_a_folder_is_refused(

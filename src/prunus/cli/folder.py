@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunus.cli.asking import Asked, Question, quietly
+from prunus.cli.asking import Question, quietly
 from prunus.cli.console import err, out, print_result, progress
 from prunus.cli.errors import BadInput
 from prunus.cli.targets import check_target
-from prunus.errors import PrunusFileError
+from prunus.errors import PrunusError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,35 +51,41 @@ def folder_of(
 def ask_about(
     question: Question, paths: Sequence[Path], output: Path | None, as_json: bool, note: str
 ) -> None:
-    """Ask about each of the files, tell it line by line, and draw it into ``output``.
+    """Ask about each of the files, tell it line by line, and draw it into ``output``. Of an answer
+    only its facts are kept, whatever the size of the folder.
 
     Raises:
         BadInput: some of them could not be asked about, which is said when all others were.
+        PrunusError: the first two could not, for the same reason: it is not in the pictures.
     """
     from prunus.io.images import open_image
 
-    asked: list[tuple[Path, Asked]] = []
+    facts: list[dict[str, Any]] = []
     refused: dict[str, str] = {}
-    pictures: dict[str, str] = {}
     console = out()
     with progress("images", len(paths)) as step:
         for path in paths:
             step()
+            picture = None
             try:
                 picture = open_image(path)
-            except PrunusFileError as error:
-                refused[str(path)] = str(error)
-                err().print(f"refused: {error}", markup=False, soft_wrap=True)
+                with quietly(as_json):
+                    one = question.ask([picture])
+            except PrunusError as error:
+                why = one_line(error) if picture is None else f"{path}: {one_line(error)}"
+                again = picture is not None and not facts and one_line(error) in refused.values()
+                if again:
+                    raise
+                refused[str(path)] = one_line(error)
+                err().print(f"refused: {why}", markup=False, soft_wrap=True)
                 continue
-            with quietly(as_json):
-                one = question.ask([picture])
-            asked.append((path, one))
             if not as_json:
                 console.print(f"{path.name}: {one.said.text}", markup=False, soft_wrap=True)
-            if output is not None:
-                one.draw(output / f"{path.name}.png")
-                pictures[str(path)] = str(output / f"{path.name}.png")
-    facts = [{**one.facts([str(path)]), "overlay": pictures.get(str(path))} for path, one in asked]
+            drawn = None if output is None else output / f"{path.name}.png"
+            if drawn is not None:
+                one.draw(drawn)
+            overlay = None if drawn is None else str(drawn)
+            facts.append({**one.facts([str(path)]), "overlay": overlay})
     if as_json:
         print_result(
             {
@@ -96,7 +102,7 @@ def ask_about(
         for line in _summary(facts, output):
             console.print(line, markup=False, soft_wrap=True)
     if refused:
-        raise BadInput(f"{len(refused)} of {len(paths)} images could not be read, see above")
+        raise BadInput(f"{len(refused)} of {len(paths)} images could not be asked about, see above")
 
 
 def _summary(facts: Sequence[dict[str, Any]], output: Path | None) -> list[str]:

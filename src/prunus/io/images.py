@@ -18,6 +18,8 @@ from prunus.errors import PrunusError, PrunusFileError, brief, shown
 _SIXTEEN = ("I;16", "I;16L", "I;16B", "I;16N")
 #: Modes with transparency of their own; others may say which colour is transparent.
 _CLEAR = ("LA", "La", "PA", "RGBA", "RGBa")
+#: Bytes that are read from standard input, which may never end.
+_MOST = 1 << 29
 
 
 def open_image(path: str | Path, place: str = "") -> Image.Image:
@@ -83,7 +85,8 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
     """``paths``, and in the place of a folder the images right inside it, by name.
 
     Raises:
-        PrunusFileError: a folder without a file whose ending is that of a kind of image.
+        PrunusFileError: a folder that cannot be looked into, or without a file whose ending is that
+            of a kind of image.
     """
     found: list[Path] = []
     for path in paths:
@@ -91,7 +94,11 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
             continue
         endings = Image.registered_extensions()
-        inside = sorted(one for one in path.iterdir() if one.suffix.lower() in endings)
+        try:
+            inside = sorted(one for one in path.iterdir() if one.suffix.lower() in endings)
+        except OSError as error:
+            told = f"cannot look into the folder {shown(str(path))}: {brief(error)}"
+            raise PrunusFileError(told) from error
         if not inside:
             raise PrunusFileError(f"no images in the folder {shown(str(path))}: name another")
         found += inside
@@ -114,9 +121,11 @@ def _from_input() -> Image.Image:
     """The image on standard input."""
     if sys.stdin is None or sys.stdin.isatty():
         raise PrunusFileError("- reads an image from standard input: prunus run - < photo.jpg")
-    content = sys.stdin.buffer.read()
+    content = sys.stdin.buffer.read(_MOST + 1)
     if not content:
         raise PrunusFileError("nothing came on standard input (-): prunus run - < photo.jpg")
+    if len(content) > _MOST:
+        raise PrunusFileError(f"standard input (-) goes on behind {_MOST >> 20} MiB: no image does")
     return decode_image(content, "on standard input")
 
 
