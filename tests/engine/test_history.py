@@ -6,6 +6,8 @@ import gc
 import inspect
 import re
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,27 @@ def test_what_the_function_raises_comes_out_and_the_model_goes_on(llava: Case) -
     with prunus.prune(llava.model, "clse", keep=5, on_report=stop):
         with pytest.raises(KeyError, match="5"):
             ask(llava)
+    assert torch.equal(ask(llava), dense)
+
+
+def test_the_function_may_end_it_in_any_thread(llava: Case) -> None:
+    """Nobody waits for a thread whose own report ended the pruning, nor two such for each other."""
+    dense, both = ask(llava), threading.Barrier(2)
+
+    def end(_: prunus.Report) -> None:
+        both.wait(30)
+        run.detach()
+
+    run = prunus.prune(llava.model, "clse", keep=5, on_report=end)
+    with ThreadPoolExecutor(2) as pool, run:
+        pruned = [job.result() for job in [pool.submit(ask, llava) for _ in range(2)]]
+        start = time.monotonic()
+        run.detach()  # the threads are alive, and wait for work
+        assert torch.equal(ask(llava), dense)
+    assert torch.equal(*pruned) and not torch.equal(pruned[0], dense)
+    assert time.monotonic() - start < 20 and both.n_waiting == 0
+    with prunus.prune(llava.model, "clse", keep=5):
+        assert torch.equal(ask(llava), pruned[0])
     assert torch.equal(ask(llava), dense)
 
 

@@ -256,6 +256,34 @@ def test_hooks_of_others_keep_their_places() -> None:
     assert before[0][1] > before[1][1]
 
 
+@pytest.mark.parametrize(
+    "shared", ["language_model", "language_model.layers.2", "language_model.layers.2.self_attn"]
+)
+def test_a_model_that_shares_modules_is_pruned_by_one_alone(shared: str) -> None:
+    """The other is as it was, whatever is out."""
+    first, inputs = llava_clip(), prompt(1)
+    second = llava_clip()
+    place, _, name = f"model.{shared}".rpartition(".")
+    setattr(second.get_submodule(place), name, first.model.get_submodule(shared))
+    with torch.no_grad():
+        plain = second(**inputs).logits
+        with prunus.prune(first, METHODS["looks"]):
+            cache = first(**inputs).past_key_values
+            step(first, cache, inputs["attention_mask"])  # takes them out
+            assert torch.equal(second(**inputs).logits, plain)
+            pruned = first(**inputs).logits
+            for name in METHODS:
+                step(first, first(**inputs).past_key_values, inputs["attention_mask"])
+                with pytest.raises(PrunusStateError, match="shares modules with one"):
+                    prunus.prune(second, METHODS[name]).attach()
+                assert torch.equal(first(**inputs).logits, pruned)
+                assert torch.equal(second(**inputs).logits, plain)
+        with prunus.prune(second, METHODS["looks"]):
+            assert gap(second(**inputs).logits, plain) > 1e-3
+        assert torch.equal(second(**inputs).logits, plain)
+    assert hooks(first) == [0] * len(hooks(first))
+
+
 def test_a_step_that_failed_leaves_no_permission() -> None:
     model, inputs = llava_clip(), prompt(1)
 

@@ -12,11 +12,18 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from prunus.errors import PrunusStateError
+
 _DICTS = ("_forward_pre_hooks", "_forward_hooks")
 _FLAGS = (
     "_forward_pre_hooks_with_kwargs",
     "_forward_hooks_with_kwargs",
     "_forward_hooks_always_called",
+)
+
+SHARED = (
+    "this model shares modules with one that is being pruned already, and only one of them can be: "
+    "leave that `with` block or detach() first, or give it modules of its own"
 )
 
 #: Held while hooks are registered or taken out: two engines that follow each other share them.
@@ -116,13 +123,19 @@ def after(
 def _take(
     owner: object, module: nn.Module, kind: str, given: int, function: Callable[..., Any]
 ) -> Hook:
-    """The hook of the next place on ``module``, for ``owner``."""
+    """The hook of the next place on ``module``, for ``owner``.
+
+    Raises:
+        PrunusStateError: it is another's.
+    """
     there = [hook for hook in getattr(module, kind).values() if isinstance(hook, Hook)]
     places = _places.setdefault(module, {})
     place = (kind, len([hook for hook in there if hook.owner is owner]))
     if place not in places:  # a handle is how torch gives out numbers
         places[place] = Hook(RemovableHandle(getattr(module, kind)).id, given)
     hook = places[place]
+    if hook.owner is not None and hook.owner is not owner:
+        raise PrunusStateError(SHARED)
     hook.owner, hook.function = owner, function
     return hook
 

@@ -22,7 +22,8 @@ from torch import nn
 from transformers import AttentionInterface
 
 from prunus.engine.attention import own_attention
-from prunus.engine.hooks import modules_in
+from prunus.engine.hooks import SHARED, modules_in
+from prunus.errors import PrunusStateError
 
 
 class _Name(str):
@@ -63,7 +64,14 @@ def lend(
     owner: object, module: Any, attend: Callable[..., Any] | None, made: dict[Any, Any]
 ) -> Any:
     """The configuration of ``module`` on loan, to be put into its place; ``made`` are the loans of
-    the same engine, which modules share that share a configuration."""
+    the same engine, which modules share that share a configuration.
+
+    Raises:
+        PrunusStateError: another engine lent it one.
+    """
+    before = loan_of(module.config)
+    if before is not None and before.owner is not owner:
+        raise PrunusStateError(SHARED)
     key = (id(module.config), attend is None)
     if key not in made:
         made[key] = _borrowed(Loan(owner, module.config, attend))

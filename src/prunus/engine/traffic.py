@@ -43,6 +43,7 @@ class Traffic:
         self._own = _Own()
         self._inside: set[int] = set()
         self._visits: set[int] = set()  # of these, those in the vision tower by itself
+        self._ending: set[int] = set()  # threads that called close(): of these, hooks may be gone
         self._changed = threading.Condition()
 
     def called(self, module: nn.Module) -> None:
@@ -101,15 +102,18 @@ class Traffic:
             self.leave()
 
     def close(self) -> None:
-        """Wait until no other thread that lives is inside the model, but not for ever."""
+        """Wait until no other thread that lives is inside the model, but not for ever, and for none
+        that came here itself, from inside."""
         self.closing = True
         own, until = threading.get_ident(), time.monotonic() + _PATIENCE
 
         def alone() -> bool:
             living = {thread.ident for thread in threading.enumerate()}
-            return not (self._inside & living) - {own} - self._gone()
+            return not (self._inside & living) - self._ending - self._gone()
 
         with self._changed:
+            self._ending.add(own)
+            self._changed.notify_all()
             while not alone() and time.monotonic() < until:
                 self._changed.wait(_LOOK)
 
