@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,51 @@ def test_what_is_neither_is_not_sent(hub: Path, tmp_path: Path) -> None:
     with pytest.raises(PrunusError, match="no selector's card"):
         push_to_hub(broken, NAME)
     assert not hub.exists()
+
+
+def test_card_and_weights_that_do_not_belong_together_are_not_sent(
+    hub: Path, selector: Path, tmp_path: Path, case: Case
+) -> None:
+    other, _ = selector_for(family_of(case.model))
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    save_selector(tmp_path / "other", other, Card(HOME, [[1.0]], None))
+    kept = (selector / WEIGHTS).read_bytes()
+    half = kept[: len(kept) // 2]
+    for content, words in (
+        ((tmp_path / "other" / WEIGHTS).read_bytes(), "was not saved together"),
+        (half, "cannot be read"),
+    ):
+        (selector / WEIGHTS).write_bytes(content)
+        with pytest.raises(PrunusError, match=words):
+            push_to_hub(selector, NAME)
+    assert not hub.exists()
+    (selector / WEIGHTS).write_bytes(kept)
+    push_to_hub(selector, NAME)
+
+
+def test_a_copy_is_whole_or_not_there(
+    hub: Path, selector: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_to_hub(selector, NAME)
+    link, copy = tmp_path / "link", tmp_path / "copies" / "one"
+    link.symlink_to(tmp_path / "nowhere")
+    refused = cli("hub", "pull", NAME, "--output", link)
+    assert refused.code == 2 and "is there already" in refused.err
+    refused = cli("hub", "pull", NAME, "--output", selector / CARD / "one")
+    assert refused.code == 2 and "error: " in refused.err
+
+    def full(source: Any, target: Any, **_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(shutil, "copy2", full)
+        context.setattr(shutil, "copytree", partial(shutil.copytree, copy_function=full))
+        refused = cli("hub", "pull", NAME, "--output", copy)
+    assert refused.code == 2 and "No space left" in refused.err
+    assert not copy.exists() and not list(tmp_path.rglob(".prunus-*"))
+    assert cli("hub", "pull", NAME, "--output", copy).code == 0
+    assert (copy / WEIGHTS).read_bytes() == (selector / WEIGHTS).read_bytes()
 
 
 def test_what_others_put_there_is_refused(hub: Path) -> None:

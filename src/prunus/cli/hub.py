@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from prunus.cli.console import out, print_json
 from prunus.cli.errors import BadInput
 from prunus.cli.options import AsJson
+from prunus.io.files import check_place, replace_folder, replacing
 
 app = typer.Typer(help="Share selectors and calibrations on the hub.", no_args_is_help=True)
 
@@ -49,20 +51,27 @@ def pull(
     """Fetch a selector or a calibration, and say where it lies."""
     from prunus.sharing import from_pretrained
 
-    if output is not None and output.exists():
-        raise BadInput(f"--output {str(output)!r} is there already: give another name")
+    if output is not None:
+        if os.path.lexists(output):  # also a link that leads nowhere
+            raise BadInput(f"--output {str(output)!r} is there already: give another name")
+        check_place(output, "the copy")
     found = from_pretrained(name, revision=revision)
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if found.is_dir():
-            shutil.copytree(found, output)
-        else:
-            shutil.copyfile(found, output)
+        _copy(found, output)
         found = output
     if as_json:
         print_json({"path": str(found)})
     else:
         out().print(str(found), markup=False, soft_wrap=True)
+
+
+def _copy(found: Path, output: Path) -> None:
+    """All of it, or nothing where that was interrupted."""
+    if found.is_dir():
+        replace_folder(output, lambda fresh: shutil.copytree(found, fresh, dirs_exist_ok=True))
+        return
+    with replacing(output) as partial:
+        shutil.copyfile(found, partial)
 
 
 @app.command()

@@ -147,13 +147,10 @@ def load_selector(folder: str | Path, model: Facts) -> tuple[Selector, Card]:
     raise apart
 
 
-def read_card(folder: Path) -> Card:
-    """The card of the selector in ``folder``.
-
-    Raises:
-        PrunusError: it is none.
-    """
-    return _read(folder).card
+def check_selector(folder: Path) -> None:
+    """Raise PrunusError unless card and weights in ``folder`` are those of one selector, for
+    whichever model."""
+    _load(folder, _read(folder))
 
 
 def shipped() -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from prunus.errors import PrunusFileError, shown
 from prunus.io.jsons import parse, read_bytes
 from prunus.method.calibration import Calibration
-from prunus.selector.store import CARD, WEIGHTS, read_card
+from prunus.selector.store import CARD, WEIGHTS, check_selector
 
 CALIBRATION = "calibration.json"
 README = "README.md"
@@ -65,7 +65,7 @@ def pack(path: str | Path) -> Parcel:
             f"{WEIGHTS}; `prunus train stepwise` makes one), or the file of a calibration "
             "(`prunus calibrate` makes one)"
         )
-    read_card(place)
+    check_selector(place)
     facts = _nameless(parse(read_bytes(place / CARD, "the card"), CARD))
     weights = read_bytes(place / WEIGHTS, "the weights")
     return Parcel("selector", facts, {CARD: _json(facts), WEIGHTS: weights})
