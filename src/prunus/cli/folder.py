@@ -26,7 +26,7 @@ def folder_of(
         BadInput: something stands beside it, one of the ``others`` is given that is for one
             prompt, or pictures cannot be written to ``output``.
     """
-    folders = [one for one in images if one.is_dir()]
+    folders = [one for one in images if os.path.isdir(one)]
     if not folders:
         if output is not None:
             raise BadInput("--output is for the pictures of a folder: give --save-overlay FILE.png")

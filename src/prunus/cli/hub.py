@@ -67,8 +67,12 @@ def pull(
 
 def _copy(found: Path, output: Path) -> None:
     """All of it, or nothing where that was interrupted."""
+
+    def write(fresh: Path) -> None:
+        shutil.copytree(found, fresh, dirs_exist_ok=True)
+
     if found.is_dir():
-        replace_folder(output, lambda fresh: shutil.copytree(found, fresh, dirs_exist_ok=True))
+        replace_folder(output, write)
         return
     with replacing(output) as partial:
         shutil.copyfile(found, partial)

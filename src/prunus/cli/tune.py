@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -167,7 +168,7 @@ def _wish(
             f"{data!r} are the questions of evaluations, by which nothing is to be chosen: "
             + (f"try {drawn}" if drawn in DRAWN else "give a file of your own")
         )
-    if data not in DRAWN and not Path(data).is_file():
+    if data not in DRAWN and not os.path.isfile(data):
         raise BadInput(f"no such file: {data!r} (drawn questions: {', '.join(DRAWN)})")
     if not 0 < held_out < 1:
         raise BadInput(f"--held-out {held_out:g}: give a share of the images, as in 0.5")
