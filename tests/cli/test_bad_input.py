@@ -70,6 +70,9 @@ def test_files_that_are_no_images(
     refused(cli("run", "half.png", *Q), "half.png")
     (tmp_path / "empty").mkdir()
     refused(cli("run", "empty", *Q), "no images in the folder")
+    refused(cli("run", 5000 * "x", *Q), "no such image")  # no file can have such a name
+    tuned = ("--model", "tiny-llava", "--max-loss", 5)
+    refused(cli("tune", f"{5000 * 'x'}.jsonl", *tuned), "no such file")
 
 
 def test_prompts_that_do_not_fit_the_images(cli: Cli, picture: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -31,7 +31,50 @@ def misfit(value: Any, kind: Any, place: str = "") -> str | None:
             A number is finite, and no bool; keys that a TypedDict does not name may be anything.
         place: what the value is called.
     """
-    return next(_misfits(value, kind, place), None)
+    # Large files are right as a rule: that is found out first, without names of places.
+    return None if _test(kind)(value) else next(_misfits(value, kind, place), None)
+
+
+@lru_cache(maxsize=256)
+def _test(kind: Any) -> Callable[[Any], bool]:
+    """A function that says whether a value has the form ``kind``, as :func:`_misfits` has it."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return lambda value: True
+    if origin in (Union, types.UnionType):
+        first, *rest = parts
+        one, other = _test(first), _test(Union[tuple(rest)])  # noqa: UP007
+        return lambda value: one(value) or other(value)
+    if is_typeddict(kind):
+        return _test_of_keys(kind)
+    if origin is list:
+        each = _test(parts[0])
+        return lambda value: isinstance(value, list) and all(map(each, value))
+    if origin is dict:
+        each = _test(parts[1])
+        return lambda value: isinstance(value, dict) and all(map(each, value.values()))
+    if kind in (str, dict, list):
+        return lambda value: isinstance(value, kind)
+    if kind is float:  # most of them are: none of these is bool or beyond what floats can be
+        return lambda value: (
+            math.isfinite(value) if type(value) is float else _is_plainly(value, kind)
+        )
+    return lambda value: _is_plainly(value, origin or kind)
+
+
+def _test_of_keys(kind: Any) -> Callable[[Any], bool]:
+    needed: frozenset[str] = kind.__required_keys__
+    tests: dict[str, Callable[[Any], bool]] | None = None
+
+    def test(value: Any) -> bool:
+        nonlocal tests
+        if not isinstance(value, dict) or not needed <= value.keys():
+            return False
+        if tests is None:  # not before: a form may hold itself
+            tests = {name: _test(own) for name, own in _hints(kind).items()}
+        return all(own(value[name]) for name, own in tests.items() if name in value)
+
+    return test
 
 
 def _misfits(value: Any, kind: Any, place: str) -> Iterator[str]:
