@@ -61,7 +61,10 @@ def test_other_questions_and_other_models_are_no_earlier_looks(data: Path) -> No
 
 def test_a_broken_record_is_refused(data: Path) -> None:
     take(data, look("a", "xyz"))
-    for broken in ("{", "[]", json.dumps({"what": "a"})):
+    whole = {"what": "a", "name": "a", "model": "m", "date": "d", "questions": ["x"]}
+    others = [{**whole, "questions": one} for one in (3, [3], "xyz", None)]
+    others += [{**whole, "what": []}, {"what": "a"}]
+    for broken in ("{", "[]", *map(json.dumps, others)):
         record_of(data).write_text(broken)
         with pytest.raises(PrunusFileError, match="looks"):
             take(data, look("b", "xyz"))

@@ -154,6 +154,26 @@ def test_sides_are_files_of_questions(folder: Path) -> None:
     assert not pixels & rest and len(pixels | rest) == 12
 
 
+def test_sides_in_a_folder_behind_a_link(folder: Path) -> None:
+    """Pictures are found from where the folder is, not from where the link to it is."""
+    from prunus.tasks.sets import load_file
+
+    for number in range(12):
+        Image.new("RGB", (8, 8), (0, number, 9)).save(folder / f"b{number}.png")
+    sides = split(read(folder, [row(f"b{number}.png") for number in range(12)]), 0.5)
+    (folder / "far" / "away" / "out").mkdir(parents=True)
+    (folder / "link").symlink_to(folder / "far" / "away" / "out")
+    for path, side in zip(
+        sides.write(folder / "link" / "q"), (sides.tuning, sides.held_out), strict=True
+    ):
+        data = load_file(path)
+        assert len(data.images) == len(side)
+        assert all(image().getpixel((0, 0))[2] == 9 for image in data.images)
+        path.write_bytes(b"\xff broken")
+    tuning, _ = sides.write(folder / "link" / "q")
+    assert len(load_file(tuning).queries) == len(sides.tuning)
+
+
 def test_drawn_questions_are_those_of_neither_training_nor_evaluation(tmp_path: Path) -> None:
     from prunus.tasks.sets import load_builtin_set
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from prunus.errors import PrunusFileError
 from prunus.io.files import append_line, check_place
+from prunus.io.forms import misfit
 from prunus.io.jsons import lines, parse
 from prunus.tune.bounds import LEVEL
 
@@ -27,6 +28,9 @@ class Look:
     model: str
     date: str
     questions: list[str]
+
+
+_KINDS = {"what": str, "name": str, "model": str, "date": str, "questions": list}
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ def looks_at(data: Path) -> list[Look]:
         return found
     for place, line in lines(path, "the record of looks"):
         row = parse(line, place)
-        if not isinstance(row, dict) or set(row) != set(Look.__dataclass_fields__):
+        whole = misfit(row, dict[str, str | list[str]]) is None
+        if not whole or {name: type(row[name]) for name in row} != _KINDS:
             raise PrunusFileError(
                 f"{place}: {str(path)!r} is no record of looks at held-out questions: restore it; "
                 "without it nobody can say what was looked at"

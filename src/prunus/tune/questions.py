@@ -125,7 +125,7 @@ def draw_questions(name: str, folder: Path, scenes: int = 400, per_type: int = 2
         rows.append(json.dumps(row))
     path = folder / f"{name}.jsonl"
     text = "\n".join(rows) + "\n"
-    if not path.is_file() or path.read_text("utf-8") != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
     return path
 

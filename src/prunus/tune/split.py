@@ -41,12 +41,12 @@ class Split:
         """Both sides as files of questions in ``folder``, as ``prunus compare --data`` takes them,
         but for answers that are missing, which are empty."""
         make_folder(folder)
-        found = []
+        found, really = [], os.path.realpath(folder)  # .. of a link is not where the link is
         for name, side in ((TUNING, self.tuning), (HELD_OUT, self.held_out)):
             lines = []
             for one in side:
                 row = {
-                    "image": os.path.relpath(one.image, folder),
+                    "image": os.path.relpath(one.image, really),
                     "question": one.text,
                     "answer": one.answer or "",
                     "type": one.type,
@@ -54,7 +54,7 @@ class Split:
                 lines.append(json.dumps(row, ensure_ascii=False))
             path = folder / f"{name}.jsonl"
             text = "\n".join(lines) + "\n"
-            if not path.is_file() or path.read_text("utf-8") != text:
+            if not path.is_file() or path.read_bytes() != text.encode():
                 write_text(path, text)
             found.append(path)
         return found[0], found[1]
