@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from prunus.checking import COLUMNS
+from prunus.cli import console
 from prunus.run import Run
 from tests.support.command_line import Cli
 from tests.support.qwen_processor import save_qwen
@@ -23,6 +24,18 @@ def test_a_table_and_exit_code_0(cli: Cli) -> None:
     for word in [*COLUMNS, "clse", "variant=released", "refused", "train one", "sdpa", "float32"]:
         assert word in told.out
     assert "2 right, 1 refused" in told.out and "WRONG" not in told.out
+
+
+def test_without_a_terminal_lines_say_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.steps_of("checking") as started:
+        for now[0], name in ((1.0, "a"), (11.0, "b"), (50.0, "c"), (75.0, "d")):
+            started(name, 4)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["checking b: 1 of 4 done", "checking d: 3 of 4 done"]
 
 
 def test_json(cli: Cli) -> None:

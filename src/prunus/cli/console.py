@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ def err() -> Console:
     """Console on standard error."""
     return Console(stderr=True, highlight=False)
 
+
+#: Seconds until the first line about progress that is written to no terminal, and between two.
+_FIRST, _EVERY = 10.0, 60.0
 
 #: Warnings of this call of the command line, in their order.
 _warned: list[str] = []
@@ -101,9 +105,11 @@ def progress(text: str, total: int) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def steps_of(text: str) -> Iterator[Callable[[str, int], None]]:
-    """A bar on standard error; call what it yields at the start of each step, with the step's name
-    and the number of steps."""
+    """A bar on standard error, or, where that is no terminal, a line after ten seconds and then one
+    a minute; call what it yields at the start of each step, with the step's name and the number of
+    steps."""
     console = err()
+    following = time.monotonic() + _FIRST
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
@@ -112,6 +118,12 @@ def steps_of(text: str) -> Iterator[Callable[[str, int], None]]:
         begun = itertools.count()
 
         def started(name: str, total: int) -> None:
-            bars.update(task, description=f"{text} {name}", total=total, completed=next(begun))
+            nonlocal following
+            done = next(begun)
+            bars.update(task, description=f"{text} {name}", total=total, completed=done)
+            if not console.is_terminal and time.monotonic() >= following:
+                following = time.monotonic() + _EVERY
+                line = f"{text} {name}: {done} of {total} done"
+                console.print(line, markup=False, soft_wrap=True)
 
         yield started
