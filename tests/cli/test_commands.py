@@ -134,6 +134,16 @@ def test_one_method_explained(cli: Cli) -> None:
     assert unknown.code == 2 and "did you mean 'clse'" in unknown.err
 
 
+def test_of_a_method_in_a_file_it_is_said_that_nobody_tried_it(cli: Cli, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from dataclasses import dataclass\nfrom prunus.pruners.uniform import Uniform\n\n\n"
+        "@dataclass(frozen=True)\nclass Own(Uniform):\n    name = 'own-of-a-file'\n"
+    )
+    assert "not tried here; by what it declares it runs on" in cli("methods", f"{own}:Own").out
+    assert "not tried" not in cli("methods", "uniform").out
+
+
 def test_every_method_parameter_has_help(cli: Cli) -> None:
     for name, facts in cli("methods", "--json").json.items():
         assert facts["summary"], name

@@ -135,6 +135,7 @@ def _stage_lines(stages: list[dict[str, Any]]) -> list[str]:
 def explained(name: str, facts: dict[str, Any], title: str) -> list[str]:
     """All of one method, which was asked for as ``title``, in lines of 80 signs."""
     from prunus.families import families
+    from prunus.families.proved import runs_on
 
     lines = wrap(f"{title}: {facts['summary']}", _WIDTH, subsequent_indent="  ")
     lines += [f"  {facts['paper']}"] if facts["paper"] else []
@@ -161,6 +162,8 @@ def explained(name: str, facts: dict[str, Any], title: str) -> list[str]:
         lines += _item(line, hyphens=False)
     gone = [home for home in families() if home not in facts["families"]]
     runs = f"it runs on {len(facts['families'])} of {len(families())} families of models"
+    if all(runs_on(home, name) is None for home in families()):
+        runs = f"not tried here; by what it declares {runs} (prunus check tells)"
     return lines + _item(runs + (f", not on {', '.join(gone)}" if gone else ""), hyphens=False)
 
 
