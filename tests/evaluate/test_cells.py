@@ -171,7 +171,7 @@ def test_a_file_gives_no_method_the_name_of_something_else(tmp_path: Path, name:
     [
         ("", "no questions"),
         ("{", "line 1 is no JSON"),
-        ('\n{"image": "x.png", "question": "q"}', "line 2: expected an object"),
+        ('\n{"image": "x.png", "question": "q"}', "line 2: expected an object.*answer is missing"),
         ('{"image": "x.png", "question": "q", "answer": "a"}', "no such image file: 'x.png'"),
     ],
 )

@@ -264,8 +264,12 @@ def load_file(path: Path, faults: Faults | None = None) -> EvalSet:
 
 def _row(line: bytes, place: str) -> dict[str, str]:
     row = parse(line, place)
-    if not isinstance(row, dict) or any(not isinstance(row.get(key), str) for key in _FIELDS):
-        raise PrunusError(f"{place}: expected an object with the texts {', '.join(_FIELDS)}")
+    wanted = f"{place}: expected an object with the texts {', '.join(_FIELDS)}"
+    if not isinstance(row, dict):
+        raise PrunusError(wanted)
+    for key in _FIELDS:
+        if not isinstance(row.get(key), str):
+            raise PrunusError(f"{wanted}: {key} is {'no text' if key in row else 'missing'}")
     if not isinstance(row.get("type", ""), str):
         raise PrunusError(f"{place}: the type must be a text")
     return row
