@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import prunus
+from prunus.compare.course import Course
 from prunus.compare.statistics import mean_change
 from prunus.errors import PrunusError
 from prunus.evaluate.scoring import is_right
@@ -255,3 +256,24 @@ def test_missed_on_the_held_out_side_it_stays_dense(
     assert found["answer"]["what"] == DENSE and found["answer"]["verdict"] == MISSED
     assert "on the held-out questions" in found["answer"]["why"]
     assert found["answer"]["python"] is None
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_what_broke_is_no_verdict(
+    made: Made, copied: Path, monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    """Of the search, or of the last look."""
+    plain = Course.take
+
+    def take(self: Any, task: Any, message: Any) -> Any:
+        count = plain(self, task, message)
+        if self.number == side and (own := self.ledgers[task.column]).column.cell.prunes:
+            own.failed = "the process that asked it died"
+        return count
+
+    monkeypatch.setattr(Course, "take", take)
+    shutil.rmtree(copied / "store")
+    with pytest.raises(PrunusError, match="died; so nothing is said"):
+        run(wish(data(copied), LOSSY), copied)
+    monkeypatch.setattr(Course, "take", plain)
+    assert run(wish(data(copied), LOSSY), copied)["answer"]["what"] == PRUNE

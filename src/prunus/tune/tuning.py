@@ -10,17 +10,17 @@ from pathlib import Path
 
 from prunus.compare.asking import Asking, Watch
 from prunus.compare.comparing import made_by
-from prunus.compare.course import Course
+from prunus.compare.course import Course, Ledger
 from prunus.compare.desk import Desk
 from prunus.compare.identity import digest
 from prunus.compare.setting import RunSpec, Setting
 from prunus.compare.store import Store
 from prunus.compare.timing import seconds_of, time_columns
-from prunus.errors import PrunusFileError
+from prunus.errors import PrunusError, PrunusFileError
 from prunus.tasks.faults import Faults
 from prunus.tune.advice import answer_of, notes_of
 from prunus.tune.bounds import least_questions, least_upper
-from prunus.tune.candidates import check_methods
+from prunus.tune.candidates import check_methods, label
 from prunus.tune.contract import FORMAT, Data, Held, Side, Tuned
 from prunus.tune.looks import Look, Taken, check_record, overlap, take
 from prunus.tune.questions import Asked, answered, read_questions
@@ -64,7 +64,9 @@ def tune(
         found: Held | None = None
         refused: str | None = None
         courses = [course]
-        if chosen is not None:
+        if chosen is None:
+            _nothing_failed([one.ledger for one in search.tried])
+        else:
             other = Course(setting, 1, store)
             courses.append(other)
             found, refused = _look(wish, sides, setting, other, chosen, store, workers, watch)
@@ -163,6 +165,7 @@ def _look(
         watch.stage("answers of the held-out side", total)
         with Asking(setting, workers, watch) as asking:
             asking.ask({course.number: course}, tasks)
+    _nothing_failed([course.dense, ledger])
     for one in (course.dense, ledger):
         if one.why_not is not None:
             return None, one.why_not
@@ -175,6 +178,20 @@ def _look(
     found = held(course, ledger, given, wish.goal, seconds, taken.level, wish.share)
     found["earlier"] = _earlier(taken, sides.digests)
     return found, None
+
+
+def _nothing_failed(ledgers: Sequence[Ledger]) -> None:
+    """That a process died, or a method broke, says nothing of what a method loses.
+
+    Raises:
+        PrunusError: one did.
+    """
+    for one in ledgers:
+        if one.failed is not None:
+            raise PrunusError(
+                f"{label(one.column)}: {one.failed}; so nothing is said. What was answered is "
+                "kept: the same command goes on there; --methods leaves a method out"
+            )
 
 
 def look_at(
