@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunus.builtin import BUILTIN, load_builtin
+from prunus.builtin import BUILTIN, check_name, load_builtin
 from prunus.errors import PrunusError, PrunusFileError, PrunusTypeError, brief, shown
 from prunus.families import model_types
 from prunus.inference.checkpoint import load_weights
@@ -60,6 +60,7 @@ def load(
             str(name), wanted if isinstance(wanted, torch.dtype) else torch.float32
         )
     else:
+        check_name(str(name))
         model, processor = _from_transformers(str(name), wanted, device_map, kwargs)
     belongs(processor, model)  # its chat template tells where the user's question is
     return (model if place is None else model.to(place)).eval(), processor

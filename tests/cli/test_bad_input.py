@@ -132,6 +132,19 @@ def test_bugs_keep_their_traceback(
         app_module.main(["run", str(picture), *Q])
 
 
+def test_a_torchvision_of_another_build_is_told_in_one_line(
+    cli: Cli, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        try:
+            raise RuntimeError("operator torchvision::nms does not exist")
+        except RuntimeError as error:
+            raise ModuleNotFoundError("Could not import module 'LlavaProcessor'") from error
+
+    monkeypatch.setattr("prunus.inference.answer.answer", broken)
+    refused(cli("run", picture, *Q), "torchvision does not fit torch", "pip uninstall torchvision")
+
+
 def test_the_traceback_of_bad_input_can_be_asked_for(picture: Path) -> None:
     with pytest.raises(ValueError, match="keep=0"):
         app_module.main(["--traceback", "run", str(picture), *Q, "--keep", "0"])

@@ -65,7 +65,7 @@ def test_tables_json_and_chart(cli: Cli, tmp_path: Path) -> None:
         (("--batch", "1,0"), ("--batch",)),
         (("--output-tokens", "x"), ("--output-tokens",)),
         (("--dtype", "int8"), ("bfloat16",)),
-        (("--device", "tpu"), ("cpu or cuda",)),
+        (("--device", "tpu"), ("auto takes what there is",)),
         (("--device", "meta"), ("clock",)),
         (("--image", "a.png"), ("--model",)),
         (("--shape", "llava-1.5-7b", "--frames", 4, "--scale", 0.01), ("picture",)),

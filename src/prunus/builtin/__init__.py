@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import as_file, files
 from typing import Any
 
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, unknown
 
 #: Names of the models that :func:`load_builtin` knows, with one line each.
 BUILTIN: dict[str, str] = {
     "tiny-llava": "LLaVA-1.5 in small: 576 visual tokens, CLIP tower of 9 layers, Llama of 12",
     "tiny-qwen": "Qwen2.5-VL in small: images of many sizes, videos of 8 frames, window attention",
 }
+
+
+def check_name(name: str) -> None:
+    """That ``name`` may be a model: a built-in one, a folder, or a Hugging Face id.
+
+    Raises:
+        PrunusError: it is none of these.
+    """
+    if name not in BUILTIN and "/" not in name and not os.path.exists(name):
+        raise unknown("model", name, [*BUILTIN, "a local folder", "a Hugging Face id (a/b)"])
 
 
 def load_builtin(name: str, dtype: Any = "float32") -> tuple[Any, Any]:

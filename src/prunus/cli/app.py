@@ -34,7 +34,7 @@ from prunus.cli import eval as eval_command
 from prunus.cli import reproduce as reproduce_command
 from prunus.cli import tune as tune_command
 from prunus.cli.console import plain_warnings
-from prunus.cli.errors import is_refusal
+from prunus.cli.errors import broken_torchvision, is_refusal
 from prunus.cli.places import check_places
 from prunus.errors import one_line
 
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except Exception as error:
         message = _usage(error)
         if message is None:
-            message = one_line(error) if is_refusal(error) else None
+            message = one_line(error) if is_refusal(error) else broken_torchvision(error)
         if message is None or "--traceback" in arguments:
             raise
         if message:  # empty where the help text has been shown instead: `prunus` alone

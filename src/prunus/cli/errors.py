@@ -36,6 +36,21 @@ def option(name: str, value: object) -> Iterator[None]:
         raise BadInput(f"{name} {shown(str(value))}: {error}") from error
 
 
+def broken_torchvision(error: BaseException) -> str | None:
+    """What to do where torchvision is of another build than torch: transformers cannot import any
+    model then, and says so in a long traceback. None for other errors."""
+    link: BaseException | None = error
+    while link is not None:
+        if "torchvision::" in str(link):
+            return (
+                f"torchvision does not fit torch here ({one_line(link)}): install both in one "
+                "command, from the same index, or take torchvision away (pip uninstall "
+                "torchvision), without which videos are not read"
+            )
+        link = link.__cause__ or link.__context__
+    return None
+
+
 def is_refusal(error: BaseException) -> bool:
     """Whether prunus raised ``error`` on purpose; anything else is a bug, with its traceback."""
     return isinstance(error, PrunusError)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunus.cli.console import busy
 from prunus.cli.errors import BadInput
-from prunus.errors import unknown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,11 +46,9 @@ def knows_drawings(name: str, pictures: Sequence[Image.Image]) -> str:
 def check_model(name: str) -> None:
     """Raise PrunusError where ``name`` is neither a built-in model nor a folder, and cannot be a
     Hugging Face id."""
-    from prunus.builtin import BUILTIN
+    from prunus.builtin import check_name
 
-    looks_like_a_name = "/" not in name and not Path(name).exists()
-    if name not in BUILTIN and looks_like_a_name:
-        raise unknown("model", name, [*BUILTIN, "a local folder", "a Hugging Face id (a/b)"])
+    check_name(name)
 
 
 def check_device(device: str) -> str:

@@ -88,10 +88,11 @@ def notes_of(
     wish: Wish, search: Search, found: Held | None, given: bool, held_out: int
 ) -> list[str]:
     """How the numbers came about, and what they do not say."""
+    rounds = f"{len(search.plan)} round{'s' * (len(search.plan) > 1)}"
     notes = [
         "Each image is on the tuning or on the held-out side by its pixels. Everything is chosen "
         f"on the tuning side; of {held_out} held-out questions one candidate is asked, once.",
-        f"{len(search.tried)} candidates in {len(search.plan)} rounds of successive halving. Who "
+        f"{len(search.tried)} candidates in {rounds} of successive halving. Who "
         "is out for its loss is so by bounds that hold for all candidates in all rounds at once, "
         f"95 % together (Bonferroni over {search.tests}); the others are cut to those that save "
         "most, times the chance that the held-out questions show it. The bound of the held-out "

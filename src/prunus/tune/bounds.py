@@ -79,7 +79,7 @@ def least_upper(questions: int, images: int | None = None) -> float:
     if images < 2:
         return 1.0
     error = math.sqrt(2 * (images + 2) / (images + 1)) / (questions + 2)
-    return two_sided(images - 1) * error
+    return min(1.0, two_sided(images - 1) * error)
 
 
 def least_questions(bound: float) -> int:
