@@ -78,7 +78,7 @@ def test_links_lead_somewhere(page: str) -> None:
     for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", path.read_text()):
         found = path.parent / target if target else path
         assert found.exists(), f"{page} links to {target}, which does not exist"
-        if anchor:
+        if anchor and found.suffix != ".png":  # of pictures it says in which light they are shown
             assert anchor in anchors(found), f"{page} links to {target}#{anchor}"
 
 
