@@ -134,7 +134,8 @@ def _take(
     if place not in places:  # a handle is how torch gives out numbers
         places[place] = Hook(RemovableHandle(getattr(module, kind)).id, given)
     hook = places[place]
-    if hook.owner is not None and hook.owner is not owner:
+    # One that is not there belongs to nobody: what put it in was interrupted before it could.
+    if hook in there and hook.owner is not None and hook.owner is not owner:
         raise PrunusStateError(SHARED)
     hook.owner, hook.function = owner, function
     return hook
