@@ -100,7 +100,8 @@ def batch(
     from prunus.batch.ledger import FORMATS
     from prunus.batch.pool import Workers
     from prunus.batch.run import Options, run
-    from prunus.cli.loading import check_device, check_model
+    from prunus.builtin import check_name
+    from prunus.cli.loading import check_device
     from prunus.inference.named import build_methods
     from prunus.inference.sampling import Sampling
 
@@ -111,7 +112,7 @@ def batch(
     if chosen is None and meaning == "true":
         raise BadInput("--method none prunes nothing: leave out --budget, or name a method")
     sampling = Sampling(fps, frames, most=max_frames)
-    check_model(model)
+    check_name(model)
     place = check_device(device) if address is None else device
     name = str(Path(model).resolve()) if Path(model).is_dir() else model
     job = Job(

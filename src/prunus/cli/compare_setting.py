@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from prunus.builtin import BUILTIN, check_name
 from prunus.cli.errors import BadInput
-from prunus.cli.loading import check_model
 
 if TYPE_CHECKING:
     from prunus.compare.presets import Preset
@@ -59,7 +59,6 @@ def setting_of(
     Raises:
         BadInput: a wrong name, or a rival with which nothing can be compared.
     """
-    from prunus.builtin import BUILTIN
     from prunus.cli.eval import listed
     from prunus.compare.presets import methods_of
     from prunus.compare.setting import RunSpec, Setting
@@ -70,7 +69,7 @@ def setting_of(
     names = listed(models, "--models") if models is not None else list(preset.models)
     runs: list[RunSpec] = []
     for name in names:
-        check_model(name)
+        check_name(name)
         sets = [builtin_set_for(name)] if data is None else listed(data, "--data")
         runs += [RunSpec(name, one) for one in sets]
     scenes = all(run.data in BUILTIN_SETS for run in runs)

@@ -103,7 +103,8 @@ def evaluate(
     Exact match of greedy answers. The dense model runs in the same pass; differences to it are
     paired over questions. Without --data, the built-in questions about drawn scenes are asked.
     """
-    from prunus.cli.loading import check_model, load_model
+    from prunus.builtin import check_name
+    from prunus.cli.loading import load_model
     from prunus.evaluate.cells import GROUND_TRUTH, RATIOS, default_names, make_cells
     from prunus.evaluate.output import write_results
     from prunus.evaluate.runner import Evaluation
@@ -123,7 +124,7 @@ def evaluate(
                 "--tasks asks whole benchmarks: say which methods (--methods A,B) and where the "
                 "results go (--output DIR)"
             )
-        check_model(model)
+        check_name(model)
         _benchmarks(
             Asked(
                 model,

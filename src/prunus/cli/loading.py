@@ -21,7 +21,6 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
     with busy(f"loading {name}"):
         from prunus.loading import load
 
-        check_model(name)
         place = check_device(device)
         return load(name, dtype=dtype, device=place)
 
@@ -41,14 +40,6 @@ def knows_drawings(name: str, pictures: Sequence[Image.Image]) -> str:
         f"{name} knows drawn scenes only: for photographs take a real model, as in --model "
         "llava-hf/llava-1.5-7b-hf, or --model FOLDER"
     )
-
-
-def check_model(name: str) -> None:
-    """Raise PrunusError where ``name`` is neither a built-in model nor a folder, and cannot be a
-    Hugging Face id."""
-    from prunus.builtin import check_name
-
-    check_name(name)
 
 
 def check_device(device: str) -> str:

@@ -242,13 +242,13 @@ def _whole(
     device: str,
     folder: Path,
 ) -> tuple[list[Arm], list[Judge], str, dict[str, str]]:
-    from prunus.cli.loading import check_model
+    from prunus.builtin import check_name
     from prunus.reproduce.formula import Formula, formula_columns
     from prunus.reproduce.plan import not_measured, task_columns
     from prunus.reproduce.tasks import Tasks
 
     name = model or recipe.model.checkpoint
-    check_model(name)
+    check_name(name)
 
     judges: list[Judge] = []
     if names := formula_columns(recipe):

@@ -69,7 +69,8 @@ def transformers(
     POST /v1/chat/completions, /v1/responses ...: as `transformers serve` has them, one request
     after the other. What prunus refuses is answered with status 400 and the reason.
     """
-    from prunus.cli.loading import check_device, check_model
+    from prunus.builtin import check_name
+    from prunus.cli.loading import check_device
     from prunus.inference.named import build_methods
     from prunus.serving import transformers as server
     from prunus.serving.models import Served
@@ -80,7 +81,7 @@ def transformers(
     if chosen is None and meaning == "true":
         raise BadInput("--method none prunes nothing: leave out --budget, or name a method")
     server.check_installed()
-    check_model(model)
+    check_name(model)
     check_port(host, port)
     place = check_device(device)
     quiet_transformers()

@@ -151,9 +151,9 @@ def _wish(
     device: str,
 ) -> Wish:
     """What is wanted; what is wrong with it is said before anything is read or loaded."""
-    from prunus.builtin import BUILTIN
+    from prunus.builtin import BUILTIN, check_name
     from prunus.cli.eval import listed
-    from prunus.cli.loading import check_device, check_model
+    from prunus.cli.loading import check_device
     from prunus.evaluate.cells import make_cells
     from prunus.inference.params import parse_keep
     from prunus.tasks.sets import BUILTIN_SETS
@@ -177,7 +177,7 @@ def _wish(
         min_speed_up,
         **({} if max_kv is None else parse_kv(max_kv)),
     )
-    check_model(model)
+    check_name(model)
     keeps = KEEPS if keep is None else tuple(parse_keep(one) for one in listed(keep, "--keep"))
     chosen = default_methods(model in BUILTIN) if methods is None else listed(methods, "--methods")
     check_methods(chosen)

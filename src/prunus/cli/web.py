@@ -43,7 +43,8 @@ def web(
     It runs on this machine alone, until Ctrl-C. Whoever can reach it can have the model asked:
     other addresses than this machine's own are for networks that you trust.
     """
-    from prunus.cli.loading import check_device, check_model, load_model
+    from prunus.builtin import check_name
+    from prunus.cli.loading import check_device, load_model
     from prunus.cli.serve_transformers import check_port
     from prunus.web import serve
     from prunus.web.desk import Desk
@@ -56,7 +57,7 @@ def web(
     start = [*named, *_START[len(named) :]]
     for one in start:
         Setting.of(one).methods()
-    check_model(model)
+    check_name(model)
     check_port(host, port)
     check_device(device)
     quiet_transformers()
