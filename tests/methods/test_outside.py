@@ -162,7 +162,7 @@ def test_what_is_not_there_is_refused(cli: Cli, picture: Path, tmp_path: Path) -
     for wrong, words in ((f"{name}@early", "no preset 'early': there are seen@late"),):
         with pytest.raises(PrunusError, match=words):
             find_method(wrong)
-    refused(cli("run", picture, "--prompt", "what?", "--method", "there.py"), "path/to/file.py")
+    refused(cli("run", picture, "--prompt", "what?", "--method", "there.py"), "there.py:MyMethod")
     refused(cli("check", "--method", f"{tmp_path}/nothing.py:Seen"), "no such file")
 
 
