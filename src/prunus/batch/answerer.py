@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from prunus.batch.rows import Asked, Reader, Ref
@@ -18,7 +19,7 @@ from prunus.inference.inputs import Parts, placed, process
 from prunus.inference.named import build_methods
 from prunus.inference.prompts import build_prompt
 from prunus.inference.sampling import Sampling
-from prunus.inference.videos import open_videos
+from prunus.inference.videos import Excerpt, open_videos
 from prunus.io.images import decode_image, open_image
 from prunus.loading import load
 from prunus.method.budget import Meaning
@@ -96,12 +97,7 @@ class Answerer:
         return [outcome for row in rows for outcome in self._answered([row])]
 
     def _encode(self, row: Asked, ref: Ref) -> Parts:
-        where = f"row {ref.number}"
-        pictures = [
-            decode_image(one, "bytes", where) if isinstance(one, bytes) else open_image(one, where)
-            for one in row.images
-        ]
-        videos = [open_videos([one], self._job.sampling)[0] for one in row.videos]
+        pictures, videos = opened(row, f"row {ref.number}", self._job.sampling)
         text = build_prompt(self._processor, row.prompt, len(pictures), len(videos))
         return Parts.of(process(self._processor, text, pictures, videos, self._family))
 
@@ -154,6 +150,19 @@ class Answerer:
 
 def _count(original: float, kept: float, average: float) -> dict[str, Any]:
     return {"visual_tokens": round(original), "kept": round(kept), "average": float(average)}
+
+
+def opened(row: Asked, where: str, sampling: Sampling) -> tuple[list[Image], list[Excerpt]]:
+    """The pictures and videos of a row, which messages call ``where``.
+
+    Raises:
+        PrunusError: one is missing or broken.
+    """
+    pictures = [
+        decode_image(one, "bytes", where) if isinstance(one, bytes) else open_image(one, where)
+        for one in row.images
+    ]
+    return pictures, [open_videos([one], sampling)[0] for one in row.videos]
 
 
 def refused(ref: Ref, reason: str) -> Outcome:

@@ -59,6 +59,8 @@ class Ledger:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder, self._kind, self._most, self._clock = folder, kind, part_rows, clock
+        if kind == "parquet":
+            _pyarrow()  # before anything is asked
         parts = sorted(self._folder.glob(f"answers-*.{kind}"))
         self.answered = {one for part in parts for one in _ids(part)}
         self._next = 1 + max((_number(part) for part in parts), default=-1)
@@ -234,5 +236,7 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise PrunusError("Parquet files need pyarrow: pip install 'prunus[ray]'") from error
+        raise PrunusError(
+            "Parquet files need pyarrow: pip install pyarrow, or write --format jsonl"
+        ) from error
     return pyarrow, parquet

@@ -232,7 +232,7 @@ def _reading(path: Path) -> Any:
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise PrunusError("Parquet files need pyarrow: pip install 'prunus[ray]'") from error
+        raise PrunusError("Parquet files need pyarrow: pip install pyarrow") from error
     try:
         return ParquetFile(path)
     except (OSError, pyarrow.ArrowException) as error:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prunus.batch.answerer import Job
+from prunus.batch import pool, with_vllm
+from prunus.batch.answerer import Job, Outcome
 from prunus.batch.ledger import Format, Ledger, finish, settle
-from prunus.batch.pool import Workers, outcomes
+from prunus.batch.pool import Workers
 from prunus.batch.rows import Ref, Rows, scan
+from prunus.batch.with_vllm import Engine
 from prunus.errors import PrunusStateError
 from prunus.io.claim import claim
 from prunus.io.files import make_folder
@@ -48,7 +50,7 @@ def run(
     job: Job,
     data: Path,
     folder: Path,
-    workers: Workers,
+    workers: Workers | Engine,
     options: Options,
     begun: Callable[[int, int], None],
     step: Step,
@@ -59,7 +61,7 @@ def run(
         job: what is done with a row.
         data: JSON lines or Parquet.
         folder: of the answers, made if it is missing.
-        workers: who answers.
+        workers: who answers: workers on Ray, or vLLM's engine.
         options: see there.
         begun: is called once with the number of rows, and of those done already.
         step: is called after each batch.
@@ -71,7 +73,7 @@ def run(
     began = time.monotonic()
     rows = scan(data)
     with claim(make_folder(folder)):
-        settle(folder, _settings(job, data, rows, options))
+        settle(folder, _settings(job, data, rows, options, workers))
         ledger = Ledger(folder, options.kind, options.part_rows)
         if options.refused_again:
             ledger.ask_refused_again()
@@ -81,8 +83,7 @@ def run(
         ledger.take({"id": one.id, "number": one.number, "reason": one.reason} for one in rows.bad)
         try:
             if todo:
-                batches = list(in_batches(todo, options.batch))
-                for found in outcomes(job, data.absolute(), batches, workers):
+                for found in _outcomes(job, data.absolute(), todo, workers, options):
                     ledger.take(found)
                     step(len(ledger.answered), len(ledger.refused))
         finally:
@@ -111,7 +112,19 @@ def in_batches(refs: Sequence[Ref], size: int) -> Iterator[Sequence[Ref]]:
         yield refs[at : at + size]
 
 
-def _settings(job: Job, data: Path, rows: Rows, options: Options) -> dict[str, Any]:
+def _outcomes(
+    job: Job, data: Path, todo: Sequence[Ref], workers: Workers | Engine, options: Options
+) -> Iterator[list[Outcome]]:
+    if isinstance(workers, Engine):
+        return with_vllm.outcomes(job, data, todo, workers)
+    return pool.outcomes(job, data, list(in_batches(todo, options.batch)), workers)
+
+
+def _settings(
+    job: Job, data: Path, rows: Rows, options: Options, workers: Workers | Engine
+) -> dict[str, Any]:
     """What must be the same for a run to go on; it may do so on another device."""
     own = {name: value for name, value in dataclasses.asdict(job).items() if name != "device"}
-    return {**own, "data": data.name, "digest": rows.digest, "format": options.kind}
+    engine = "vllm" if isinstance(workers, Engine) else "transformers"
+    about = {"data": data.name, "digest": rows.digest, "format": options.kind}
+    return {**own, **about, "engine": engine}

@@ -28,6 +28,7 @@ from prunus.cli.options import (
 )
 from prunus.errors import unknown
 
+ENGINES = ("transformers", "vllm")
 _EVERY = 30.0  # seconds between lines, where there is no terminal
 
 
@@ -50,12 +51,32 @@ def batch(
     budget: BudgetOption = "nominal",
     param: ParamOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, max=MOST, help="Length of an answer.")] = 32,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="transformers|vllm",
+            help="vllm: vLLM's engine, for methods that it serves (docs/batch.md).",
+        ),
+    ] = "transformers",
+    vllm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="With --engine vllm, an argument of vllm.LLM: max_model_len=4096; repeatable.",
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=1, max=10_000, help="Workers, each with a model of its own.")
     ] = 1,
     batch_size: Annotated[
-        int, typer.Option("--batch", min=1, max=10_000, help="Rows at a time in each worker.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            "--batch",
+            min=1,
+            max=10_000,
+            help="Rows at a time in each worker; default: 8; with vLLM 64.",
+        ),
+    ] = None,
     cpus: Annotated[
         int | None,
         typer.Option(
@@ -91,7 +112,7 @@ def batch(
     dtype: DType = "auto",
     device: Device = "auto",
 ) -> None:
-    """Answer a file of images and prompts with pruned visual tokens, on Ray Data.
+    """Answer a file of images and prompts with pruned visual tokens, on Ray Data or by vLLM.
 
     Each row is answered once: the same command goes on where it was stopped, and a worker that dies
     loses nothing. Rows that cannot be asked go to refused.jsonl with their reason.
@@ -100,6 +121,7 @@ def batch(
     from prunus.batch.ledger import FORMATS
     from prunus.batch.pool import Workers
     from prunus.batch.run import Options, run
+    from prunus.batch.with_vllm import Engine, check
     from prunus.builtin import check_name
     from prunus.cli.loading import check_device
     from prunus.inference.named import build_methods
@@ -113,6 +135,7 @@ def batch(
         raise BadInput("--method none prunes nothing: leave out --budget, or name a method")
     sampling = Sampling(fps, frames, most=max_frames)
     check_name(model)
+    by_vllm = _is_vllm(engine, vllm, workers > 1, cpus, gpus, address, device != "auto")
     place = check_device(device) if address is None else device
     name = str(Path(model).resolve()) if Path(model).is_dir() else model
     job = Job(
@@ -128,8 +151,13 @@ def batch(
     )
     share = 1 if address is not None else max(1, (os.cpu_count() or 1) // workers)
     some = 1.0 if place.startswith("cuda") and address is None else 0.0
-    pool = Workers(workers, cpus or share, some if gpus is None else gpus, address)
-    options = Options(batch_size, kind, part_rows, refused_again)
+    pool: Workers | Engine
+    if by_vllm:
+        pool = Engine(batch_size or 64, tuple(vllm or ()))
+        check(job, pool)
+    else:
+        pool = Workers(workers, cpus or share, some if gpus is None else gpus, address)
+    options = Options(batch_size or 8, kind, part_rows, refused_again)
     quiet_transformers()
     with _told() as (begun, step):
         done = run(job, data, output, pool, options, begun, step)
@@ -155,6 +183,41 @@ def batch(
     console.print(f"written: {output}", markup=False, soft_wrap=True)
     if done.refused:
         console.print(f"refused: {output / 'refused.jsonl'}", markup=False, soft_wrap=True)
+
+
+def _is_vllm(
+    engine: str,
+    arguments: list[str] | None,
+    several: bool,
+    cpus: int | None,
+    gpus: float | None,
+    address: str | None,
+    placed: bool,
+) -> bool:
+    """Whether vLLM answers.
+
+    Raises:
+        BadInput: options of the one are given with the other.
+    """
+    if engine not in ENGINES:
+        raise unknown("--engine", engine, ENGINES)
+    if engine == "transformers":
+        if arguments:
+            raise BadInput(f"--vllm {arguments[0]} says something to vLLM: give --engine vllm")
+        return False
+    of_workers = {
+        "--workers": several,
+        "--cpus": cpus is not None,
+        "--gpus": gpus is not None,
+        "--address": address is not None,
+        "--device": placed,
+    }
+    if given := [name for name, there in of_workers.items() if there]:
+        raise BadInput(
+            f"{given[0]} is for workers on Ray: with --engine vllm one engine answers, on the "
+            "device that vLLM was built for; leave it out"
+        )
+    return True
 
 
 def _anywhere(method: str) -> str:

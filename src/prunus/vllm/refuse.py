@@ -14,8 +14,8 @@ _INSIDE = (
     "vLLM's language model runs many requests at once over one paged cache, whose rows every layer "
     "shares"
 )
-_INSTEAD = "choose a method that acts before the language model (prunus methods), or prunus serve "
-_INSTEAD += "transformers"
+_INSTEAD = "choose a method that acts before the language model (prunus methods), or transformers "
+_INSTEAD += "instead of vLLM (prunus serve transformers, prunus batch)"
 
 
 def check_servable(methods: Sequence[Method], depth: int, budget: Meaning = "nominal") -> None:
