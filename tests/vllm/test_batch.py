@@ -72,7 +72,7 @@ def refusals(output: Path) -> dict[str, str]:
 
 def test_stopped_and_gone_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[Any] = write_rows(tmp_path, "scenes", 12)
-    rows[1] = {**rows[1], "images": [rows[1].pop("image"), rows[0]["image"]]}
+    rows[1]["images"] = [rows[1].pop("image"), rows[0]["image"]]
     rows.insert(2, '{"id": "half", "image": ')
     rows.insert(4, {"id": "missing", "image": "no.png", "prompt": "what ?"})
     rows.insert(5, {"id": "long", "image": rows[0]["image"], "prompt": "what is it ? " * 600})
