@@ -27,7 +27,7 @@ test test-all test-lowest test-latest test-page test-lmms test-vllm test-ray doc
 
 .PHONY: help demo test test-all lint format test-lowest test-latest test-python test-wheel test-gpu \
 	test-page lmms-env test-lmms vllm-env test-vllm ray-env test-ray \
-	docs-env docs test-docs web-env test-web mutants clean
+	docs-env docs docs-release test-docs web-env test-web mutants clean
 
 help:
 	@echo "make demo         built-in model on its sample image; picture in out/demo.png"
@@ -50,6 +50,7 @@ help:
 	@echo "make test-ray     prunus batch on Ray Data, in that environment"
 	@echo "make docs-env     an environment with MkDocs (.venv-docs)"
 	@echo "make docs         the site of the documents, into site/"
+	@echo "make docs-release that site into sites/, among those of other versions, each with a list of them"
 	@echo "make test-docs    that site in headless Chromium, its links, and the notebooks"
 	@echo "make web-env      an environment with Gradio, for \`prunus web\` (.venv-web)"
 	@echo "make test-web     the page to try, in headless Chromium, in that environment"
@@ -179,6 +180,12 @@ docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(DOCS_READY)
 	$(DOCS_VENV)/bin/python -m mkdocs build --quiet --strict
 
+# The site of this version among those of others: SITES is what a host of static files is given.
+SITES ?= sites
+
+docs-release: docs
+	$(DOCS_VENV)/bin/python -m tools.docs.release site $(SITES)
+
 test-docs: docs
 	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null \
 		|| { echo "there is no chromium: apt-get install chromium"; exit 1; }
@@ -200,5 +207,5 @@ mutants: $(READY)
 
 clean:
 	rm -rf $(VENV) $(LOWEST_VENV) $(LATEST_VENV) $(LMMS_VENV) $(VLLM_VENV) $(RAY_VENV) $(DOCS_VENV) $(WEB_VENV) .venv-python* \
-		out build site dist .pytest_cache .mypy_cache .ruff_cache
+		out build site sites dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -24,7 +24,7 @@ OUTSIDE = ("CHANGELOG.md", "CONTRIBUTING.md")
 
 def on_config(config: Any) -> Any:
     """The version is told on every page, and the navigation has what is written below."""
-    config.site_name = f"{config.site_name} {__version__}"
+    config.extra["release"] = __version__
     behind = {
         "Methods": [{"One by one": [f"methods/{name}.md" for name in catalogue.known()]}],
         "Reference": [*reference.navigation(), {"Changes": "CHANGELOG.md"}],
