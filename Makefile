@@ -99,7 +99,7 @@ test-all: lint
 	$(BIN)/python $(PYTEST) -p tools.resume $(if $(FRESH),--fresh)
 
 # What the tests need beside the lowest or the newest transformers.
-TEST_PACKAGES := -e '.[peft]' av pytest pytest-xdist
+TEST_PACKAGES := -e '.[compare,peft]' av pytest pytest-xdist
 
 $(LOWEST_READY): pyproject.toml constraints.txt constraints-lowest.txt tools/torchvision_schemas.py
 	$(call install,$(LOWEST_VENV),constraints-lowest.txt,$(TEST_PACKAGES))
