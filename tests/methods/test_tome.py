@@ -18,6 +18,7 @@ from tests.support.literal.tome import tome
 from tests.support.models import Case, case_of
 from tests.support.oracles.merged import Pairs, Seen, merged_tower
 from tests.support.oracles.merged_windows import frames_of, merged_frame
+from tests.support.reads import Reads
 from tests.support.runs import gap, plain
 from tests.support.towers import deep, prompt
 
@@ -116,6 +117,24 @@ def test_evoprune_without_its_own_parts_is_the_same(kind: str, keep: int) -> Non
         into = [run.trace[0].merged_into[0][image] for run in (ours, theirs)]  # type: ignore[index]
         assert torch.equal(*into)
     assert torch.equal(states, expected)
+
+
+@pytest.mark.parametrize("like", ["tome", "evoprune"])
+def test_what_a_block_calls_does_not_grow_with_the_images(like: str) -> None:
+    """One merging block more, which takes its part of what goes: so many operations of torch."""
+    case = deep("clip")
+    own: dict[str, Any] = {"protect": 0.5}  # each of its branches
+    if like == "tome":
+        own = {"protect": 0.0, "diversity": 0.0, "order": "append", "parity": "cls"}
+
+    def calls(images: int, blocks: int) -> int:
+        method = EvoPrune(keep=30, schedule="last", some=blocks, **own)
+        with torch.no_grad(), prunus.prune(case.model, method, processor=False), Reads() as reads:
+            case.model(**prompt(images))
+        return reads.calls
+
+    two, four = (calls(images, 3) - calls(images, 2) for images in (2, 4))
+    assert two == four < (130 if like == "tome" else 185)
 
 
 def test_the_published_example() -> None:

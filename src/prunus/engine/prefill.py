@@ -252,10 +252,7 @@ class Prefill:
             if one.unpooled is not None:
                 _seat(image, one, one.unpooled, states)
             chosen.append(one.kept.to(device))
-            image.merged_into = into = one.merged_into.to(device)
-            stands = torch.zeros(image.grid.size, device=device)
-            stands = stands.index_add(0, into.clamp(min=0), (into >= 0).to(stands))
-            image.sizes = stands[chosen[-1]]
+            image.merged_into, image.sizes = one.merged_into.to(device), one.sizes.to(device)
             if len(one.kept) < image.grid.size and one.unpooled is None:
                 doubts.add(_fits(states[image.row, image.positions], one), _ELSEWHERE)
         doubts.settle()

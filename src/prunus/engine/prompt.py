@@ -65,7 +65,7 @@ def find_images(
     found: list[list[Image]] = [[] for _ in range(rows)]
     repeats: set[int] = set()
     counts: list[list[int]] = marks.sum(2).tolist()  # the one value that is read from the device
-    order = places_of(marks, marks.shape[2])  # those that are none come behind
+    order = places_of(marks, marks.shape[2])  # as far as there are any
     for kind, own, lengths in zip(placeholders, order, counts, strict=True):
         positions = [row[:length] for row, length in zip(own, lengths, strict=True)]
         if any(lengths):

@@ -79,7 +79,7 @@ def make_trace(prefill: Prefill) -> list[TraceEntry]:
                 merged_into=nested(chosen.reduced, lambda one: one.merged_into.cpu()),
                 steps=nested(
                     chosen.reduced,
-                    lambda one: [(block, s.cpu(), d.cpu()) for block, s, d in one.steps],
+                    lambda one: [(block, s.cpu(), d.cpu()) for block, s, d in one.steps()],
                 ),
                 by_size=chosen.reduced[0].by_size,
                 proportional=chosen.proportional,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from prunus.signals.topk import places_of
+
 if TYPE_CHECKING:
     from prunus.method.view import View
 
@@ -75,12 +77,9 @@ class Selection:
         indices into the n present ones; no destination is a source, and one may take several.
         Without reading anything from the device."""
         groups, count = view.present.shape
-        steps = torch.arange(count, device=source.device).repeat(groups, 1)
+        steps = torch.arange(count, device=source.device).expand(groups, -1)
         stays = torch.ones_like(steps, dtype=torch.bool).scatter(1, source, False)
-        left = count - source.shape[1]
-        # Survivors in order: those that go are written to a spare column.
-        place = torch.where(stays, stays.long().cumsum(1) - 1, left).clamp(max=left)
-        kept = torch.zeros_like(steps[:, : left + 1]).scatter(1, place, steps)[:, :left]
+        kept = places_of(stays, count - source.shape[1])
         into = steps.scatter(1, source, destination)
         pairs = (source, destination)
         return cls(kept, scores, None, None, into, None, None, pairs, by_size, carry, macs)

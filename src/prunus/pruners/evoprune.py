@@ -14,10 +14,9 @@ from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, Unit, check_keep
 from prunus.method.removals import SCHEDULES, Schedule, removals, shares
 from prunus.method.signals import Signal, States, TowerAttention, TowerKeys
-from prunus.signals.bipartite import lined_up, rows, sides
+from prunus.signals.bipartite import best_and_others, lined_up, rows, sides
 from prunus.signals.density import diversity
 from prunus.signals.similarity import best_partners, unit
-from prunus.signals.topk import stable_topk
 
 _RECEIVED = TowerAttention(rows="all")
 
@@ -156,15 +155,16 @@ class EvoPrune(Method):
         if self.protect > 0:
             received = view[_RECEIVED]
             spared = torch.zeros_like(received, dtype=torch.bool)
-            spared.scatter_(1, stable_topk(received, max(0, count)), True)
+            order = torch.sort(received, dim=1, descending=True, stable=True).indices
+            spared.scatter_(1, order[:, : max(0, count)], True)
             barred = spared.gather(1, giving), spared.gather(1, taking)
 
         scores, partner = best_partners(
             rows(vectors, giving), rows(vectors, taking), weights, barred
         )
-        best = stable_topk(scores, gone)
+        best, others = best_and_others(scores, gone)
         source, destination = giving.gather(1, best), taking.gather(1, partner.gather(1, best))
         carry = None
         if self.order == "append":
-            carry = lined_up(scores, giving, taking, gone, cls)
+            carry = lined_up(others, giving, taking, cls)
         return Selection.merge(view, source, destination, self.by_size, received, carry, macs)

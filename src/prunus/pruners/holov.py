@@ -13,9 +13,10 @@ from prunus.errors import PrunusError
 from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import TowerAttention
-from prunus.signals.alike import alike_pieces, places_of
+from prunus.signals.alike import alike_pieces
 from prunus.signals.crops import Crops, crops_of, shared_out
 from prunus.signals.similarity import unit
+from prunus.signals.topk import places_of
 
 _SCALE, _WEIGHT = 1000.0, 0.09  # of attention; of variance against it, as released
 

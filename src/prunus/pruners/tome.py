@@ -12,9 +12,8 @@ from prunus.method.budget import Keep, check_keep
 from prunus.method.removals import removals
 from prunus.method.signals import Signal, TowerKeys
 from prunus.method.view import Facts
-from prunus.signals.bipartite import lined_up, rows, sides
+from prunus.signals.bipartite import best_and_others, lined_up, rows, sides
 from prunus.signals.similarity import best_partners, unit
-from prunus.signals.topk import stable_topk
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,9 @@ class ToMe(Method):
         vectors = unit(view[TowerKeys()])
         giving, taking = sides(vectors, view.carry, cls)
         scores, partner = best_partners(rows(vectors, giving), rows(vectors, taking))
-        best = stable_topk(scores, gone)
+        best, others = best_and_others(scores, gone)
         source, into = giving.gather(1, best), taking.gather(1, partner.gather(1, best))
-        carry = lined_up(scores, giving, taking, gone, cls)
+        carry = lined_up(others, giving, taking, cls)
         macs = float(giving.shape[1] * taking.shape[1] * vectors.shape[2])
         return Selection.merge(view, source, into, carry=carry, macs=macs)
 

@@ -13,9 +13,10 @@ from prunus.errors import PrunusError
 from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import Features, TowerAttention
-from prunus.signals.alike import alike_pieces, places_of
+from prunus.signals.alike import alike_pieces
 from prunus.signals.diversity import thinned
 from prunus.signals.similarity import unit
+from prunus.signals.topk import places_of
 
 
 @dataclass(frozen=True)

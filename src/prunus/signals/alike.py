@@ -59,9 +59,3 @@ def alike_pieces(grid: AnyGrid, present: Tensor, count: int, each: bool = True) 
         )
         for (size, own), members in found.items()
     ]
-
-
-def places_of(chosen: Tensor, count: int) -> Tensor:
-    """Int64 ``[G, count]``, ascending: where bool ``chosen [G, n]`` is true, which is so ``count``
-    times in each row; without a look at it."""
-    return torch.sort((~chosen).byte(), dim=1, stable=True).indices[:, :count]

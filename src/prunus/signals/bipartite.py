@@ -20,7 +20,7 @@ def sides(like: Tensor, line: Tensor | None, cls: bool) -> tuple[Tensor, Tensor]
     groups, tokens = like.shape[:2]
     places = torch.arange(tokens, device=like.device).expand(groups, tokens)
     if line is not None:
-        places = line.argsort(dim=1)
+        places = torch.empty_like(line).scatter_(1, line, places)
     giving, taking = places[:, ::2], places[:, 1::2]
     return (taking, giving) if cls else (giving, taking)
 
@@ -30,17 +30,23 @@ def rows(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
 
 
-def lined_up(scores: Tensor, giving: Tensor, taking: Tensor, count: int, cls: bool) -> Tensor:
-    """Int64 ``[G, T]``: the place of every token after the ``count`` best of ``scores [G, A]`` were
-    merged, as ToMe lines them up: those that found no pair, by falling score (in their order where
+def best_and_others(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` best of ``scores [G, A]``, int64 ``[G, count]`` ascending, and the others by
+    falling score, int64 ``[G, A - count]``; of equal ones the lower index is the better."""
+    order = torch.sort(scores, dim=1, descending=True, stable=True).indices
+    return order[:, :count].sort(1).values, order[:, count:]
+
+
+def lined_up(others: Tensor, giving: Tensor, taking: Tensor, cls: bool) -> Tensor:
+    """Int64 ``[G, T]``: the place of every token after a merge, as ToMe lines them up: those that
+    found no pair, which are ``others`` among the ``giving`` by falling score (in their order where
     CLS is in front), then those that others went into. What stands for merged ones means
     nothing."""
-    order = torch.sort(scores, dim=1, descending=True, stable=True).indices[:, count:]
     if cls:
-        order = order.sort(1).values
-    line = torch.cat([giving.gather(1, order), taking], dim=1)
+        others = others.sort(1).values
+    line = torch.cat([giving.gather(1, others), taking], dim=1)
     ranks = torch.arange(line.shape[1], device=line.device).expand_as(line)
     tokens = giving.shape[1] + taking.shape[1]
-    return torch.zeros(len(line), tokens, dtype=torch.long, device=line.device).scatter(
+    return torch.zeros(len(line), tokens, dtype=torch.long, device=line.device).scatter_(
         1, line, ranks
     )

@@ -35,12 +35,11 @@ def diversity(
     step = max(1, budget // (groups * tokens))
     found = []
     for start in range(0, tokens, step):
-        similar = torch.matmul(vectors[:, start : start + step], columns)
-        own = torch.arange(similar.shape[1], device=vectors.device)
-        similar[:, own, start + own] = float("-inf")
+        similar = torch.bmm(vectors[:, start : start + step], columns)
+        similar.diagonal(start, 1, 2).fill_(float("-inf"))  # itself
         found.append(similar.topk(nearest, dim=-1, sorted=False).values)
     # For vectors of length 1 the nearest are the most similar: |a - b|^2 = 2 - 2 a.b
-    squared = (2.0 - 2.0 * torch.cat(found, dim=1)).clamp(min=0.0)
+    squared = torch.cat(found, dim=1).mul_(-2.0).add_(2.0).clamp_(min=0.0)
     if tau == "auto":
         scale = squared.mean(dim=(1, 2), keepdim=True).clamp(min=_EPSILON)
     else:

@@ -43,12 +43,14 @@ def best_partners(
     scores, partners = [], []
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        score = torch.matmul(first[:, part], columns).add_(1.0).mul_(0.5)
+        score = torch.bmm(first[:, part], columns).add_(1.0).mul_(0.5)
         if weights is not None:
             score.mul_(weights[0][:, part, None]).mul_(weights[1][:, None, :])
         if barred is not None:
-            score.sub_(_BELOW * (barred[0][:, part, None] | barred[1][:, None, :]))
+            score.add_(barred[0][:, part, None] | barred[1][:, None, :], alpha=-_BELOW)
         best = score.max(dim=-1)
         scores.append(best.values)
         partners.append(best.indices)
+    if len(scores) == 1:
+        return scores[0], partners[0]
     return torch.cat(scores, dim=1), torch.cat(partners, dim=1)

@@ -18,8 +18,14 @@ def stable_topk(scores: Tensor, count: int) -> Tensor:
 def places_of(mask: Tensor, count: int) -> Tensor:
     """Ascending indices int64 ``[..., count]`` of where ``mask`` (bool ``[..., n]``) holds, which
     is known to be ``count`` times in each row: unlike ``nonzero``, no value has to be read."""
-    order = torch.sort(mask.byte(), dim=-1, descending=True, stable=True).indices
-    return order[..., :count]
+    return firsts_of(mask.cumsum(-1), count)
+
+
+def firsts_of(running: Tensor, count: int) -> Tensor:
+    """Int64 ``[..., count]``: where ``running`` (int64 ``[..., n]``, how often something was so
+    far) first comes to 1, 2, ... ``count``; n where it never does."""
+    steps = torch.arange(1, count + 1, device=running.device)
+    return torch.searchsorted(running, steps.expand(*running.shape[:-1], -1).contiguous())
 
 
 def each_place(mask: Tensor) -> list[Tensor]:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from prunus.engine.tower.rows import Pairs
 from prunus.engine.tower.seats import Unpooled
 from prunus.errors import PrunusError
 from prunus.families.towers.base import Frames
 from prunus.method import Selection
+from prunus.signals.topk import firsts_of
+
+Step = tuple[int, Tensor, Tensor]
+"""A merging block's number, and its sources and destinations, original tokens."""
 
 
 @dataclass
@@ -20,24 +26,26 @@ class Reduced:
     """What the tower left of one image; indices are those of its original tokens.
 
     Attributes:
-        kept: int64 ``[B]``, ascending; merged_into: int64 ``[N]``.
+        kept: int64 ``[B]``, ascending; sizes: float32 ``[B]``, how many each stands for;
+            merged_into: int64 ``[N]``.
         scores: float32 ``[N]`` or None.
-        steps: for each merging block its number, sources and destinations.
+        steps: what each merging block did, once somebody looks.
         by_size: merged tokens are means of original ones, not of those that met.
         unpooled: where they go around the model's pooling.
     """
 
     kept: Tensor
+    sizes: Tensor
     merged_into: Tensor
     scores: Tensor | None
-    steps: list[tuple[int, Tensor, Tensor]]
+    steps: Callable[[], list[Step]]
     by_size: bool
     unpooled: Unpooled | None = None
 
     def untouched(self, size: int) -> Reduced:
         """This, of an image of ``size`` tokens of which nothing was merged."""
         every = torch.arange(size, device=self.kept.device)
-        return Reduced(every, every, None, [], self.by_size)
+        return Reduced(every, self.sizes.new_ones(size), every, None, list, self.by_size)
 
     @staticmethod
     def joined(frames: Sequence[Reduced]) -> Reduced:
@@ -49,17 +57,17 @@ class Reduced:
         def through(parts: Sequence[Tensor]) -> Tensor:
             return torch.cat([part + number * size for number, part in enumerate(parts)])
 
+        def steps() -> list[Step]:
+            each = zip(*[frame.steps() for frame in frames], strict=True)
+            return [
+                (same[0][0], through([one[1] for one in same]), through([one[2] for one in same]))
+                for same in each
+            ]
+
         scores = [frame.scores for frame in frames if frame.scores is not None]
-        steps = [
-            (
-                block,
-                through([frame.steps[at][1] for frame in frames]),
-                through([frame.steps[at][2] for frame in frames]),
-            )
-            for at, (block, _, _) in enumerate(frames[0].steps)
-        ]
         return Reduced(
             through([frame.kept for frame in frames]),
+            torch.cat([frame.sizes for frame in frames]),
             through([frame.merged_into for frame in frames]),
             torch.cat(scores) if scores else None,
             steps,
@@ -69,12 +77,17 @@ class Reduced:
     def numbered(self, order: Tensor) -> Reduced:
         """The same with other numbers for tokens: int64 ``[N]``, by those that they have."""
         ends = torch.where(self.merged_into < 0, -1, order[self.merged_into.clamp(min=0)])
-        places = order.argsort()
+        places, kept = order.argsort(), order[self.kept].sort()
+
+        def steps() -> list[Step]:
+            return [(block, order[gone], order[into]) for block, gone, into in self.steps()]
+
         return Reduced(
-            order[self.kept].sort().values,
+            kept.values,
+            self.sizes[kept.indices],
             ends[places],
             None if self.scores is None else self.scores[places],
-            [(block, order[gone], order[into]) for block, gone, into in self.steps],
+            steps,
             self.by_size,
         )
 
@@ -85,7 +98,6 @@ class Group:
     Attributes:
         removals: tokens that each block that is read removes.
         present: int64 ``[G, T]``, ascending original indices; sizes: float32 ``[G, T]``.
-        sound: bool on the device: every answer so far was a merge. Read once, at the end.
     """
 
     def __init__(self, frames: Frames, removals: Sequence[int], device: torch.device) -> None:
@@ -96,14 +108,20 @@ class Group:
         self.carry: Tensor | None = None
         self.scores: Tensor | None = None
         self.by_size = True
-        self.sound = torch.ones((), dtype=torch.bool, device=device)
-        self._into = self.present.clone()
-        self._steps: list[tuple[int, Tensor, Tensor]] = []
+        self._sound: list[Tensor] = []
+        self._slot = self.present  # of every original token, where what it is part of is now
+        self._lost: Tensor | None = None  # bool: those that were dropped
+        self._steps: list[tuple[int, Tensor, Tensor, Tensor]] = []
 
     @property
     def pending(self) -> bool:
         """Whether some block did not merge what it was to."""
         return sum(1 for count in self.removals if count) != len(self._steps)
+
+    @property
+    def sound(self) -> bool:
+        """Whether every answer was a merge; read from the device, at the end."""
+        return not self._sound or bool(torch.stack(self._sound).all())
 
     def check(self, name: str, blocks: int) -> None:
         """Raise PrunusError unless the numbers of removals can be carried out."""
@@ -117,14 +135,8 @@ class Group:
                 raise PrunusError(f"{name}: block {block} cannot remove {count} of {left} tokens")
             left -= count
 
-    def nothing(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What :meth:`merge` returns where nothing is merged."""
-        none = self.present[:, :0]
-        return none, none, self.sizes[:, :0]
-
-    def merge(self, block: int, chosen: Selection) -> tuple[Tensor, Tensor, Tensor]:
-        """Carry out ``chosen``; sources and destinations as original indices ``[G, r]``, and the
-        share ``[G, r]`` of the merged token that each source makes up.
+    def merge(self, block: int, chosen: Selection) -> Pairs:
+        """Carry out ``chosen``.
 
         Raises:
             PrunusError: indices of another shape than was asked for.
@@ -133,55 +145,64 @@ class Group:
         wanted = (groups, self.removals[block])
         source, destination, lost = _pairs(chosen, tokens, wanted)
         source, destination = source.to(self.present.device), destination.to(self.present.device)
-        stays = torch.ones_like(self.present, dtype=torch.bool).scatter(1, source, False)
+        lost = None if lost is None else lost.to(self.present.device)
         left = tokens - wanted[1]
-        self.sound = self.sound & (stays.sum(1) == left).all()
-        self.sound = self.sound & stays.gather(1, destination).all()
+        stays = torch.ones_like(self.present, dtype=torch.bool).scatter_(1, source, False)
+        running = stays.cumsum(1)
+        rest, place = firsts_of(running, left), (running - 1).clamp_(max=left - 1)
+        # So many stay if all sources are different; destinations must be among them.
+        self._sound += [(running[:, -1] == left).all(), stays.gather(1, destination).all()]
 
-        self.by_size = chosen.by_size
-        arriving = torch.ones_like(self.sizes).gather(1, source)
+        self.by_size, before = chosen.by_size, self.sizes
+        if not chosen.by_size:
+            before = torch.ones_like(before)
+        arriving = before.gather(1, source)
         if lost is not None:  # a token that is dropped arrives nowhere
-            arriving = arriving * ~lost.to(arriving.device)
-        added = self.sizes.gather(1, source) * arriving
-        sizes = self.sizes.scatter_add(1, destination, added)
-        if chosen.by_size:
-            share = added / sizes.gather(1, destination)
-        else:
-            meeting = torch.ones_like(self.sizes).scatter_add(1, destination, arriving)
-            share = arriving / meeting.gather(1, destination)
+            arriving = arriving * ~lost
+        meeting = before.scatter_add(1, destination, arriving)
+        weight = arriving / meeting.gather(1, destination)
+        sizes = meeting
+        if not chosen.by_size:
+            added = self.sizes.gather(1, source)
+            sizes = self.sizes.scatter_add(1, destination, added if lost is None else added * ~lost)
 
-        gone, into = self.present.gather(1, source), self.present.gather(1, destination)
-        moved = torch.arange(self._into.shape[1], device=gone.device).repeat(groups, 1)
-        ends = into if lost is None else into.masked_fill(lost.to(into.device), -1)
-        found = moved.scatter(1, gone, ends).gather(1, self._into.clamp(min=0))
-        self._into = torch.where(self._into < 0, self._into, found)
-        self._steps.append((block, gone, into))
+        owner = place.scatter_(1, source, place.gather(1, destination))
+        if lost is not None:
+            went = torch.zeros_like(stays).scatter_(1, source, lost).gather(1, self._slot)
+            self._lost = went if self._lost is None else self._lost | went
+        self._slot = owner.gather(1, self._slot)
+        self._steps.append((block, self.present, source, destination))
         if chosen.scores is not None and self.scores is None:
-            full = self.sizes.new_full((groups, self._into.shape[1]), float("nan"))
+            full = self.sizes.new_full(self._slot.shape, float("nan"))
             self.scores = full.scatter(1, self.present, chosen.scores.float().to(full.device))
 
-        # Survivors in order, without reading a count from the device: losers go to a spare column.
-        place = torch.where(stays, stays.long().cumsum(1) - 1, left).clamp(max=left)
-        order = torch.arange(tokens, device=place.device).repeat(groups, 1)
-        spare = torch.zeros(groups, left + 1, dtype=torch.long, device=place.device)
-        rest = spare.scatter(1, place, order)[:, :left]
         self.present, self.sizes = self.present.gather(1, rest), sizes.gather(1, rest)
         self.carry = None
         if chosen.carry is not None:
             carry = chosen.carry.to(rest.device)
             at = rest.view(*rest.shape, *[1] * (carry.ndim - 2))
             self.carry = carry.gather(1, at.expand(*rest.shape, *carry.shape[2:]))
-        return gone, into, share
+        return Pairs(source, destination, weight, rest)
 
-    def reduced(self, number: int) -> Reduced:
-        """What is left of frame ``number`` of this group."""
-        return Reduced(
-            self.present[number],
-            self._into[number],
-            None if self.scores is None else self.scores[number],
-            [(block, gone[number], into[number]) for block, gone, into in self._steps],
-            self.by_size,
-        )
+    def reduced(self) -> list[Reduced]:
+        """What is left of each frame."""
+        into = self.present.gather(1, self._slot)
+        into = into if self._lost is None else into.masked_fill(self._lost, -1)
+
+        @cache
+        def steps() -> list[Step]:
+            return [(n, there.gather(1, s), there.gather(1, d)) for n, there, s, d in self._steps]
+
+        def own(number: int) -> list[Step]:
+            return [(block, gone[number], into[number]) for block, gone, into in steps()]
+
+        scores = [None] * len(into) if self.scores is None else self.scores.unbind()
+        return [
+            Reduced(kept, sizes, ends, seen, partial(own, number), self.by_size)
+            for number, (kept, sizes, ends, seen) in enumerate(
+                zip(self.present.unbind(), self.sizes.unbind(), into.unbind(), scores, strict=True)
+            )
+        ]
 
 
 def _pairs(
@@ -217,14 +238,15 @@ def _pairs(
 def by_image(
     groups: Sequence[Group],
     images: int,
-    one: Callable[[Group, int], Any],
+    each: Callable[[Group], Sequence[Any]],
     joined: Callable[[list[Any], int], Any],
 ) -> list[Any]:
-    """``one(group, number)`` of every frame, frames of one of so many ``images`` ``joined``."""
+    """What ``each`` gives of a group, one for every frame of it; frames of one of so many
+    ``images`` ``joined``."""
     parts: dict[int, dict[int, Any]] = {}
     for group in groups:
-        for number, (image, frame) in enumerate(group.frames.members):
-            parts.setdefault(image, {})[frame] = one(group, number)
+        for (image, frame), own in zip(group.frames.members, each(group), strict=True):
+            parts.setdefault(image, {})[frame] = own
     return [
         joined([parts[image][frame] for frame in sorted(parts[image])], image)
         for image in range(images)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
@@ -19,21 +18,18 @@ class Running(Protocol):
 
     tower: Tower
 
-    def mean(self, values: Tensor, number: int, present: Sequence[Tensor]) -> Tensor:
+    def mean(self, values: Tensor, number: int) -> Tensor:
         """Over the patches of each token of a group."""
 
-    def take(self, block: int, name: Name, number: int, present: Sequence[Tensor]) -> Tensor:
+    def take(self, block: int, name: Name, number: int) -> Tensor:
         """What ``name`` means, of the tokens of a group."""
 
 
 class Inside:
     """Signals inside a block (:class:`prunus.method.signals.Source`), for one group of frames."""
 
-    def __init__(
-        self, run: Running, number: int, block: int, states: Tensor, present: Sequence[Tensor]
-    ) -> None:
+    def __init__(self, run: Running, number: int, block: int, states: Tensor) -> None:
         self._run, self._number, self._block, self._states = run, number, block, states
-        self._present = present  # of all groups, before any of them merges
 
     def layer(self, number: int | None) -> Any:
         """Only the states at this place."""
@@ -45,7 +41,7 @@ class Inside:
     def states(self) -> Tensor:
         """``[G, T, D]`` behind the attention's residual sum."""
         states = self._states.detach().flatten(0, -2)
-        return self._run.mean(states, self._number, self._present)
+        return self._run.mean(states, self._number)
 
     def pick(self, values: Tensor, of: str = "visual") -> Tensor:
         """They are those of the tokens already."""
@@ -61,12 +57,12 @@ class Inside:
 
     def attention(self, rows: Literal["summary", "all", "joined"]) -> Tensor:
         """See :class:`~prunus.method.signals.Tower`."""
-        return self._run.take(self._block, rows, self._number, self._present)
+        return self._run.take(self._block, rows, self._number)
 
     def keys(self, rotary: bool, joined: bool) -> Tensor:
         """See :class:`~prunus.method.signals.Tower`."""
         name = keys_name(rotary, joined)
-        return self._run.take(self._block, name, self._number, self._present)
+        return self._run.take(self._block, name, self._number)
 
     def features(self) -> Tensor:
         """There are none yet."""

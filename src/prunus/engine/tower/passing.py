@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prunus.engine.tower.groups import Group, Reduced, by_image
 from prunus.engine.tower.inside import Inside
-from prunus.engine.tower.rows import Merge, merge_rows, rows_of, token_rows
+from prunus.engine.tower.rows import Merge, Pairs, Standing, length_of, rows_of
 from prunus.engine.tower.seats import Unpooled, check_seats
 from prunus.engine.tower.seen import Key, Name, Rows, TowerSeen
 from prunus.engine.watch import choosing
@@ -78,8 +78,8 @@ class TowerPass:
             group.check(self.name, tower.read)
         self.macs = 0.0
         self.summary: Tensor | None = None
-        self._inside = tower.inside([group.frames for group in self.groups], call).on(device)
-        self._rows: Tensor | None = None  # original rows that are left; None: all of them
+        inside = tower.inside([group.frames for group in self.groups], call).on(device)
+        self._inside = Standing.of(inside, self.present)
         self._running: Merge | None = None  # of the block that runs now
         self._pending: Merge | None = None  # for the entrance of the next block
         self._done: list[tuple[int, Callable[[Arrangement], Merge]]] = []  # merges, by block
@@ -90,7 +90,7 @@ class TowerPass:
         self._bias: Tensor | None = None
         self._seen: dict[str, Tensor] = {}
         self._kept: dict[int, list[tuple[Tensor, dict[Name, Tensor]]]] = {}
-        self._orders: dict[tuple[AnyGrid, torch.device], Tensor] = {}
+        self._orders: dict[tuple[AnyGrid, torch.device], Tensor | None] = {}
 
     @property
     def name(self) -> str:
@@ -152,9 +152,10 @@ class TowerPass:
             else:
                 kwargs = {**kwargs, "hidden_states": states}
         self._block, self._seen = block, {}
-        if self._rows is not None and self._part is not None and self._part.proportional:
-            self._bias = self._sizes(states.device).log()
-        rows = None if self._rows is None else self._rows.to(states.device)
+        rows = self._inside.rows
+        if rows is not None and self._part is not None and self._part.proportional:
+            self._bias = self._sizes(states.device).log_()
+        rows = None if rows is None else rows.to(states.device)
         self._call = self.tower.enter(block, (args, kwargs), rows, self._bias)
         return self._call
 
@@ -171,10 +172,7 @@ class TowerPass:
             self._kept[block] = [
                 (
                     group.present,
-                    {
-                        name: self.take(block, name, n, self.present)
-                        for name in sorted(self._looks[block])
-                    },
+                    {name: self.take(block, name, n) for name in sorted(self._looks[block])},
                 )
                 for n, group in enumerate(self.groups)
             ]
@@ -184,23 +182,20 @@ class TowerPass:
         method, before = self._part, self.present
         assert method is not None  # only then is anything removed
         with torch.no_grad(), torch.autocast(states.device.type, enabled=False):
-            chosen = []
+            pairs: list[Pairs | None] = []
             for number, group in enumerate(self.groups):
-                if group.removals[block]:
-                    with choosing():
-                        answer = method.merge(self._view(number, block, states, before))
-                    self.macs += len(group.frames.members) * (answer.macs or 0.0)
-                    chosen.append(group.merge(block, answer))
-                else:
-                    chosen.append(group.nothing())
-            sources, destinations, weights = zip(*chosen, strict=True)
-            after = self.present
+                if not group.removals[block]:
+                    pairs.append(None)
+                    continue
+                with choosing():
+                    answer = method.merge(self._view(number, block, states))
+                self.macs += len(group.frames.members) * (answer.macs or 0.0)
+                pairs.append(group.merge(block, answer))
+            self._running, self._inside = self._inside.merged(pairs)
 
             def as_rows(arrangement: Arrangement) -> Merge:
-                return merge_rows(arrangement, before, after, sources, destinations, weights)
+                return Standing.of(arrangement, before).merged(pairs)[0]
 
-            self._running = as_rows(self._inside)
-            self._rows = rows_of(self._inside, after)
         self._done.append((block, as_rows))
         self._before = before
         self._seen = {}
@@ -243,7 +238,7 @@ class TowerPass:
         arrangement = self.tower.features(frames, self._given).on(self._device)
         last, merge = self._done[-1] if self._done else (-1, None)
         late = last == self.tower.read - 1
-        expected = len(rows_of(arrangement, self._before if late else self.present))
+        expected = length_of(arrangement, self._before if late else self.present)
         if states.flatten(0, -2).shape[0] != expected:
             raise PrunusError(
                 f"the projector was given {tuple(states.shape[:-1])} features, but the vision "
@@ -288,13 +283,11 @@ class TowerPass:
                 f"{self.name} was to merge in the vision tower, whose blocks ran without "
                 "prunus' hooks: if the tower was compiled before, call torch._dynamo.reset()"
             )
-        if not all(bool(group.sound) for group in self.groups):
+        if not all(group.sound for group in self.groups):
             raise PrunusError(
                 f"{self.name}.merge named a source twice, or a destination that is a source"
             )
-        found = by_image(
-            self.groups, len(self.grids), lambda group, number: group.reduced(number), self._joined
-        )
+        found = by_image(self.groups, len(self.grids), Group.reduced, self._joined)
         if not any(self.pooled):
             return found
         if self._left is None:  # nothing was merged: the model pooled all
@@ -314,13 +307,18 @@ class TowerPass:
             check_seats(self.name, bool(self._looks), self.merges, self.asked, sizes, left)
 
     def _joined(self, pieces: list[Reduced], image: int) -> Reduced:
-        return Reduced.joined(pieces).numbered(self._order(image, pieces[0].kept.device))
+        order = self._order(image, pieces[0].kept.device)
+        found = Reduced.joined(pieces)
+        return found if order is None else found.numbered(order)
 
-    def _order(self, image: int, device: torch.device) -> Tensor:
-        """Int64 ``[N]``: the tokens of an image in the order in which the tower has them."""
+    def _order(self, image: int, device: torch.device) -> Tensor | None:
+        """Int64 ``[N]``: the tokens of an image in the order in which the tower has them; None:
+        their own."""
         key = (self.grids[image], device)
         if key not in self._orders:
-            self._orders[key] = torch.tensor(tile_order(key[0]), device=device)
+            order = tile_order(key[0])
+            own = order == tuple(range(len(order)))
+            self._orders[key] = None if own else torch.tensor(order, device=device)
         return self._orders[key]
 
     def tell(self, seen: TowerSeen, kind: str) -> None:
@@ -330,11 +328,11 @@ class TowerPass:
             for name in names:
                 by_group = {id(group): own for group, own in zip(self.groups, groups, strict=True)}
 
-                def one(group: Group, number: int, name: Name = name) -> Rows:
+                def each(group: Group, name: Name = name) -> list[Rows]:
                     present, values = by_group[id(group)]  # noqa: B023 - called at once
-                    return Rows(present[number], values[name][number])
+                    return list(map(Rows, present.unbind(), values[name].unbind()))
 
-                found = by_image(self.groups, len(self.grids), one, self._rows_joined)
+                found = by_image(self.groups, len(self.grids), each, self._rows_joined)
                 keyed: dict[Key, Rows] = {(kind, n): own for n, own in enumerate(found)}
                 seen.blocks.setdefault(block, {}).setdefault(name, {}).update(keyed)
         if self.summary is not None and len(self.summary) == len(self.grids):  # not of frames
@@ -342,13 +340,14 @@ class TowerPass:
 
     def _rows_joined(self, frames: list[Rows], image: int) -> Rows:
         grid, order = self.grids[image], self._order(image, frames[0].present.device)
-        found = Rows.joined(frames, grid.size // grid.pieces).numbered(order)
+        found = Rows.joined(frames, grid.size // grid.pieces)
+        found = found if order is None else found.numbered(order)
         stay = self._stays[image]
         if stay is None:
             return found
         return Rows(torch.arange(len(stay), device=stay.device), found.of(stay))
 
-    def _view(self, number: int, block: int, states: Tensor, present: Sequence[Tensor]) -> View:
+    def _view(self, number: int, block: int, states: Tensor) -> View:
         group = self.groups[number]
         return View(
             grid=group.frames.grid,
@@ -359,7 +358,7 @@ class TowerPass:
             samples=len(self.grids),
             depth=0,
             memo={},
-            source=Inside(self, number, block, states, present),
+            source=Inside(self, number, block, states),
             sees=(self._part and self._part.in_tower) or (),
             kind=self.kind,
             block=block,
@@ -367,33 +366,29 @@ class TowerPass:
             carry=group.carry,
         )
 
-    def mean(self, values: Tensor, number: int, present: Sequence[Tensor]) -> Tensor:
-        """Over the patches of each token of a group, where those ``present`` are there: ``[rows,
-        D]`` to ``[G, T, D]``."""
-        rows = token_rows(self._inside, present, number)
-        picked = values[rows.to(values.device)]
+    def mean(self, values: Tensor, number: int) -> Tensor:
+        """Over the patches of each token of a group, as the block began: ``[rows, D]`` to ``[G, T,
+        D]``."""
+        picked = values[self._inside.slots[number].to(values.device)]
         return picked.squeeze(2) if picked.shape[2] == 1 else picked.mean(2)
 
-    def take(self, block: int, name: Name, number: int, present: Sequence[Tensor]) -> Tensor:
-        """What ``name`` means, of the tokens of a group: ``[G, T, ...]``."""
+    def take(self, block: int, name: Name, number: int) -> Tensor:
+        """What ``name`` means, of the tokens of a group, as the block began: ``[G, T, ...]``."""
         if name not in ("summary", "all", "joined"):
             rotary, joined = name.startswith("rotary"), name.endswith("joined")
-            keys = self.tower.keys(block, self._seen, self._call, rotary, joined)
-            return self.mean(keys, number, present)
+            return self.mean(self.tower.keys(block, self._seen, self._call, rotary, joined), number)
         if name not in self._seen:  # of all groups at once
             tower = self.tower
             attention = {"summary": tower.summed, "all": tower.received, "joined": tower.joined}
             self._seen[name], macs = attention[name](block, self._seen, self._call, self._bias)
             self.macs += macs
-        values, rows = self._seen[name], token_rows(self._inside, present, number)
-        return values[rows.to(values.device)].sum(2)
+        values = self._seen[name]
+        return values[self._inside.slots[number].to(values.device)].sum(2)
 
     def _sizes(self, device: torch.device) -> Tensor:
         """Float32, one per row that is left: how many original tokens it stands for."""
-        if self._rows is None:
-            return torch.ones(self._inside.length, dtype=torch.float32, device=device)
-        sizes = torch.ones(len(self._rows), dtype=torch.float32, device=self._rows.device)
-        for number, group in enumerate(self.groups):
-            rows = token_rows(self._inside, self.present, number)
-            sizes[rows] = group.sizes[..., None].expand(rows.shape)
+        slots = self._inside.slots
+        sizes = torch.ones(self._inside.length, dtype=torch.float32, device=slots[0].device)
+        for own, group in zip(slots, self.groups, strict=True):
+            sizes[own] = group.sizes[..., None].expand(own.shape)
         return sizes.to(device)
