@@ -333,3 +333,32 @@ def test_compiled_code_keeps_them(form: str) -> None:
         assert torch.equal(model(**padded).logits, whole)
     torch._dynamo.reset()
     assert gap(found, expected) < 1e-5
+
+
+def test_where_hooks_of_ones_own_stand(llava: Case) -> None:
+    """What docs/engine.md says: of a layer that cuts, a hook sees the states in front of the cut or
+    behind it by when it was registered."""
+    model, inputs = llava.model, prompt(1)
+    layer = model.model.language_model.layers[1]
+    seen: dict[str, int] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda module, args: seen.update({name: args[0].shape[1]})
+
+    handles = [layer.register_forward_pre_hook(note("there before"))]
+    with prunus.prune(model, Uniform(keep=5, layer=1)), torch.no_grad():
+        handles.append(layer.register_forward_pre_hook(note("inside")))
+        handles.append(layer.register_forward_pre_hook(note("in front"), prepend=True))
+        cache = model(**inputs, use_cache=True).past_key_values
+        step(model, cache, inputs["attention_mask"])
+        assert hooks(model)[1] == 3  # ours is out
+        late = layer.register_forward_pre_hook(note("in front, later"), prepend=True)
+        handles.append(late)
+        model(**inputs)
+    full = inputs["input_ids"].shape[1]
+    gone = full - seen["inside"]
+    assert gone > 0
+    wanted = {"there before": 0, "inside": gone, "in front": 0, "in front, later": gone}
+    assert seen == {name: full - less for name, less in wanted.items()}
+    for handle in handles:
+        handle.remove()
