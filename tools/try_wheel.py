@@ -124,6 +124,12 @@ def try_wheel(folder: Path, own_torch: bool) -> dict[str, object]:
     cwd.mkdir()
     env["HF_HOME"] = str(folder / "no-models-here")
     call(binaries / "prunus", "demo", "--output", "demo.png", cwd=cwd, env=env)
+    held = call(binaries / "prunus", "constraints", cwd=cwd, env=env)
+    seen_torch = call(
+        binaries / "python", "-c", "import torch; print(torch.__version__)", cwd=cwd, env=env
+    )
+    assert f"torch=={seen_torch.partition('+')[0].strip()}" in held, held
+    assert "torchvision==" in held, held
     picture = call(
         binaries / "python",
         "-c",

@@ -19,6 +19,7 @@ from prunus.cli import (
     builtin,
     calibrate,
     check,
+    constraints,
     demo,
     hub,
     listing,
@@ -81,6 +82,7 @@ app.command("demo")(demo.demo)
 app.command("run")(run.run)
 app.command("batch")(batch.batch)
 app.command("check")(check.check)
+app.command("constraints")(constraints.constraints)
 app.command("eval")(eval_command.evaluate)
 app.command("compare")(compare_command.compare)
 app.command("tune")(tune_command.tune)

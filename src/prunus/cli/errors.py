@@ -43,9 +43,9 @@ def broken_torchvision(error: BaseException) -> str | None:
     while link is not None:
         if "torchvision::" in str(link):
             return (
-                f"torchvision does not fit torch here ({one_line(link)}): install both in one "
-                "command, from the same index, or take torchvision away (pip uninstall "
-                "torchvision), without which videos are not read"
+                f"torchvision does not fit torch here ({one_line(link)}): take it away (pip "
+                "uninstall torchvision), without which videos are not read, or install what "
+                "`prunus constraints` names, from the index that torch came from"
             )
         link = link.__cause__ or link.__context__
     return None
