@@ -209,6 +209,15 @@ def test_an_image_of_ones_own(visit: Visit, other: Desk, tmp_path: Path) -> None
     visit.settles("#command-A", "'my photo.png'")
 
 
+def test_a_photograph_among_the_samples(visit: Visit) -> None:
+    place = [one.source.files for one in samples(True)].index(("builtin:coffee",))
+    visit.page.locator("#samples button.thumbnail-item").nth(place).click()
+    visit.settles("#numbers", "knows drawn scenes only")
+    assert "True answer" not in visit.text("#numbers")
+    visit.page.locator("#copy button").first.click()
+    visit.settles("#command-A", "builtin:coffee")
+
+
 def test_a_file_that_is_no_image(visit: Visit, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_text("no image")

@@ -17,6 +17,7 @@ from prunus.inference.named import build_methods
 from prunus.viz.overlay import kept_cells
 from prunus.web.desk import Desk
 from prunus.web.draw import VIEWS
+from prunus.web.samples import known_of, samples
 from prunus.web.show import Asked, Controls, Shown, show
 from prunus.web.source import Source, most_frames, prepare
 from tests.support.clips import write_video
@@ -217,3 +218,19 @@ def test_tabs_at_once_get_their_own(llava_desk: Desk) -> None:
         one.join()
     assert wrong == []
     assert not prunus.engine.hooks.hooked(llava_desk.model.model)
+
+
+def test_a_photograph_has_no_true_answer_and_a_built_in_model_says_what_it_knows() -> None:
+    """Drawn scenes have theirs; of a real model nothing is said."""
+    photographs = [one for one in samples(True) if one.source.files[0] == "builtin:coffee"]
+    [sample] = photographs
+    asked = [text for text, _ in sample.questions]
+    assert len(asked) > 1 and min(sample.thumbnail.size) > 256
+    assert "knows drawn scenes only" in known_of("tiny-llava", sample.source, asked[0])
+    assert "knows drawn scenes only" in known_of("tiny-qwen", Source("image", ("a.jpg",)), "what?")
+    assert known_of("my-org/my-model", sample.source, asked[0]) == ""
+    scene = samples(False)[0]
+    text, right = scene.questions[0]
+    assert known_of("tiny-llava", scene.source, text) == f"True answer: {right}"
+    assert known_of("tiny-llava", scene.source, "another question") == ""
+    assert known_of("tiny-qwen", CLIP, "another question") == ""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.resources import as_file, files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunus.errors import PrunusError, unknown
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: Names of the models that :func:`load_builtin` knows, with one line each.
 BUILTIN: dict[str, str] = {
@@ -23,6 +27,22 @@ def check_name(name: str) -> None:
     """
     if name not in BUILTIN and "/" not in name and not os.path.exists(name):
         raise unknown("model", name, [*BUILTIN, "a local folder", "a Hugging Face id (a/b)"])
+
+
+def knows_drawings(name: str, pictures: Sequence[Image.Image]) -> str:
+    """One line about a built-in model that is asked about other pictures than the sample, which it
+    knows nothing of; "" for others."""
+    from prunus.tasks.sample import load_sample
+
+    if name not in BUILTIN:
+        return ""
+    sample = load_sample()[0]
+    if pictures and all(one.size == sample.size and one == sample for one in pictures):
+        return ""
+    return (
+        f"{name} knows drawn scenes only: for photographs take a real model, as in --model "
+        "llava-hf/llava-1.5-7b-hf, or --model FOLDER"
+    )
 
 
 def load_builtin(name: str, dtype: Any = "float32") -> tuple[Any, Any]:

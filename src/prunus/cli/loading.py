@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prunus.cli.console import busy
 from prunus.cli.errors import BadInput
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[Any, Any]:
@@ -23,23 +19,6 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
 
         place = check_device(device)
         return load(name, dtype=dtype, device=place)
-
-
-def knows_drawings(name: str, pictures: Sequence[Image.Image]) -> str:
-    """One line about a built-in model that is asked about other pictures than the sample, which it
-    knows nothing of; "" for others."""
-    from prunus.builtin import BUILTIN
-    from prunus.tasks.sample import load_sample
-
-    if name not in BUILTIN:
-        return ""
-    sample = load_sample()[0]
-    if pictures and all(one.size == sample.size and one == sample for one in pictures):
-        return ""
-    return (
-        f"{name} knows drawn scenes only: for photographs take a real model, as in --model "
-        "llava-hf/llava-1.5-7b-hf, or --model FOLDER"
-    )
 
 
 def check_device(device: str) -> str:

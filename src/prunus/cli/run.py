@@ -14,7 +14,6 @@ from prunus.cli.asking import Question, quietly
 from prunus.cli.console import err, out, print_result, progress, quiet_transformers
 from prunus.cli.errors import BadInput
 from prunus.cli.folder import ask_about, folder_of
-from prunus.cli.loading import knows_drawings
 from prunus.cli.options import (
     MOST,
     AsJson,
@@ -47,7 +46,8 @@ def run(
         typer.Argument(
             metavar="IMAGE...",
             help="Image files, all in one prompt; -: standard input; builtin:0 to builtin:499: "
-            "drawn scenes; or one folder, each image of which is asked about by itself.",
+            "drawn scenes; builtin:cat, builtin:coffee, builtin:rocket: photographs; or one "
+            "folder, each image of which is asked about by itself.",
         ),
     ] = None,
     video: filmed.Video = None,
@@ -90,6 +90,7 @@ def run(
 ) -> None:
     """Ask a model about images and videos, with pruned visual tokens."""
     from prunus.bench.quick import words
+    from prunus.builtin import knows_drawings
     from prunus.cli.loading import load_model
     from prunus.cli.targets import check_target
     from prunus.inference.inputs import check_frames

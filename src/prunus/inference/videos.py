@@ -20,7 +20,8 @@ from prunus.io.videos import (
     is_animated,
     pictures_in,
 )
-from prunus.tasks.drawn import BUILTIN, DrawnVideo
+from prunus.tasks.drawn import DrawnVideo
+from prunus.tasks.photographs import BUILTIN
 from prunus.tasks.sets import Clip
 
 

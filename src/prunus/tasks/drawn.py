@@ -10,12 +10,10 @@ from PIL import Image
 from prunus.errors import PrunusError, shown
 from prunus.tasks.evalset import load_evalset
 from prunus.tasks.evalset.videos import load_video_evalset
+from prunus.tasks.photographs import BUILTIN, PHOTOGRAPHS
 from prunus.tasks.pictures import FPS, video_side
 from prunus.tasks.scenes import render
 from prunus.tasks.videos import FRAMES, render_video
-
-#: What names of built-in images and videos begin with.
-BUILTIN = "builtin:"
 
 
 def drawn_image(name: str) -> Image.Image:
@@ -32,8 +30,9 @@ def _number(kind: str, name: str, count: int) -> int:
     """Which of ``count`` is meant by ``name``."""
     known = {f"{BUILTIN}{number}": number for number in range(count)}
     if name not in known:
+        more = f", and photographs: {', '.join(PHOTOGRAPHS)}" if kind == "image" else ""
         raise PrunusError(
-            f"no built-in {kind} {shown(name)}: there are {BUILTIN}0 to {BUILTIN}{count - 1}"
+            f"no built-in {kind} {shown(name)}: there are {BUILTIN}0 to {BUILTIN}{count - 1}{more}"
         )
     return known[name]
 

@@ -16,7 +16,7 @@ from prunus.families import family_of
 from prunus.method import methods as methods_known
 from prunus.web.desk import Desk
 from prunus.web.draw import VIEWS
-from prunus.web.samples import Sample, samples, truth
+from prunus.web.samples import Sample, known_of, samples
 from prunus.web.setting import hint, takes_keep
 from prunus.web.show import NAMES, Asked, Controls, Side, show
 from prunus.web.source import Source
@@ -296,8 +296,8 @@ class Page:
         asked = Asked(source, question or "", self._tokens, view)
         found = show(self._desk, asked, controls, step)
         filled = [update for side in found.sides for update in _updates(side)]
-        right = truth(source, question)
-        known = "" if right is None else f'<div class="note">True answer: {escape(right)}</div>'
+        told = known_of(self._desk.name, source, question)
+        known = told and f'<div class="note">{escape(told)}</div>'
         notice = gradio.update(value=found.refused, visible=bool(found.refused))
         return [*filled, found.numbers and found.numbers + known, notice]
 
