@@ -289,6 +289,12 @@ def test_a_line_is_added_whole_or_not(tmp_path: Path) -> None:
     assert path.read_text() == "first\n"
     append_line(path, "third")
     assert path.read_text() == "first\nthird\n"
+    path.write_text("first\ncut o")  # by an editor, or a process that was killed
+    append_line(path, "fourth")
+    assert path.read_text() == "first\ncut o\nfourth\n"
+    with full_disk(23), pytest.raises(PrunusFileError, match="cannot write"):
+        append_line(path, "fifth")
+    assert path.read_text() == "first\ncut o\nfourth\n"
 
 
 def test_a_log_of_training_on_a_full_disk(tmp_path: Path) -> None:

@@ -25,18 +25,18 @@ def png(width: int, height: int) -> bytes:
 
 HOLDER = """
 import sys, time
-from prunus.io.claim import claim
-with claim(sys.argv[1]):
+from prunus.io import claim
+with getattr(claim, sys.argv[2])(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
 """
 
 
 @contextmanager
-def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds its claim on ``folder``."""
+def another_process(place: Path, claim: str = "claim") -> Iterator[subprocess.Popen[str]]:
+    """A process that holds its claim on a folder, or ("claim_file") on a file."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDER, str(place), claim], stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
         try:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from prunus.errors import PrunusFileError
+from prunus.errors import PrunusFileError, PrunusStateError
+from prunus.io.claim import claim_file
+from prunus.io.files import append_line
+from prunus.tune import looks
 from prunus.tune.looks import Look, check_record, looks_at, overlap, record_of, take
+from tests.support.files import another_process
 
 
 def look(what: str, questions: str, model: str = "m") -> Look:
@@ -65,9 +72,57 @@ def test_a_broken_record_is_refused(data: Path) -> None:
     others = [{**whole, "questions": one} for one in (3, [3], "xyz", None)]
     others += [{**whole, "what": []}, {"what": "a"}]
     for broken in ("{", "[]", *map(json.dumps, others)):
-        record_of(data).write_text(broken)
+        record_of(data).write_text(f"{broken}\n")
         with pytest.raises(PrunusFileError, match="looks"):
             take(data, look("b", "xyz"))
+        assert record_of(data).read_text() == f"{broken}\n"
+
+
+def test_of_looks_at_once_one_is_the_first(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is noted slowly, so that all of them are there before the first one is."""
+
+    def slowly(path: Path, line: str) -> None:
+        time.sleep(0.05)
+        append_line(path, line)
+
+    monkeypatch.setattr(looks, "append_line", slowly)
+    with ThreadPoolExecutor(4) as crew:
+        taken = list(crew.map(lambda what: take(data, look(what, "xyz")), "abcd"))
+    assert sorted(len(one.earlier) for one in taken) == [0, 1, 2, 3]
+    assert len({one.level for one in taken}) == 4 and len(looks_at(data)) == 4
+    assert [one.name for one in data.parent.iterdir()] == [record_of(data).name]  # no lock
+
+
+def test_while_another_process_notes_its_look_nobody_does(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "claim_file", partial(claim_file, wait=0.0))
+    with (
+        another_process(record_of(data), "claim_file") as other,
+        pytest.raises(PrunusStateError, match=f"mine.jsonl.looks.*process {other.pid}"),
+    ):
+        take(data, look("a", "xyz"))
+    assert not record_of(data).exists()
+    assert take(data, look("a", "xyz")).earlier == []  # what was killed holds nothing
+
+
+def test_a_record_without_its_last_end_of_line_counts_whole(data: Path) -> None:
+    take(data, look("a", "xyz"))
+    record_of(data).write_bytes(record_of(data).read_bytes().rstrip(b"\n"))
+    second = take(data, look("b", "xyz"))
+    assert second.earlier == [look("a", "xyz")] and not second.mended
+    assert looks_at(data) == [look("a", "xyz"), look("b", "xyz")]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_a_look_that_was_cut_off_while_it_was_noted_was_not_taken(data: Path, share: float) -> None:
+    take(data, look("a", "xyz"))
+    whole = record_of(data).read_bytes()
+    record_of(data).write_bytes(whole + whole[: int(share * len(whole))])
+    second = take(data, look("b", "xyz"))
+    assert second.earlier == [look("a", "xyz")] and second.mended
+    assert looks_at(data) == [look("a", "xyz"), look("b", "xyz")]
+    assert not take(data, look("c", "xyz")).mended
 
 
 def test_where_nothing_can_be_noted_nothing_is_asked(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
-"""One writer at a time in a folder: a second is refused, so that files of two runs never mix."""
+"""One writer at a time in a folder, or of one file: a second waits or is refused, so that files of
+two runs never mix."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -17,6 +19,7 @@ try:
 except ImportError:  # Windows: there, two writers of one folder are not told apart
     fcntl = None  # type: ignore[assignment]
 
+_LOCKS = fcntl is not None
 _NAME = ".prunus.lock"
 #: Seconds that somebody who only writes a few files waits for somebody else who does.
 BRIEFLY = 10.0
@@ -40,21 +43,48 @@ def claim(folder: str | Path, wait: float = 0.0) -> Iterator[Path]:
     """
     place = Path(os.path.realpath(make_folder(folder)))
     held: set[Path] = _own.__dict__.setdefault("held", set())
-    if place in held or fcntl is None:
+    if place in held or not _LOCKS:
         yield place
         return
-    handle = _lock(place, time.monotonic() + wait)
-    held.add(place)
-    try:
+    with _locking(place / _NAME, place, wait):
+        held.add(place)
+        try:
+            yield place
+        finally:
+            held.discard(place)
+
+
+@contextmanager
+def claim_file(path: str | Path, wait: float = BRIEFLY) -> Iterator[Path]:
+    """Hold the file ``path``, which need not be there, while the block reads it and writes it anew;
+    its folder, which must be there, stays free for others.
+
+    Raises:
+        PrunusStateError: another process or thread holds it still after ``wait`` seconds.
+        PrunusFileError: its folder cannot be written into.
+    """
+    place = Path(os.path.realpath(path))
+    if not _LOCKS:
         yield place
+        return
+    # Not made of the file's name, which may be as long as names can be.
+    name = hashlib.sha256(os.fsencode(place.name)).hexdigest()[:16]
+    with _locking(place.parent / f".prunus-{name}.lock", place, wait):
+        yield place
+
+
+@contextmanager
+def _locking(path: Path, place: Path, wait: float) -> Iterator[None]:
+    """Hold the lock at ``path``, which is that of ``place``."""
+    handle = _lock(path, place, time.monotonic() + wait)
+    try:
+        yield
     finally:
-        held.discard(place)
-        (place / _NAME).unlink(missing_ok=True)  # before it is let go: nobody else's goes
+        path.unlink(missing_ok=True)  # before it is let go: nobody else's goes
         os.close(handle)
 
 
-def _lock(place: Path, deadline: float) -> int:
-    path = place / _NAME
+def _lock(path: Path, place: Path, deadline: float) -> int:
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

@@ -85,14 +85,18 @@ def replacing_all(paths: Sequence[str | Path], what: str = "") -> Iterator[list[
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Add ``line`` to a file of lines; if that fails, the file is as long as it was.
+    """Add ``line`` to a file of lines; if that fails, the file is as long as it was. A last line
+    without its end, which an editor or a process that died left, is ended before.
 
     Raises:
         PrunusFileError: it cannot be written.
     """
-    with _explained([path]), Path(path).open("ab", buffering=0) as file:
+    with _explained([path]), Path(path).open("ab+", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
-        rest = memoryview(f"{line}\n".encode())
+        if before:
+            file.seek(before - 1)
+        begun = before > 0 and file.read(1) != b"\n"
+        rest = memoryview(("\n" * begun + f"{line}\n").encode())
         try:
             while rest:  # an unbuffered write may stop where the disk is full
                 rest = rest[file.write(rest) :]

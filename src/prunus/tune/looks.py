@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from prunus.errors import PrunusFileError
-from prunus.io.files import append_line, check_place
+from prunus.io.claim import claim_file
+from prunus.io.files import append_line, check_place, write_bytes
 from prunus.io.forms import misfit
-from prunus.io.jsons import lines, parse
+from prunus.io.jsons import lines, parse, read_bytes
 from prunus.tune.bounds import LEVEL
 
 
@@ -35,11 +36,13 @@ _KINDS = {"what": str, "name": str, "model": str, "date": str, "questions": list
 
 @dataclass(frozen=True)
 class Taken:
-    """A look that may be taken: the ``earlier`` ones at any of its questions by the same model, and
-    the ``level`` at which its bounds hold."""
+    """A look that may be taken: the ``earlier`` ones at any of its questions by the same model, the
+    ``level`` at which its bounds hold, and whether the record was ``mended`` before (a last line
+    that was cut off)."""
 
     earlier: list[Look]
     level: float
+    mended: bool = False
 
 
 def record_of(data: Path) -> Path:
@@ -82,22 +85,41 @@ def looks_at(data: Path) -> list[Look]:
 
 def take(data: Path, look: Look) -> Taken:
     """Note ``look``, unless it is there: a candidate that was asked just these questions before is
-    no further look.
+    no further look. Of several that are noted at once, one is the first.
 
     Returns:
         Earlier looks at any of its questions. Bounds of the first hold with 95 %, and those of each
         further one with half the error of the one before, so that all of them together hold with
         90 %, however many there are.
     """
-    earlier: list[Look] = []
-    wanted = set(look.questions)
-    for one in looks_at(data):
-        if (one.what, one.model) == (look.what, look.model) and set(one.questions) == wanted:
-            return Taken(earlier, _level(len(earlier)))
-        if one.model == look.model and wanted & set(one.questions):
-            earlier.append(one)
-    append_line(record_of(data), json.dumps(asdict(look), ensure_ascii=False))
-    return Taken(earlier, _level(len(earlier)))
+    with claim_file(record_of(data)) as record:
+        mended = _mend(record)
+        earlier: list[Look] = []
+        wanted = set(look.questions)
+        for one in looks_at(data):
+            if (one.what, one.model) == (look.what, look.model) and set(one.questions) == wanted:
+                return Taken(earlier, _level(len(earlier)), mended)
+            if one.model == look.model and wanted & set(one.questions):
+                earlier.append(one)
+        append_line(record, json.dumps(asdict(look), ensure_ascii=False))
+    return Taken(earlier, _level(len(earlier)), mended)
+
+
+def _mend(record: Path) -> bool:
+    """Take away a last line that was cut off, and say whether there was one: who wrote it was
+    killed before it looked."""
+    if not record.exists():
+        return False
+    content = read_bytes(record, "the record of looks")
+    whole = content.rfind(b"\n") + 1
+    if not content[whole:].strip():
+        return False
+    try:
+        parse(content[whole:], "the last line")
+    except PrunusFileError:
+        write_bytes(record, content[:whole], "the record of looks")
+        return True
+    return False  # only its end is missing
 
 
 def overlap(look: Look, questions: Sequence[str]) -> int:

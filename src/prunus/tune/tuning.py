@@ -22,7 +22,7 @@ from prunus.tune.advice import answer_of, notes_of
 from prunus.tune.bounds import least_questions, least_upper
 from prunus.tune.candidates import check_methods, label
 from prunus.tune.contract import FORMAT, Data, Held, Side, Tuned
-from prunus.tune.looks import Look, Taken, check_record, overlap, take
+from prunus.tune.looks import Look, Taken, check_record, overlap, record_of, take
 from prunus.tune.questions import Asked, answered, read_questions
 from prunus.tune.search import Search, Tried
 from prunus.tune.split import Split, split
@@ -156,6 +156,9 @@ def _look(
     noted that they were, before they are."""
     ledger = course.ledgers[chosen.column]
     taken = take(wish.data, look_at(course, ledger.identity, chosen.label, sides.digests))
+    if taken.mended:
+        record = record_of(wish.data)
+        watch.say(f"{record}: its last line was cut off: a look that was never taken is left out")
     if taken.earlier:
         watch.say(f"the held-out questions were looked at before ({len(taken.earlier)} times)")
     wanted = [course.ledgers.index(course.dense), chosen.column]
