@@ -209,26 +209,8 @@ class Page:
                     elem_id=f"strip-{name}",
                 ),
                 gradio.HTML(elem_id=f"below-{name}", padding=False),
-                gradio.Code(
-                    language="python",
-                    label=f"{name} in Python",
-                    interactive=False,
-                    render=False,
-                    wrap_lines=True,
-                    show_line_numbers=False,
-                    lines=1,
-                    elem_id=f"python-{name}",
-                ),
-                gradio.Code(
-                    language="shell",
-                    label=f"{name} on the command line",
-                    interactive=False,
-                    render=False,
-                    wrap_lines=True,
-                    show_line_numbers=False,
-                    lines=1,
-                    elem_id=f"command-{name}",
-                ),
+                _code("python", f"{name} in Python", f"python-{name}"),
+                _code("shell", f"{name} on the command line", f"command-{name}"),
             )
 
     def _wire(self, page: Any) -> None:
@@ -345,6 +327,20 @@ class Page:
 def _stays(method: str, names: Sequence[str]) -> bool:
     """Whether a method that was chosen, or typed, may stay where ``names`` are offered."""
     return method in names or method.partition("@")[0] not in methods_known()
+
+
+def _code(language: str, label: str, name: str) -> Any:
+    """A box of code to copy, which is placed later; ``name`` is its id."""
+    return gradio.Code(
+        language=language,
+        label=label,
+        interactive=False,
+        render=False,
+        wrap_lines=True,
+        show_line_numbers=False,
+        lines=1,
+        elem_id=name,
+    )
 
 
 def _updates(side: Side) -> list[Any]:
