@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -36,6 +36,7 @@ from prunus.cli import reproduce as reproduce_command
 from prunus.cli import tune as tune_command
 from prunus.cli.console import plain_warnings
 from prunus.cli.errors import broken_torchvision, is_refusal
+from prunus.cli.flowing import flowing
 from prunus.cli.places import check_places
 from prunus.errors import one_line
 
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     typed.remember(arguments)
     plain_warnings()
-    command = _flowing(typer.main.get_command(app))
+    command = flowing(typer.main.get_command(app))
     try:
         check_places(app, arguments)
         code = command.main(args=arguments, prog_name="prunus", standalone_mode=False)
@@ -118,26 +119,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # `prunus` alone
+            sys.stdout.write(str(getattr(error, "message", "")))
+            sys.exit(0)
         message = _usage(error)
         if message is None:
             message = one_line(error) if is_refusal(error) else broken_torchvision(error)
         if message is None or "--traceback" in arguments:
             raise
-        if message:  # empty where the help text has been shown instead: `prunus` alone
-            sys.stderr.write(f"error: {message}\n")
-        sys.exit(2 if message else 0)
+        sys.stderr.write(f"error: {message}\n")
+        sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _flowing(command: Any) -> Any:
-    """``command``, and those in it, with paragraphs of help that fill the width of a terminal:
-    lines of a docstring end where those of the source do."""
-    if command.help:
-        paragraphs = command.help.split("\n\n")
-        command.help = "\n\n".join(" ".join(one.split()) for one in paragraphs)
-    for one in getattr(command, "commands", {}).values():
-        _flowing(one)
-    return command
 
 
 def _usage(error: Exception) -> str | None:
@@ -150,7 +142,7 @@ def _usage(error: Exception) -> str | None:
     name = getattr(error, "option_name", None)
     if name and context is not None and any(p.name == "param" for p in context.command.params):
         message = _parameter(name) or message
-    return f"{message} (see `{path} --help`)" if message else ""
+    return f"{message} (see `{path} --help`)"
 
 
 def _parameter(option: str) -> str | None:

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from prunus.cli.asked import Batch, Data, Pictures, Prompts, asked
 from prunus.cli.console import busy, out, print_result, progress, quiet_transformers
+from prunus.cli.flowing import flowing
 from prunus.cli.options import MOST, AsJson, Device, DType, Model
 
 
@@ -29,7 +30,7 @@ class _Calibrators(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         one = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         one.command(cmd_name)(command(cmd_name))
-        return typer.main.get_command(one)
+        return flowing(typer.main.get_command(one))
 
 
 app = typer.Typer(
