@@ -51,6 +51,18 @@ def test_bad_rows_are_told_with_their_place(tmp_path: Path) -> None:
     assert "line 5: the id 'a' is that of row 1, too" in reasons["a (row 5)"]
 
 
+def test_bad_rows_never_take_the_id_of_a_good_one(tmp_path: Path) -> None:
+    """Wherever it stands: what has an id is answered, and every id is there once."""
+    path = tmp_path / "data.jsonl"
+    good = [{"id": name, "image": "1.png", "prompt": "?"} for name in ("2", 3, "a (row 6)", "a")]
+    lines = [good[0], "broken", 5, good[1], good[3], good[3], good[2], {**good[0], "id": 1.5}]
+    path.write_text("".join(f"{one if one == 'broken' else json.dumps(one)}\n" for one in lines))
+    rows = scan(path)
+    assert [ref.id for ref in rows.refs] == ["2", "3", "a", "a (row 6)"]
+    assert [bad.number for bad in rows.bad] == [2, 3, 6, 8]
+    assert [bad.id for bad in rows.bad] == ["2 (row 2)", "3 (row 3)", "a (row 6) (row 6)", "8"]
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [

@@ -67,28 +67,38 @@ def scan(path: Path) -> Rows:
     """
     seen: dict[str, int] = {}
     refs: list[Ref] = []
-    bad: list[Bad] = []
+    bad: list[tuple[int, str, str]] = []  # number, the id that it would have, reason
     numbered = False
     found = _parquet_ids(path) if is_parquet(path) else _line_ids(path)
     for number, own, at, size in found:
         if isinstance(own, PrunusError):
-            bad.append(Bad(number, str(number), str(own)))
+            bad.append((number, str(number), str(own)))
             continue
         if own is not None and (isinstance(own, bool) or not isinstance(own, (str, int))):
             reason = f"{place(path, number)}: the id {shown(own)} is neither text nor whole number"
-            bad.append(Bad(number, str(number), reason))
+            bad.append((number, str(number), reason))
             continue
         numbered |= own is None
         name = str(number if own is None else own)
         if name in seen:
             reason = f"{place(path, number)}: the id {shown(name)} is that of row {seen[name]}, too"
-            bad.append(Bad(number, f"{name} (row {number})", reason))
+            bad.append((number, name, reason))
             continue
         seen[name] = number
         refs.append(Ref(number, name, at, size))
     if not refs and not bad:
         raise PrunusError(f"{str(path)!r} holds no rows")
-    return Rows(refs, bad, _digest(path) if numbered else None)
+    named = [Bad(number, _free(name, number, seen), reason) for number, name, reason in bad]
+    return Rows(refs, named, _digest(path) if numbered else None)
+
+
+def _free(name: str, number: int, seen: dict[str, int]) -> str:
+    """``name``, or one made of it that no other row has, and note it: what is refused must not take
+    the place of a row that can be answered."""
+    while name in seen:
+        name = f"{name} (row {number})"
+    seen[name] = number
+    return name
 
 
 def place(path: Path, number: int) -> str:
