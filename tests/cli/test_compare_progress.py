@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from prunus.cli.compare_progress import Lines, lasting
+from prunus.cli.compare_progress import Lines
+from prunus.compare.asking import lasting
 
 
 class Clock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -21,10 +22,13 @@ def test_from_the_command_line(cli: Cli, tmp_path: Path, picture: Path) -> None:
     result = cli(*what)
     assert result.code == 0, result.err
     assert "too few questions" in result.err and "round 1 of 1: 2 candidates" in result.err
+    ahead = re.search(r"^2 candidates, (\d+) answers at most: \d+ (s|min) at", result.err, re.M)
+    tuning = json.loads((tmp_path / "out" / "tune.json").read_text("utf-8"))["data"]["tuning"]
+    assert ahead is not None and int(ahead[1]) == 2 * tuning["questions"]
     assert 'prunus.prune(model, "divprune", keep=' in result.out
     assert "held-out questions" in result.out and "points lost" in result.out
     again = cli(*what, "--json")
-    assert again.code == 0 and "given" not in again.err
+    assert again.code == 0 and "given" not in again.err and "at most:" not in again.err
     found = again.json
     files = found.pop("files")
     assert isinstance(found.pop("warnings"), list)

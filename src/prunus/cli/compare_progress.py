@@ -95,6 +95,8 @@ class Lines:
         now = self._clock()
         if now < self._next or not self._done:
             return
+        from prunus.compare.asking import lasting
+
         self._next = now + EVERY
         left = (self._total - self._done) * (now - self._began) / self._done
         share = f"{self._done / self._total:.0%}" if self._total else "all"
@@ -111,11 +113,3 @@ def there(name: str, total: int, known: int) -> str:
     """What is left to do after an earlier run."""
     whole = known + total
     return f"{name}: {known:,} of {whole:,} were there already, {total:,} are to be given"
-
-
-def lasting(seconds: float) -> str:
-    """A time in words: ``40 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -25,6 +25,14 @@ class Watch(Protocol):
         """Something to be seen now."""
 
 
+def lasting(seconds: float) -> str:
+    """A time in words: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class Asking:
     """A context manager: processes begin with the first question, and are there for further ones
     until the block ends.
@@ -33,10 +41,13 @@ class Asking:
         setting: of the comparison.
         workers: processes at most; with 1 it is this one.
         watch: is told of every answer.
+
+    Attributes:
+        workers: as given.
     """
 
     def __init__(self, setting: Setting, workers: int, watch: Watch) -> None:
-        self._setting, self._workers, self._watch = setting, workers, watch
+        self._setting, self.workers, self._watch = setting, workers, watch
         self._tasks = Tasks([])
         self._messages: Iterator[tuple[Task, Message]] | None = None
         self._told: set[tuple[int, int]] = set()
@@ -64,7 +75,7 @@ class Asking:
         if not left:
             return
         if self._messages is None:
-            count = min(self._workers, left)
+            count = min(self.workers, left)
             self._messages = (
                 alone(self._setting, self._tasks)
                 if count == 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from prunus.compare.asking import Asking, Watch
+from prunus.compare.asking import Asking, Watch, lasting
 from prunus.compare.contract import Interval
 from prunus.compare.course import Course, Ledger
 from prunus.compare.crew import Task
@@ -81,11 +82,15 @@ class Search:
             PrunusError: the dense model cannot be asked, or none of the questions can.
         """
         dense = self._course.ledgers.index(self._course.dense)
-        self._ask(asking, [dense], self.numbers, "the unmodified model")
+        began = time.monotonic()
+        asked = self._ask(asking, [dense], self.numbers, "the unmodified model")
         if self._course.dense.why_not is not None:
             raise PrunusError(f"the unmodified model cannot be asked: {self._course.dense.why_not}")
         if not self.numbers:
             raise PrunusError("none of the tuning questions can be asked")
+        if asked and self.alive:
+            each = (time.monotonic() - began) / asked  # one process asks all of one column
+            self._watch.say(self._ahead(each / asking.workers))
         self._round(asking, 0)
 
     def time(self, clock: Clock) -> None:
@@ -115,7 +120,20 @@ class Search:
         """All that were tried, for the report."""
         return [self._told(one) for one in self.tried]
 
-    def _ask(self, asking: Asking, columns: Sequence[int], numbers: list[int], who: str) -> None:
+    def _ahead(self, each: float) -> str:
+        """How much there is to do, if a candidate's answer takes as long as one of the dense
+        model."""
+        alive, before, answers = len(self.alive), 0, 0
+        for one in self.plan:
+            answers += min(alive, one.candidates) * (one.questions - before)
+            before = one.questions
+        return (
+            f"{alive} candidates, {answers:,} answers at most: {lasting(answers * each)} at the "
+            "dense model's pace; fewer --methods, --keep or questions (--limit) take less"
+        )
+
+    def _ask(self, asking: Asking, columns: Sequence[int], numbers: list[int], who: str) -> int:
+        """Ask what is not known, and say how many answers that was."""
         course = self._course
         tasks: list[Task] = course.tasks(columns, set(numbers))
         known = sum(n in course.ledgers[column].given for column in columns for n in numbers)
@@ -123,6 +141,7 @@ class Search:
         if total:
             self._watch.stage(f"answers of {who}", total, known)
             asking.ask({course.number: course}, tasks)
+        return total
 
     def _round(self, asking: Asking, number: int) -> None:
         count = self.plan[number].questions
