@@ -7,6 +7,8 @@ from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 _LONGEST = 80  # signs of a value in a message
+#: Signs of a list of names in a message: longer ones are cut, or it is said who lists them.
+_LIST = 240
 _AS_LIKE = 0.06  # names whose likeness to a wrong one differs by less are both named
 
 
@@ -64,10 +66,15 @@ def brief(error: BaseException) -> str:
 
 
 def unknown(
-    kind: str, name: str, known: Sequence[str], about: Mapping[str, str] | None = None
+    kind: str,
+    name: str,
+    known: Sequence[str],
+    about: Mapping[str, str] | None = None,
+    listed: str = "",
 ) -> PrunusError:
     """The error for a ``name`` that is not among the ``known`` ones, with the closest of them;
-    where others are as like it as that, with these, and what ``about`` says of each."""
+    where others are as like it as that, with these, and what ``about`` says of each. All of them
+    are named where they are few; of many the message says ``listed``: where they are."""
     close = get_close_matches(name, known, n=3) or get_close_matches(name.lower(), known, n=3)
     near = [_likeness(name.lower(), one) for one in close]
     close = [one for one, own in zip(close, near, strict=True) if own > near[0] - _AS_LIKE]
@@ -75,7 +82,18 @@ def unknown(
     if len(close) > 1 and about is not None:
         told = [f"{one!r} ({about[one]})" if one in about else repr(one) for one in close]
     hint = f"did you mean {' or '.join(told)}? " if close else ""
-    return PrunusError(f"unknown {kind} {shown(name)}: {hint}there are {', '.join(known)}")
+    return PrunusError(f"unknown {kind} {shown(name)}: {hint}{_there_are(known, listed)}")
+
+
+def _there_are(known: Sequence[str], listed: str) -> str:
+    """All names, or, where they fill more than a few lines, who lists them."""
+    text = f"there are {', '.join(known)}"
+    if len(text) <= _LIST:
+        return text
+    if listed:
+        return listed
+    some = text[:_LIST].rpartition(", ")[0]
+    return f"{some} and {len(known) - some.count(', ') - 1} more"
 
 
 def _likeness(one: str, other: str) -> float:

@@ -18,8 +18,8 @@ def test_keep(cli: Cli, picture: Path, keep: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--method", "clsee"], ["did you mean 'clse'", "random", "none"]),
-        (["--method", "nothing-like-it"], ["there are cdpruner, clse"]),
+        (["--method", "clsee"], ["did you mean 'clse'", "`prunus methods`", "none"]),
+        (["--method", "nothing-like-it"], ["`prunus methods` lists them all", "file.py:Class"]),
         (["--param", "cutof=1"], ["did you mean 'cutoff'", "temperature"]),
         (["--param", "cutoff"], ["name=value"]),
         (["--param", "cutoff=high"], ["cutoff='high'", "float"]),

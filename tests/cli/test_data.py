@@ -277,3 +277,16 @@ def test_what_was_learned_before_a_bad_image_is_kept(cli: Cli, data: Path) -> No
     assert State.load(output).step == 2 and (output / "selector.json").is_file()
     resumed = cli(*arguments, "--resume", "--on-error", "skip", "--json")
     assert resumed.code == 0 and resumed.json["step"] == 4
+
+
+@pytest.mark.parametrize(
+    "command", [("eval",), ("analyse", "sinks"), ("compare", "--methods", "clse", "--output", "o")]
+)
+def test_a_file_that_is_not_there(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = cli(*command, "--data", "none.jsonl")
+    refused(result, "no such file: 'none.jsonl' (built-in questions: scenes, sizes, videos)")
+    assert "Errno" not in result.err and not (tmp_path / "o").exists()
+    refused(cli(*command, "--data", "scene"), "did you mean 'scenes'?")

@@ -96,3 +96,10 @@ def test_a_parameter_that_is_given_as_an_option(
         main([command, f"--{name}", "1"])
     assert end.value.code == 2
     assert told in capsys.readouterr().err
+
+
+def test_messages_about_options_are_not_in_pythons_form() -> None:
+    """``budget='nominal'`` is no word of the command line: "the nominal budget" is one of both."""
+    written = [(path.name, text) for path in SOURCES for text in texts(path)]
+    assert [one for one in written if re.search(r"\bbudget='", one[1])] == []
+    assert any("the nominal budget" in text for _, text in written)

@@ -60,13 +60,13 @@ def test_it_sees_the_question_if_it_says_so(method: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "facts"),
     [
-        (CLSE(), {"question": False, "count": "asked", "places": ["decoder layers 1"]}),
+        (CLSE(), {"question": False, "count": "asked", "places": ["decoder layer 1"]}),
         (CLSE(variant="hybrid"), {"question": True}),
         (EvoPrune(), {"places": ["vision tower"], "merges": True, "tower": True}),
         (ToMe(r=2), {"count": "own", "places": ["vision tower"]}),
         (PyramidDrop(), {"count": "schedule", "places": ["decoder layers 8, 16, 24"]}),
         (PyramidDrop(keep=0.5), {"count": "asked"}),
-        (Knockout(), {"count": "all", "places": ["attention of decoder layers 0"]}),
+        (Knockout(), {"count": "all", "places": ["attention of decoder layer 0"]}),
         (prunus.Stepwise(), {"count": "own", "tower": True, "question": True}),
         (prunus.Random(layer=None), {"places": ["before the language model"], "tower": False}),
         (
@@ -97,7 +97,8 @@ def test_they_are_listed(cli: Cli) -> None:
     assert "sees the question: no" in cli("methods", "clse").out
     assert "sees the question: yes" in cli("methods", "clse@hybrid").out
     assert "acts at: before the language model\n" in cli("methods", "divprune").out
-    assert "acts at: decoder layers 2 (of 32)\n" in cli("methods", "fastv").out
+    assert "acts at: decoder layers 8, 16, 24 of 32\n" in cli("methods", "pyramiddrop").out
+    assert "acts at: decoder layer 2 of 32\n" in cli("methods", "fastv").out
 
 
 def test_nothing_of_a_summary_is_left_out(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

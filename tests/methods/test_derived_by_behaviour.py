@@ -69,7 +69,7 @@ def test_it_acts_where_it_says(name: str) -> None:
             layers.add(entry.layer)
     said = {place for place in places if place in words.values()}
     assert found == said
-    at = [place for place in places if place.startswith("decoder layers")]
+    at = [place for place in places if place.startswith("decoder layer")]
     assert bool(layers) <= bool(at)
     if derived(method, DEPTH)["count"] != "own":  # which may find nothing at some of its layers
         assert layers == {cut.layer for cut in method.cuts(DEPTH) if cut.layer is not None}

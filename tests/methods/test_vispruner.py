@@ -136,10 +136,10 @@ def test_a_name_one_letter_away_is_told_apart() -> None:
     for wrong in ("visprunr", "visipruner2"):
         with pytest.raises(PrunusError) as caught:
             find_method(wrong)
-        asked = str(caught.value).split("there are")[0]
+        asked = str(caught.value).split("`prunus methods`")[0]
         assert "'vispruner' (what CLS attends to" in asked
         assert "'visipruner' (no vision in early layers" in asked
-    with pytest.raises(PrunusError, match="did you mean 'fastv'\\? there are"):
+    with pytest.raises(PrunusError, match="did you mean 'fastv'\\? `prunus methods`"):
         find_method("fastvv")
 
 

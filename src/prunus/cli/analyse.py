@@ -107,7 +107,7 @@ def _questions(
 ) -> EvalSet:
     from prunus.analyse import every_prompt
     from prunus.io.images import image_files, open_images
-    from prunus.tasks.sets import BUILTIN_SETS, builtin_set_for, load_builtin_set, load_file
+    from prunus.tasks.sets import builtin_set_for, load_set
 
     if data is not None and (images or prompts):
         raise BadInput("give either --data or --image with --prompt, not both")
@@ -119,7 +119,7 @@ def _questions(
     if images:
         return every_prompt(open_images(image_files(images)), prompts)
     chosen = builtin_set_for(model) if data is None else str(data)
-    return load_builtin_set(chosen) if chosen in BUILTIN_SETS else load_file(Path(chosen))
+    return load_set(chosen)
 
 
 def _with_bar(

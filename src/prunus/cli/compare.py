@@ -134,12 +134,12 @@ def compare(
     for many comparisons.
     """
     from prunus.cli.eval import listed
-    from prunus.compare.desk import load_set
     from prunus.compare.output import files_in, needed
     from prunus.compare.presets import PRESETS
     from prunus.io.claim import claim
     from prunus.io.files import check_place
     from prunus.tasks.faults import Faults
+    from prunus.tasks.sets import load_set
 
     def check_places() -> None:
         if markdown is not None:

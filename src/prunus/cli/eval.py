@@ -112,7 +112,7 @@ def evaluate(
     from prunus.io.claim import claim
     from prunus.io.files import make_folder
     from prunus.tasks.faults import Faults
-    from prunus.tasks.sets import BUILTIN_SETS, builtin_set_for, load_builtin_set, load_file
+    from prunus.tasks.sets import builtin_set_for, load_set
 
     if on_error not in ("stop", "skip"):
         raise unknown("--on-error", on_error, ["stop", "skip"])
@@ -147,10 +147,8 @@ def evaluate(
     if include is not None:
         raise BadInput("--include is about --tasks: name some, or leave it out")
     chosen = builtin_set_for(model) if data is None else str(data)
-    builtin = chosen in BUILTIN_SETS
     faults = Faults("skip" if on_error == "skip" else "stop")
-    questions = load_builtin_set(chosen) if builtin else load_file(Path(chosen), faults)
-    questions, meaning = questions.first(limit), meaning_of(budget)
+    questions, meaning = load_set(chosen, faults).first(limit), meaning_of(budget)
     names = [name for name in default_names() if questions.has_scenes or name != GROUND_TRUTH]
     if methods is not None:
         names = listed(methods, "--methods")
@@ -356,5 +354,5 @@ _LEGEND = (
 
 
 def _line(one: Property) -> str:
-    verdict = {True: ": met", False: ": NOT MET", None: ""}[one.met]
-    return f"{one.name}: {one.measured} (wanted: {one.wanted}){verdict}"
+    verdict = "met" if one.met else "NOT MET"
+    return f"{one.name}: {one.measured} (wanted: {one.wanted}): {verdict}"

@@ -77,9 +77,9 @@ def limits(facts: Mapping[str, Any]) -> list[str]:
         found.append("it does not read the question: what is asked about may go if it is small")
     if derived["cls"]:
         found.append("where the vision tower has no CLS token, attention received stands in for it")
-    if not derived["tower"] and all("layers" in place for place in derived["places"]):
+    if not derived["tower"] and all("layer" in place for place in derived["places"]):
         found.append("it saves nothing in the vision tower, nor in the layers before its first cut")
-    if not any("layers" in place for place in derived["places"]):
+    if not any("layer" in place for place in derived["places"]):
         found.append("it saves nothing in later layers: what is left is there to the end")
     if derived["needs"] == "selector":
         found.append("refused where no selector was trained for the model")
@@ -108,7 +108,9 @@ def _derived_lines(derived: dict[str, Any] | None) -> list[str]:
     if derived is None:
         return []
     word = {True: "yes", False: "no"}
-    of = " (of 32)" if any("layers" in place for place in derived["places"]) else ""
+    from prunus.method.base import DEPTH
+
+    of = f" of {DEPTH}" if any("layer" in place for place in derived["places"]) else ""
     return [
         f"  sees the question: {word[derived['question']]}",
         f"  tokens left: {_COUNTS[derived['count']]}",

@@ -36,7 +36,7 @@ def models(
     if name is not None:
         name = spelled(name, homes)
         if name not in homes:
-            raise unknown("family", name, sorted(homes))
+            raise unknown("family", name, sorted(homes), listed="`prunus models` lists them all")
     described = {
         home: _facts(family) for home, family in sorted(homes.items()) if name in (None, home)
     }

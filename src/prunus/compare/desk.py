@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from prunus.loading import load
 from prunus.method.budget import Meaning
 from prunus.results.report import Report
 from prunus.tasks.faults import Faults, at
-from prunus.tasks.sets import BUILTIN_SETS, EvalSet, load_builtin_set, load_file
+from prunus.tasks.sets import load_set
 
 #: Figures of a report that are kept of every answer, and the keys that lead to them.
 FIGURES: dict[str, tuple[str, ...]] = {
@@ -44,17 +43,6 @@ class Answered:
     """Answers to a batch of questions, by their numbers."""
 
     given: dict[int, Given]
-
-
-def load_set(data: str, faults: Faults) -> EvalSet:
-    """The questions called ``data``: built-in ones, or a file's.
-
-    Raises:
-        PrunusError: an unreadable file, or a line of it, as of ``faults``.
-    """
-    if data in BUILTIN_SETS:
-        return load_builtin_set(data)
-    return load_file(Path(data), faults)
 
 
 def figures(report: Report) -> dict[str, Any]:

@@ -16,57 +16,59 @@ _NEAR = 0.10  # how far above chance the blind model may be
 @dataclass(frozen=True)
 class Property:
     """A property that the task should have: what was ``wanted``, what was ``measured``, and whether
-    it is ``met``; None where the cells that it needs were not run."""
+    it is ``met``."""
 
     name: str
     wanted: str
     measured: str
-    met: bool | None
+    met: bool
 
 
 def discrimination(data: EvalSet, rows: Sequence[Row]) -> list[Property]:
-    """The properties of the task that do not depend on any published method, at 11.1 %.
+    """The properties of the task that do not depend on any published method, at 11.1 %: those of
+    the controls that were asked.
 
-    Empty for question sets without scenes: nothing is known about their objects.
+    Empty where no control was asked that is there for this alone (random and uniform are methods,
+    too), and for question sets without scenes: nothing is known about their objects.
     """
-    if not data.has_scenes:
+    if not data.has_scenes or not any(row.name in (GROUND_TRUTH, BLIND) for row in rows):
         return []
-    dense = rows[0].accuracy.value
-    truth = _find(rows, GROUND_TRUTH, pruned=True)
-    return [
-        Property(
-            "ground truth keeps the accuracy",
-            "at least 95 % of dense",
-            "not run"
-            if truth is None
-            else f"{_points(truth)} of {100 * dense:.1f} %"
-            + (f" ({truth.accuracy.value / dense:.2%})" if dense else ""),
-            None if truth is None else truth.accuracy.value >= 0.95 * dense,
-        ),
-        _loss(rows, "random", 0.15),
-        _loss(rows, "uniform", 0.08),
-        _blind(data, rows),
-    ]
+    found = (_truth(rows), _loss(rows, "random", 0.15), _loss(rows, "uniform", 0.08))
+    return [one for one in (*found, _blind(data, rows)) if one is not None]
 
 
-def _loss(rows: Sequence[Row], name: str, least: float) -> Property:
+def _truth(rows: Sequence[Row]) -> Property | None:
+    truth, dense = _find(rows, GROUND_TRUTH, pruned=True), rows[0].accuracy.value
+    if truth is None:
+        return None
+    of = f" ({truth.accuracy.value / dense:.2%})" if dense else ""
+    return Property(
+        "ground truth keeps the accuracy",
+        "at least 95 % of dense",
+        f"{_points(truth)} of {100 * dense:.1f} %{of}",
+        truth.accuracy.value >= 0.95 * dense,
+    )
+
+
+def _loss(rows: Sequence[Row], name: str, least: float) -> Property | None:
     row = _find(rows, name, pruned=True)
-    title, wanted = f"{name} loses accuracy", f"at least {100 * least:.0f} points"
     if row is None or row.difference is None:
-        return Property(title, wanted, "not run", None)
+        return None
     lost = row.difference
+    title, wanted = f"{name} loses accuracy", f"at least {100 * least:.0f} points"
     measured = f"{-100 * lost.value:.1f} points [{-100 * lost.high:.1f}, {-100 * lost.low:.1f}]"
     return Property(title, wanted, measured, -lost.value >= least)
 
 
-def _blind(data: EvalSet, rows: Sequence[Row]) -> Property:
+def _blind(data: EvalSet, rows: Sequence[Row]) -> Property | None:
     row = _find(rows, BLIND, pruned=False)
+    if row is None:
+        return None
     chance = sum(data.chance[query.type] for query in data.queries) / len(data.queries)
     wanted = f"within {100 * _NEAR:.0f} points of chance ({100 * chance:.1f} %)"
-    title = "blind is near chance"
-    if row is None:
-        return Property(title, wanted, "not run", None)
-    return Property(title, wanted, _points(row), row.accuracy.value <= chance + _NEAR)
+    return Property(
+        "blind is near chance", wanted, _points(row), row.accuracy.value <= chance + _NEAR
+    )
 
 
 def _find(rows: Sequence[Row], name: str, pruned: bool) -> Row | None:

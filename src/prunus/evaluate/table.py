@@ -48,7 +48,7 @@ def evidence_table(rows: Sequence[Row]) -> str:
 
 def property_table(properties: Sequence[Property]) -> str:
     """Properties of the task, met or not; empty if there is none."""
-    words = {True: "met", False: "**not met**", None: "not run"}
+    words = {True: "met", False: "**not met**"}
     lines = [[p.name, p.wanted, p.measured, words[p.met]] for p in properties]
     return _markdown(("property at 11.1 %", "wanted", "measured", ""), lines) if lines else ""
 

@@ -23,7 +23,8 @@ def read_bytes(path: str | Path, what: str) -> bytes:
     try:
         return Path(path).read_bytes().removeprefix(BOM)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise PrunusFileError(f"cannot read {what} {shown(str(path))}: {brief(error)}") from error
+        why = getattr(error, "strerror", None) or brief(error)  # without the name a second time
+        raise PrunusFileError(f"cannot read {what} {shown(str(path))}: {why}") from error
 
 
 def lines(path: Path, what: str) -> Iterator[tuple[str, bytes]]:

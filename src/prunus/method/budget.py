@@ -226,16 +226,16 @@ class Budget:
 
     def _check_known(self) -> None:
         """Raise PrunusError unless all counts are known before anything runs."""
-        hint = "choose budget='nominal'"
+        hint = "choose the nominal budget"
         if getattr(self.last, "keep", None) is None or self.finds_own_count(self.last):
             raise PrunusError(
-                f"budget='true' needs a count to reach, and {self.last.name} has no keep (it finds "
+                f"a true budget needs a count to reach, and {self.last.name} has no keep (it finds "
                 f"its own count): give keep, or {hint}"
             )
         for method in self._methods[:-1]:
             if self._layers[id(method)] and self.finds_own_count(method):
                 raise PrunusError(
-                    f"budget='true': how many tokens {method.name} leaves is not known before, so "
+                    f"true budget: how many tokens {method.name} leaves is not known before, so "
                     f"{self.last.name} behind it cannot reach a true average: {hint}"
                 )
 
@@ -336,7 +336,7 @@ class Budget:
             )
         found = reached(low)[1]
         if found > target + 0.5:
-            nominal = "" if id(method) in self._averaging else ", or choose budget='nominal'"
+            nominal = "" if id(method) in self._averaging else ", or choose the nominal budget"
             raise PrunusBudgetError(
                 f"{start} layers: the least is {found:.1f}, because the layers before its first "
                 f"stage see more; ask for {math.ceil(found - 0.5)} or more, name earlier layers"

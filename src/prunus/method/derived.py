@@ -22,8 +22,8 @@ def derived(method: Method, depth: int = DEPTH) -> dict[str, Any]:
       where there is none).
     * ``needs``: what it does nothing without ("selector": trained for the model), or does not do
       as published ("calibration": measured on the model); "" for neither.
-    * ``places``: where it acts: "vision tower", "before the language model", "decoder layers ...",
-      "attention of decoder layers ...".
+    * ``places``: where it acts: "vision tower", "before the language model", "decoder layer 2",
+      "attention of decoder layers 2, 9".
     """
     parts = acting([method], depth)
     inside = [part for one in parts if (part := tower_part(one))]
@@ -33,13 +33,13 @@ def derived(method: Method, depth: int = DEPTH) -> dict[str, Any]:
         places.append("before the language model")
     layers = [cut.layer for cut in cuts if cut.layer is not None]
     if layers:
-        places.append(f"decoder layers {_line(layers)}")
+        places.append(f"decoder {_line(layers)}")
     seen = [signal for one in parts for signal in signals_of(one, depth)]
     seen += [signal for part in inside for signal in part.in_tower or ()]
     edits = [one.edits(depth) for one in parts if isinstance(one, EditsAttention)]
     edited = sorted({layer for own in edits for layer in own})
     if edited:
-        places.append(f"attention of decoder layers {_line(edited)}")
+        places.append(f"attention of decoder {_line(edited)}")
     return {
         "question": any(looks_at_question(one, depth) for one in parts),
         "count": _count(method, depth) if inside or cuts else "all",
@@ -66,7 +66,7 @@ def _needs(method: Method) -> str:
 
 
 def _line(layers: list[int]) -> str:
-    """``1, 4, 9``, or ``7 to 30`` of more than three in a row."""
+    """``layer 1``, ``layers 1, 4, 9``, or ``layers 7 to 30`` of more than three in a row."""
     if len(layers) > 3 and layers == list(range(layers[0], layers[-1] + 1)):
-        return f"{layers[0]} to {layers[-1]}"
-    return ", ".join(map(str, layers))
+        return f"layers {layers[0]} to {layers[-1]}"
+    return f"layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"

@@ -60,7 +60,9 @@ def unknown_method(name: str, *others: str) -> PrunusError:
     if name.endswith(".py"):
         return PrunusError(f"{name!r} is a file: name the class in it, too ({name}:MyMethod)")
     about = {known: cls.summary for known, cls in methods().items()}
-    return unknown("method", name, [*about, *others, "path/to/file.py:Class"], about)
+    more = [*others, "path/to/file.py:Class"]
+    listed = f"`prunus methods` lists them all; also {', '.join(more)}"
+    return unknown("method", name, [*about, *more], about, listed)
 
 
 def find_method(name: str) -> tuple[type[Method], dict[str, Any]]:
@@ -69,7 +71,7 @@ def find_method(name: str) -> tuple[type[Method], dict[str, Any]]:
     and classes.
 
     Raises:
-        PrunusError: there is none of that name; the message lists those that are.
+        PrunusError: there is none of that name; the message says which are like it.
     """
     folder, file, rest = name.rpartition(".py:")
     kind, at, preset = rest.partition("@")
@@ -95,7 +97,7 @@ def make_method(method: Method | str, params: dict[str, Any]) -> Method:
     Parameters go before those of a preset.
 
     Raises:
-        PrunusError: unknown name or parameter (the message lists what exists).
+        PrunusError: unknown name or parameter (the message says what there is).
         PrunusTypeError: something that is neither, or parameters beside an instance.
     """
     if not isinstance(method, str):

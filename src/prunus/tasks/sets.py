@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,6 +129,24 @@ def load_builtin_set(name: str = "scenes") -> EvalSet:
     if name == "sizes":
         return _stretched(scene_set("built-in scenes at several sizes", load_evalset()))
     raise PrunusError(f"no built-in questions {name!r}: there are {', '.join(BUILTIN_SETS)}")
+
+
+def load_set(data: str, faults: Faults | None = None) -> EvalSet:
+    """The questions called ``data``: built-in ones, or those of a file; ``faults`` as of
+    :func:`load_file`.
+
+    Raises:
+        PrunusError: no such questions, an unreadable file, or a line of it that cannot be used.
+    """
+    if data in BUILTIN_SETS:
+        return load_builtin_set(data)
+    if not os.path.exists(data):
+        close = get_close_matches(data, BUILTIN_SETS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise PrunusFileError(
+            f"no such file: {shown(data)} ({hint}built-in questions: {', '.join(BUILTIN_SETS)})"
+        )
+    return load_file(Path(data), faults)
 
 
 def builtin_set_for(model: str) -> str:
