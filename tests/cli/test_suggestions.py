@@ -24,6 +24,7 @@ NOT_OURS = {
     "--log_samples",  # lmms-eval
     "--mm-encoder-tp-mode",  # vLLM
     "--pipeline-parallel-size",
+    "--extra-index-url",  # pip
 }
 #: Recipes have parsers of their own.
 SOURCES = sorted(set(FOLDER.rglob("*.py")) - set((FOLDER / "recipes").rglob("*.py")))
