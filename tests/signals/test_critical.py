@@ -10,8 +10,8 @@ from prunus.signals.critical import Progress, Rule, critical
 
 def chosen(changes: list[list[float]], bound: float, least: int = 0) -> list[list[int]]:
     found = critical([torch.tensor(image) for image in changes], bound, least)
-    assert all(part.dtype == torch.int64 for part in found)
-    return [part.tolist() for part in found]
+    assert all(part.dtype == torch.bool for part in found)
+    return [[place for place, stays in enumerate(part.tolist()) if stays] for part in found]
 
 
 def test_a_change_of_exactly_the_threshold_is_not_critical() -> None:

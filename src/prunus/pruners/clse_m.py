@@ -18,7 +18,7 @@ from prunus.method.signals import Attention, States, TextMask
 from prunus.signals.raters import raters
 from prunus.signals.recycling import centres, recycled, taken
 from prunus.signals.spectral import at_each_resolution, evolution, gate, high_frequency
-from prunus.signals.topk import stable_topk
+from prunus.signals.topk import each_place, stable_topk
 
 
 @dataclass(frozen=True)
@@ -98,21 +98,22 @@ class CLSEM(Method):
         there, width = view.states.shape[1:]
         rows = view[Attention(self.layer, "text", each=True)].to(view.states.device)
         rate = raters(view[States(0)], view[States(0, "text")], view[TextMask()])
-        if not bool(rate.any(1).all()):
+        who = each_place(rate.to(rows.device))
+        if not all(map(len, who)):
             raise PrunusError(
                 "clse-m: no text stands behind an image or video, so that no word can rate its "
                 "tokens: put the question behind it, or choose another method"
             )
-        maps = [own[mine] for own, mine in zip(rows, rate.to(rows.device), strict=True)]
+        maps = [own[mine] for own, mine in zip(rows, who, strict=True)]
         scores = self._scores(view, torch.stack([one.mean(0) for one in maps]))
         if view.count is not None and view.count >= there:
             return replace(Selection.everything(view), scores=scores)
         sides = sum(part.size * (part.rows + part.cols) for part in view.grid.parts)
         macs = 2.0 * width * (rows.numel() + len(maps) * sides)  # rows, who rates; two maps
         kept, order, into, labels = [], [], [], []
-        for attention, states, values in zip(maps, view.states, scores, strict=True):
-            rank = max(1, int(torch.linalg.matrix_rank(attention)))
-            stay, clusters = shared(rank, view.count, there)
+        ranks: list[int] = torch.stack([*map(torch.linalg.matrix_rank, maps)]).tolist()
+        for attention, rank, states, values in zip(maps, ranks, view.states, scores, strict=True):
+            stay, clusters = shared(max(1, rank), view.count, there)
             best = stable_topk(values, stay)
             read, own = recycled(best, states, values, clusters)
             kept.append(read.sort().values)

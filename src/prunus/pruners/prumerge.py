@@ -14,13 +14,25 @@ from prunus.grid import AnyGrid
 from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import Features, TowerAttention, TowerKeys
+from prunus.signals.contextual import others_of
 from prunus.signals.outliers import outliers
-from prunus.signals.pieces import piece_shares, pieces_of
+from prunus.signals.pieces import left_of_pieces, piece_shares, pieces_of
 from prunus.signals.similarity import unit
-from prunus.signals.topk import stable_topk
+from prunus.signals.topk import each_place, stable_topk
 
 _ATTENTION = TowerAttention("next", heads="joined")
 _KEYS = TowerKeys("next", heads="joined")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An ``image``, or one tile or frame of it: its ``tokens`` (int64 ``[n]``), the ``attention
+    [n]`` that they get, and how many are to be left (None: as many as the attention says)."""
+
+    image: int
+    tokens: Tensor
+    attention: Tensor
+    count: int | None
 
 
 @dataclass(frozen=True)
@@ -83,40 +95,45 @@ class PruMerge(Method):
         attention, keys = view[_ATTENTION], view[_KEYS]
         if view.count is not None and view.count >= view.present.shape[1]:
             return Selection(Selection.everything(view).kept, attention)
-        piece, shares = pieces_of(view.grid, view.present), None
+        left = left_of_pieces(view.grid, view.present)
+        shares: Sequence[Sequence[int | None]] = [[None] * view.grid.pieces] * len(left)
         if view.count is not None:
             shares = piece_shares(view.grid, view.present, view.count)
+        line = torch.sort(pieces_of(view.grid, view.present), dim=1, stable=True).indices
+        parts = [
+            _Part(image, tokens, attention[image, tokens], count)
+            for image, (own, sizes, counts) in enumerate(zip(line, left, shares, strict=True))
+            for tokens, count in zip(own.split(sizes), counts, strict=True)
+            if count != 0 and len(tokens)
+        ]
+        chosen = self._chosen(parts)
         kept, mixes, orders = [], [], []
-        for image, own in enumerate(piece):
+        for image in range(len(line)):
             lines, sums = [], []
-            for number in range(view.grid.pieces):
-                tokens = (own == number).nonzero().flatten()
-                count = None if shares is None else shares[image][number]
-                if count == 0 or not len(tokens):
-                    continue
-                line, mix = self._merged(attention[image, tokens], keys[image, tokens], count)
-                lines.append(tokens[line])
-                wide = mix.new_zeros(len(mix), len(own))
-                sums.append(wide.index_copy(1, tokens, mix))
+            for part, own in zip(parts, chosen, strict=True):
+                if part.image == image:
+                    read, mix = self._merged(part, own, keys[image, part.tokens])
+                    lines.append(part.tokens[read])
+                    wide = mix.new_zeros(len(mix), line.shape[1])
+                    sums.append(wide.index_copy(1, part.tokens, mix))
             order = torch.cat(lines)
             ascending = order.sort()
             kept.append(ascending.values)
             mixes.append(torch.cat(sums)[ascending.indices])
             orders.append(order)
-        read = orders if self.order == "published" else None
-        return Selection(kept, attention, order=read, mix=mixes)
+        published = orders if self.order == "published" else None
+        return Selection(kept, attention, order=published, mix=mixes)
 
-    def _merged(self, attention: Tensor, keys: Tensor, count: int | None) -> tuple[Tensor, Tensor]:
-        """Of one image (tile, frame) of n tokens: int64 ``[k]``, those that stay in the published
-        order, the sum of what goes last, and the sums ``[k, n]`` that they become."""
-        size = len(attention)
-        eye = torch.eye(size, dtype=torch.float32, device=attention.device)
-        every = torch.arange(size, device=attention.device)
-        if count is not None and count >= size:
-            return every, eye
-        weights = attention / attention.sum().clamp_min(1.0)  # attention received: as shares
-        own = self._chosen(attention, count)
-        gone = every[~torch.isin(every, own)]
+    def _merged(self, part: _Part, own: Tensor | None, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Of one part of n tokens, of which ``own`` stay as such: int64 ``[k]``, what is left in
+        the published order, the sum of what goes last, and the sums ``[k, n]`` that they become."""
+        size = len(part.tokens)
+        eye = torch.eye(size, dtype=torch.float32, device=keys.device)
+        if own is None:
+            return torch.arange(size, device=keys.device), eye
+        # Attention received (where there is no CLS) as shares.
+        weights = part.attention / part.attention.sum().clamp_min(1.0)
+        gone = others_of(own, size)
         near = unit(keys)
         alike = (near[own] @ near.T).masked_fill(eye[own].bool(), -torch.inf)
         added = stable_topk(alike, min(self.neighbours, size - 1))
@@ -126,22 +143,33 @@ class PruMerge(Method):
         rest = torch.zeros_like(weights).index_copy(0, gone, weights[gone])
         return torch.cat([own, gone[:1]]), torch.cat([mix, rest[None]])
 
-    def _chosen(self, attention: Tensor, count: int | None) -> Tensor:
-        """Int64: tokens that stay as such, by falling attention, then those at equal distances."""
-        size = len(attention)
-        ranked = torch.sort(attention, descending=True, stable=True).indices
-        if count is not None:
-            best = ranked[: (count - 1) // 2 if self.plus else count - 1]
-            others = ranked[len(best) :].sort().values
-            more = count - 1 - len(best)
-            places = torch.arange(more, device=ranked.device) * len(others) // max(more, 1)
-            return torch.cat([best, others[places]])
-        best = ranked[: outliers(attention)]
-        if not self.plus:
-            return best
-        stride = max(1, size // max(len(best), 1) // 3)
-        places = torch.arange(0, size - 1, stride, device=ranked.device)
-        return torch.cat([best, places[~torch.isin(places, best)]])
+    def _chosen(self, parts: Sequence[_Part]) -> list[Tensor | None]:
+        """Int64 of each part: tokens that stay as such, by falling attention, then those at equal
+        distances; None: all of them do. What attention decides is read once for all parts."""
+        found: list[int] = []
+        if any(part.count is None for part in parts):
+            found = torch.stack([outliers(part.attention) for part in parts]).tolist()
+        best, more = [], []
+        for number, part in enumerate(parts):
+            ranked = torch.sort(part.attention, descending=True, stable=True).indices
+            size, count = len(ranked), part.count
+            if count is None:
+                best.append(ranked[: found[number]])
+                stride = max(1, size // max(found[number], 1) // 3)
+                more.append(torch.arange(0, size - 1 if self.plus else 0, stride).to(ranked))
+                continue
+            best.append(ranked[: (count - 1) // 2 if self.plus else count - 1])
+            others = ranked[len(best[-1]) :].sort().values
+            places = max(0, count - 1 - len(best[-1]))
+            steps = torch.arange(places, device=ranked.device) * len(others) // max(places, 1)
+            more.append(others[steps])
+        if self.plus and found:  # outliers may lie at these distances
+            fresh = [~torch.isin(own, top) for own, top in zip(more, best, strict=True)]
+            more = [own[at] for own, at in zip(more, each_place(fresh), strict=True)]
+        return [
+            None if part.count is not None and part.count >= len(part.tokens) else torch.cat(own)
+            for part, *own in zip(parts, best, more, strict=True)
+        ]
 
     def counts(self, keep: float | None, original: int, depth: int) -> Sequence[float] | None:
         return None if keep is None else [keep]

@@ -20,6 +20,7 @@ from prunus.method.calibration import Calibration, Measured, measured_for
 from prunus.method.signals import LeaveOneOut
 from prunus.method.view import Facts, by_sample
 from prunus.signals.critical import Event, Progress, Rule, critical
+from prunus.signals.topk import each_place
 
 Stage = Literal["shallow", "middle", "deep"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -194,7 +195,7 @@ class VisiPruner(Method):
         if all(states[sample].done for sample in samples):
             return [Selection.everything(view) for view in views]
         seen = [view[LeaveOneOut(layer)] for view in views]
-        lowest = [own.cosine.amin(1).tolist() if own.cosine.shape[1] else [] for own in seen]
+        lowest = _lowest([own.cosine for own in seen])
         rule = Rule(
             self.filter_below,
             self.exit_threshold,
@@ -203,20 +204,24 @@ class VisiPruner(Method):
         )
         events: dict[int, Event] = {}
         kept: dict[tuple[int, int], Tensor] = {}
+        above: dict[tuple[int, int], Tensor] = {}  # of those that filter now
         for sample, places in samples.items():
             least = min((lowest[v][row] for v, row in places.values() if lowest[v]), default=1.0)
             forced = self.force and layer == self._late(depth)
             events[sample] = event = states[sample].step(least, rule, forced)
             changes = [seen[v].change[row] for v, row in places.values()]
-            if event == "exit":
-                chosen = [change.new_empty(0, dtype=torch.long) for change in changes]
-            elif event:
+            owners = [(sample, image) for image in places]
+            if event in ("filter", "forced"):
                 v, row = next(iter(places.values()))
-                chosen = critical(changes, self._bound(seen[v].output[row]), self.min_tokens)
-                states[sample].done |= not any(map(len, chosen))
+                masks = critical(changes, self._bound(seen[v].output[row]), self.min_tokens)
+                above.update(zip(owners, masks, strict=True))
             else:
-                chosen = [torch.arange(len(change), device=change.device) for change in changes]
-            kept |= {(sample, image): own for image, own in zip(places, chosen, strict=True)}
+                stay = [0 if event == "exit" else len(change) for change in changes]
+                every = [torch.arange(n, device=seen[0].change.device) for n in stay]
+                kept.update(zip(owners, every, strict=True))
+        kept.update(zip(above, each_place(list(above.values())), strict=True))
+        for sample in {sample for sample, _ in above}:
+            states[sample].done |= not any(len(kept[sample, image]) for image in samples[sample])
         return [
             Selection(
                 [kept[owner] for owner in view.owners],
@@ -231,10 +236,10 @@ class VisiPruner(Method):
         """Cosine below which a layer is the filtering layer."""
         return _LAYER if self.layer_threshold is None else self.layer_threshold
 
-    def _bound(self, output: Tensor) -> float:
+    def _bound(self, output: Tensor) -> float | Tensor:
         """L2 change above which a token is critical; ``output`` is the norm of the whole output."""
         if self.relative is not None:
-            return self.relative * float(output)
+            return self.relative * output
         return _TOKENS if self.tokens_threshold is None else self.tokens_threshold
 
     def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:
@@ -253,6 +258,14 @@ class VisiPruner(Method):
 
     def neutral(self) -> VisiPruner:
         return replace(self, stages=(), decode_without=())
+
+
+def _lowest(cosine: Sequence[Tensor]) -> list[list[float]]:
+    """Of each image, by view, the lowest ``cosine [G, n]`` of its tokens; read once for all of
+    them. Nothing where there is no token."""
+    some = [own.amin(1) for own in cosine if own.shape[1]]
+    found = iter(torch.cat(some).tolist() if some else ())
+    return [[next(found) for _ in own] if own.shape[1] else [] for own in cosine]
 
 
 def _check(method: VisiPruner) -> None:

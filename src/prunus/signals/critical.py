@@ -55,16 +55,16 @@ class Progress:
         return "exit" if self.done else ""
 
 
-def critical(changes: Sequence[Tensor], bound: float, least: int) -> list[Tensor]:
-    """Ascending indices, for each image of one sample, of the tokens whose change exceeds ``bound``
-    (strictly); of all images together at least the ``least`` largest, ties by lower index.
+def critical(changes: Sequence[Tensor], bound: float | Tensor, least: int) -> list[Tensor]:
+    """Which tokens of each image of one sample have a change above ``bound`` (strictly), bool
+    ``[n]``; of all images together at least the ``least`` largest, ties by lower index.
 
     Args:
         changes: float32 ``[n]`` for each image.
     """
     joined = torch.cat(list(changes))
     mask = joined > bound
-    if least and int(mask.sum()) < least:
-        mask[stable_topk(joined[None], min(least, len(joined)))[0]] = True
-    parts = mask.split([len(change) for change in changes])
-    return [part.nonzero().flatten() for part in parts]
+    if least:
+        largest = stable_topk(joined[None], min(least, len(joined)))[0]
+        mask = torch.where(mask.sum() < least, mask.index_fill(0, largest, True), mask)
+    return list(mask.split([len(change) for change in changes]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -28,11 +30,18 @@ def firsts_of(running: Tensor, count: int) -> Tensor:
     return torch.searchsorted(running, steps.expand(*running.shape[:-1], -1).contiguous())
 
 
-def each_place(mask: Tensor) -> list[Tensor]:
-    """For each row of ``mask`` (bool ``[G, n]``), ascending indices int64 of where it holds; values
-    are read once for all rows."""
-    counts: list[int] = mask.sum(1).tolist()
-    return [own[:count] for own, count in zip(places_of(mask, mask.shape[1]), counts, strict=True)]
+def each_place(masks: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """For each of ``masks`` (bool ``[G, n]``, or G of them ``[n]``), ascending indices int64 of
+    where it holds; values are read once for all of them."""
+    if not len(masks):
+        return []
+    if isinstance(masks, Tensor):
+        counts: list[int] = masks.sum(1).tolist()
+        order: Sequence[Tensor] = places_of(masks, max(counts)).unbind()
+    else:
+        counts = torch.stack([mask.sum() for mask in masks]).tolist()
+        order = [places_of(mask, count) for mask, count in zip(masks, counts, strict=True)]
+    return [own[:count] for own, count in zip(order, counts, strict=True)]
 
 
 def rank_in(scores: Tensor, group: Tensor) -> Tensor:
