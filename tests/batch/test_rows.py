@@ -116,5 +116,37 @@ def test_parquet_in_several_groups(tmp_path: Path) -> None:
         scan(path)
 
 
+def test_parquet_that_is_damaged(tmp_path: Path) -> None:
+    """Texts that are none belong to their row; broken pages are said, whoever meets them."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    def texts(*found: bytes) -> Any:
+        return pyarrow.array(found).cast(pyarrow.string(), safe=False)
+
+    path = tmp_path / "data.parquet"
+    image = ["a.png"] * 3
+    table = {"id": texts(b"a", b"\xff", b"c"), "prompt": texts(b"?", b"?", b"\xfe"), "image": image}
+    parquet.write_table(pyarrow.table(table), path, compression="NONE")
+    rows = scan(path)
+    assert [ref.id for ref in rows.refs] == ["a", "c"]
+    assert [bad.reason.partition(" is")[0] for bad in rows.bad] == ["data.parquet, row 2: its id"]
+    assert read_one(path, 0) == Asked("?", [tmp_path / "a.png"], [])
+    with pytest.raises(PrunusError, match="data.parquet, row 3 holds a text that is no UTF-8"):
+        read_one(path, 1)
+    whole = path.read_bytes()
+    reader, ref = Reader(path), rows.refs[0]
+    pages = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")  # what is behind is the footer
+    path.write_bytes(whole[:4] + bytes(pages - 4) + whole[pages:])
+    for broken in (lambda: scan(path), lambda: reader.read(ref)):
+        with pytest.raises(PrunusFileError, match="cannot read the rows in"):
+            broken()
+    names = ["prompt", "prompt", "image"]
+    columns = [pyarrow.array(["a"]), pyarrow.array(["b"]), pyarrow.array(["a.png"])]
+    parquet.write_table(pyarrow.Table.from_arrays(columns, names=names), path)
+    with pytest.raises(PrunusError, match="two columns called prompt"):
+        scan(path)
+
+
 def read_one(path: Path, at: int) -> Asked:
     return Reader(path).read(scan(path).refs[at])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -142,7 +143,11 @@ class Reader:
             with _reading(self._path) as file:
                 known = [name for name in file.schema_arrow.names if name in (*PROMPTS, *_KINDS)]
                 self._group = ref.at, file.read_row_group(ref.at, columns=known)
-        (row,) = self._group[1].slice(ref.size, 1).to_pylist()
+        try:
+            (row,) = self._group[1].slice(ref.size, 1).to_pylist()
+        except UnicodeDecodeError as error:  # Arrow checks texts no sooner
+            where = place(self._path, ref.number)
+            raise PrunusError(f"{where} holds a text that is no UTF-8: {brief(error)}") from error
         return {name: value for name, value in row.items() if value is not None}
 
 
@@ -225,26 +230,44 @@ def _parquet_ids(path: Path) -> Iterator[_Id]:
                 f"{str(path)!r} has the columns {', '.join(names)}, and none called prompt or "
                 "question"
             )
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise PrunusError(f"{str(path)!r} has two columns called {twice[0]}")
         number = 0
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
             ids: Sequence[Any] = [None] * count
             if "id" in names:
-                ids = file.read_row_group(group, columns=["id"]).column("id").to_pylist()
+                ids = file.read_row_group(group, columns=["id"]).column("id")
             for at, own in enumerate(ids):
                 number += 1
-                yield number, own, group, at
+                yield number, _value(own, place(path, number)), group, at
 
 
-def _reading(path: Path) -> Any:
-    """The Parquet file, to be closed after use."""
+def _value(own: Any, where: str) -> Any:
+    """The value of an id in a column, or what is wrong with it."""
+    try:
+        return own if own is None else own.as_py()
+    except UnicodeDecodeError as error:
+        return PrunusError(f"{where}: its id is no UTF-8: {brief(error)}")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """The Parquet file, open in the block.
+
+    Raises:
+        PrunusFileError: it is none, or what is read in the block is broken.
+    """
     try:
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise PrunusError("Parquet files need pyarrow: pip install pyarrow") from error
     try:
-        return ParquetFile(path)
+        with ParquetFile(path) as file:
+            yield file
+    except PrunusError:
+        raise
     except (OSError, pyarrow.ArrowException) as error:
         raise PrunusFileError(f"cannot read the rows in {str(path)!r}: {brief(error)}") from error
 
