@@ -14,10 +14,12 @@ from contextvars import ContextVar
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
 from transformers.cli.serving.utils import GenerateManager, GenerationState, _StreamError
 
-from prunus.errors import PrunusError, one_line
+from prunus.errors import PrunusError, brief, one_line
 from prunus.serving.films import check_wishes
+from prunus.serving.messages import check_body, check_messages
 from prunus.serving.usage import counted, with_counts
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
+#: What processors and templates raise of requests that do not fit, before anything is generated.
+_MISFITS = (ValueError, TypeError, LookupError, AttributeError, TemplateError)
 
 
 class Pieces:
@@ -158,6 +162,24 @@ class Refusing:
 
     def __init__(self, handler: Any) -> None:
         self._handler = handler
+        resolve = getattr(handler, "_resolve_model", None)
+        prompt_of = getattr(handler, "get_processor_inputs_from_messages", None)
+        self._chats = "ChatCompletion" in type(handler).__name__
+        if resolve is None or prompt_of is None:  # it has no prompts
+            return
+        processors: list[Any] = []
+
+        def resolved(*args: Any, **kwargs: Any) -> Any:
+            found = resolve(*args, **kwargs)
+            processors[:] = found[-1:]  # of the one model that there is
+            return found
+
+        def checked(messages: Any, *args: Any, **kwargs: Any) -> Any:
+            check_messages(messages, processors[0])
+            return prompt_of(messages, *args, **kwargs)
+
+        handler._resolve_model = resolved
+        handler.get_processor_inputs_from_messages = checked
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._handler, name)
@@ -169,6 +191,7 @@ class Refusing:
             PrunusError: the request is refused.
         """
         for body in args[:1]:
+            check_body(body, self._chats)
             if isinstance(body, dict):
                 check_wishes(body.get("chat_template_kwargs"))
         own: list[Pieces] = []
@@ -176,6 +199,12 @@ class Refusing:
         tokens = _streamed.set(own), _watched.set(watched)
         try:
             response = await self._handler.handle_request(*args)
+        except _MISFITS as error:
+            if watched or isinstance(error, PrunusError):
+                raise  # of the model, or said already
+            raise PrunusError(
+                f"no prompt can be made of this request: {type(error).__name__}: {brief(error)}"
+            ) from error
         finally:
             _streamed.reset(tokens[0])
             _watched.reset(tokens[1])

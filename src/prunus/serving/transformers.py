@@ -13,7 +13,7 @@ from typing import Any
 
 import transformers
 
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, brief
 from prunus.serving.models import Models, Served
 from prunus.serving.requests import Refusing, Say, State, refusal
 
@@ -107,5 +107,10 @@ def _build(plain: Any, models: Any, *handlers: Any, **parts: Any) -> Any:
     @app.exception_handler(PrunusError)  # type: ignore[untyped-decorator]
     async def refused(_request: Any, error: PrunusError) -> JSONResponse:
         return JSONResponse(refusal(error), status_code=400)
+
+    @app.exception_handler(UnicodeDecodeError)  # type: ignore[untyped-decorator]
+    async def unreadable(_request: Any, error: UnicodeDecodeError) -> JSONResponse:
+        wrong = PrunusError(f"the request is no UTF-8 text: {brief(error)}")
+        return JSONResponse(refusal(wrong), status_code=400)
 
     return app
