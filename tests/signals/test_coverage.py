@@ -32,35 +32,45 @@ def test_equal_tokens_are_taken_from_the_first_on() -> None:
     assert greedy_cover(cover, 6)[0].tolist() == [0, 2, 4, 1, 3, 5]
 
 
-def eager(monkeypatch: pytest.MonkeyPatch, fresh: int, first: int) -> None:
-    monkeypatch.setattr(coverage, "_FRESH", fresh)
-    monkeypatch.setattr(coverage, "_FIRST", first)
+NONE = torch.zeros(2, 0, dtype=torch.long)
 
 
-def test_few_fresh_gains_are_enough_where_it_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_fresh_gains_are_enough_where_it_is_sure() -> None:
     cover = random_cover(2, 30, 60)
     columns, weight = cover.transpose(1, 2), torch.ones(2, 60)
-    every = cover_lazily(columns, 25, weight, every=1)
-    eager(monkeypatch, 30, 10)
-    some = cover_lazily(columns, 25, weight)
-    assert bool(some[1]) and torch.equal(some[0], every[0])
+    every, _ = cover_lazily(columns, weight, NONE, 25, fresh=60)
+    some, sure = cover_lazily(columns, weight, every[:, :10], 15, fresh=30)
+    assert sure.tolist() == [True] * 15 and torch.equal(some, every[:, 10:])
 
 
-def test_where_it_is_not_sure_all_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_goes_on_behind_what_was_picked() -> None:
+    cover = random_cover(2, 30, 60)
+    columns, weight = cover.transpose(1, 2), torch.rand(2, 60)
+    every, _ = cover_lazily(columns, weight, NONE, 25, fresh=60)
+    rest, _ = cover_lazily(columns, weight, every[:, :11], 14, fresh=60)
+    assert torch.equal(rest, every[:, 11:])
+
+
+def test_where_it_is_not_sure_it_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """One fresh gain at a step is not the best one for long."""
     cover = random_cover(2, 30, 60)
     columns, weight = cover.transpose(1, 2), torch.ones(2, 60)
     every = greedy_cover(cover, 25)
-    eager(monkeypatch, 1, 1)
-    some, sure = cover_lazily(columns, 25, weight)
-    assert not bool(sure) and not torch.equal(some, every)
-    assert torch.equal(greedy_cover(cover, 25), every)
+    some, sure = cover_lazily(columns, weight, NONE, 25, fresh=1)
+    assert not bool(sure.all()) and not torch.equal(some, every)
+    first = sure.tolist().index(False)
+    assert torch.equal(some[:, :first], every[:, :first])  # it was, until then
+    for tried in (1, 3, 32):
+        monkeypatch.setattr(coverage, "_FRESH", 1)
+        monkeypatch.setattr(coverage, "_TRIED", tried)
+        assert torch.equal(greedy_cover(cover, 25), every)
     assert every[0].tolist() == literal_cover(cover[0].tolist(), 25)
 
 
 def test_nothing_is_read_from_the_device_on_the_way() -> None:
     columns = torch.zeros(1, 200, 7, device="meta")
-    assert cover_lazily(columns, 60, columns[..., 0])[0].shape == (1, 60)
+    none = torch.zeros(1, 0, dtype=torch.long, device="meta")
+    assert cover_lazily(columns, columns[..., 0], none, 60, fresh=9)[0].shape == (1, 60)
 
 
 def test_none_is_taken_twice_where_nothing_is_left_to_cover() -> None:

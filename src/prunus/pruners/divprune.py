@@ -44,7 +44,8 @@ class DivPrune(Method):
     def select(self, stage: int, view: View) -> Selection:
         count = min(view.count or 0, view.present.shape[1])
         rows = torch.nn.functional.normalize(view.states.float(), dim=-1)
-        order, distance = max_min(1.0 - rows @ rows.transpose(1, 2), count)
+        cosine = rows @ rows.transpose(1, 2)
+        order, distance = max_min(cosine.neg_().add_(1.0), count)
         return Selection(order.sort(1).values, distance)
 
     def macs(self, stage: int, grid: AnyGrid, present: int, width: int) -> float:

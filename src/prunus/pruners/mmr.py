@@ -15,7 +15,7 @@ from prunus.method import Cut, Method, Selection, View
 from prunus.method.budget import Keep, check_keep
 from prunus.method.signals import Features, Question
 from prunus.method.words import question_text
-from prunus.signals.topk import first_best
+from prunus.signals.topk import Lines
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,15 @@ class MMR(Method):
         else:
             relevance = rows.new_zeros(rows.shape[:2])
             first = -similar.masked_fill(itself, -1.0).amax(-1)
-        score, nearest, picked = first, torch.full_like(relevance, -1.0), []
-        for _ in range(count):
-            best = first_best(score)[:, None]
-            picked.append(best)
-            near = similar.gather(1, best[..., None].expand(-1, -1, rows.shape[1]))[:, 0]
-            nearest = torch.maximum(nearest, near)
-            score = self.weight * relevance - (1 - self.weight) * nearest
-            score = score.scatter(1, torch.cat(picked, 1), -torch.inf)
-        order = torch.cat(picked, 1)
-        return Selection(order.sort(1).values, relevance if self.weight else first)
+        score, own = first.clone(), self.weight * relevance
+        nearest, lines = torch.full_like(relevance, -1.0), Lines(similar)
+        picked = torch.zeros(count, len(rows), dtype=torch.long, device=rows.device)
+        for best in picked:
+            torch.argmax(score, 1, out=best)
+            torch.maximum(nearest, lines[best], out=nearest)
+            own.scatter_(1, best[:, None], -torch.inf)
+            torch.sub(own, torch.mul(nearest, 1 - self.weight, out=score), out=score)
+        return Selection(picked.T.sort(1).values, relevance if self.weight else first)
 
     def _relevance(self, view: View) -> Tensor:
         """Float32 ``[G, N]`` in 0..1."""

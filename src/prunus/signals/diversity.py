@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
-from prunus.signals.topk import first_best
+from prunus.signals.topk import Lines
 
 _ROUNDING = 1e-6  # of a cosine in float32
 
@@ -18,26 +19,28 @@ def max_min(distance: Tensor, count: int) -> tuple[Tensor, Tensor]:
     tie: their distance has to be one number, however the product that made it was rounded. What is
     nearer than rounding is equal: the last picks of an even background are ties as well.
 
+    ``distance`` is made use of, and not what it was afterwards.
+
     Returns:
         int64 ``[G, count]`` in the order of picking, and float32 ``[G, n]``: for every token the
         distance to its nearest other one, the score of the first pick.
     """
     groups, tokens, _ = distance.shape
-    distance = torch.minimum(distance, distance.transpose(1, 2))
-    distance = distance.masked_fill(distance < _ROUNDING, 0.0)
-    itself = torch.eye(tokens, dtype=torch.bool, device=distance.device)
-    alone = distance.masked_fill(itself, torch.inf).amin(-1)
+    distance = threshold(distance, _ROUNDING, 0.0, inplace=True)
+    itself = distance.diagonal(dim1=1, dim2=2)
+    itself.fill_(torch.inf)
+    alone = torch.minimum(distance.amin(1), distance.amin(2))  # as if both halves were made equal
     if tokens == 1:
         alone = torch.zeros_like(alone)
-    score, nearest, picked = alone, torch.full_like(alone, torch.inf), list[Tensor]()
-    for _ in range(count):
-        best = first_best(score)[:, None]
-        picked.append(best)
-        row = distance.gather(1, best[..., None].expand(-1, -1, tokens))[:, 0]
-        nearest = torch.minimum(nearest, row).scatter(1, best, -torch.inf)
-        score = nearest
-    order = torch.cat(picked, 1) if picked else alone.new_zeros(groups, 0, dtype=torch.long)
-    return order, alone
+    itself.fill_(-torch.inf)  # none is picked twice
+    score, nearest, lines = alone, torch.full_like(alone, torch.inf), Lines(distance)
+    picked = torch.zeros(count, groups, dtype=torch.long, device=distance.device)
+    for best in picked:
+        torch.argmax(score, 1, out=best)
+        column = distance.gather(2, best[:, None, None].expand(-1, tokens, 1))[..., 0]
+        score = torch.minimum(nearest, lines[best], out=nearest)
+        torch.minimum(score, column, out=score)
+    return picked.T.contiguous(), alone
 
 
 def thinned(alike: Tensor, order: Tensor, count: int, step: int = 8) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prunus.signals.topk import first_best
+from prunus.signals.topk import Lines
 
 _LEAST = 1e-12  # what a token adds where the rank is spent: nothing is negative, and nothing NaN
 _NOISE = 1e-6  # of its own length, squared: below, what a token adds is rounding
@@ -23,31 +23,27 @@ def greedy_map(kernel: Tensor, count: int) -> Tensor:
     # What each token would multiply the determinant by: its squared distance from the span of those
     # picked. -inf: picked.
     alone = kernel.diagonal(dim1=1, dim2=2)
-    gain = alone.clamp_min(_LEAST)
+    gain, least = alone.clamp_min(_LEAST), (_NOISE * alone).clamp_min_(_LEAST)
     factor = kernel.new_zeros(groups, count, tokens)
-    picked = torch.zeros(groups, count, dtype=torch.long, device=kernel.device)
-    for step in range(count):
-        best = first_best(gain)[:, None]
-        picked[:, step : step + 1] = best
-        row = _at(kernel, best)
+    picked = torch.zeros(count, groups, 1, dtype=torch.long, device=kernel.device)
+    lines, square = Lines(kernel), torch.empty_like(gain)
+    for step, best in enumerate(picked):
+        added, at = gain.max(1, keepdim=True)
+        best.copy_(at)
+        row = lines[at]
         if step:
             before = factor[:, :step]
-            own = before.gather(2, best[:, None].expand(-1, step, -1))  # [G, step, 1]
+            own = before.gather(2, at[:, None].expand(-1, step, -1))  # [G, step, 1]
             row = torch.baddbmm(row, own.transpose(1, 2), before, alpha=-1)
-        added = gain.gather(1, best)[..., None]
         # Where the rank is spent the rest is rounding: divided by its root, again and again, it
         # would grow until it is no number.
-        row = torch.where(added > _LEAST, row / added.sqrt(), 0.0)
-        factor[:, step : step + 1] = row
-        gain = gain - row[:, 0].square()
-        gain = torch.where(gain < _NOISE * alone, _LEAST, gain).clamp_min(_LEAST)
-        gain = gain.scatter(1, picked[:, : step + 1], -torch.inf)
-    return picked
-
-
-def _at(kernel: Tensor, best: Tensor) -> Tensor:
-    """Rows ``best`` (int64 ``[G, 1]``) of ``[G, n, n]``: ``[G, 1, n]``."""
-    return kernel.gather(1, best[..., None].expand(-1, -1, kernel.shape[2]))
+        root = torch.where(added > _LEAST, added.sqrt(), torch.inf)
+        row = torch.div(row[:, 0], root, out=factor[:, step])
+        gain.sub_(torch.mul(row, row, out=square))
+        gain.masked_fill_(gain < least, _LEAST)
+        for values in (gain, least):
+            values.scatter_(1, at, -torch.inf)
+    return picked[..., 0].T.contiguous()
 
 
 def greedy_macs(tokens: int, count: int) -> float:

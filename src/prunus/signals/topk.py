@@ -55,9 +55,22 @@ def rank_in(scores: Tensor, group: Tensor) -> Tensor:
 
 
 def first_best(scores: Tensor) -> Tensor:
-    """Index int64 ``[...]`` of the largest of ``scores [..., n]``; of equal ones the lowest
-    (``torch.argmax`` promises no order); where some are NaN, any."""
-    count = scores.shape[-1]
-    best = scores == scores.amax(-1, keepdim=True)
-    steps = torch.arange(count, device=scores.device)
-    return torch.where(best, steps, count - 1).amin(-1)
+    """Index int64 ``[...]`` of the largest of ``scores [..., n]``; of equal ones the lowest, as
+    ``torch.argmax`` has it (``torch.topk`` promises no order); where some are NaN, any."""
+    return scores.argmax(-1)
+
+
+class Lines:
+    """Line after line of matrices ``[G, n, m]``, one of each at a time, as greedy loops ask."""
+
+    def __init__(self, matrices: Tensor) -> None:
+        groups, lines, width = matrices.shape
+        self._rows = matrices.reshape(groups * lines, width)
+        self._first = torch.arange(0, groups * lines, max(lines, 1), device=matrices.device)
+
+    def __getitem__(self, number: Tensor) -> Tensor:
+        """``[G, m]``, those of int64 ``[G]``, or ``[G, k, m]``, of ``[G, k]``."""
+        if number.ndim == 1:
+            return self._rows.index_select(0, number + self._first)
+        found = self._rows.index_select(0, (number + self._first[:, None]).flatten())
+        return found.view(*number.shape, -1)
