@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/before_the_prompt.py --keep 0.1111111
 
 vLLM makes the features of an image without the prompt. Asked here, on questions that neither
-training nor evaluation has: learned selectors without the question, and CLSE by look-ahead, which
-is no method of the library: the first decoder layer runs on the image's tokens (alone, behind the
-first token of the prompt, or behind all that precedes the image), CLSE's score chooses, and the
-language model sees what is left. docs/vllm.md has what came out.
+training nor evaluation has: learned selectors without the question, and CLSE by look-ahead
+(``clse@ahead``: the first decoder layer runs on the image's tokens alone), beside two forms of it
+that vLLM could not serve, in which that layer also sees the first token of the prompt, or all that
+precedes the image. docs/vllm.md has what came out.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def front_of(model: Any, processor: Any) -> Tensor:
 
 def ahead(decoder: Any, before: Tensor) -> type[Method]:
     """CLSE's choice from what the first layer of ``decoder`` makes of the image behind ``before``
-    (``[1, P, D]``; P may be 0)."""
+    (``[1, P, D]``)."""
 
     @dataclass(frozen=True)
     class Ahead(Method):
@@ -74,12 +74,11 @@ def main() -> None:
     model, processor = prunus.load("tiny-llava", dtype="float32")
     front = front_of(model, processor)
     decoder = copy.deepcopy(model.model.language_model)
-    tried: dict[str, Method] = {"clse, inside": CLSE(keep=keep)}
-    befores = {
-        "the whole beginning": front,
-        "the first token": front[:, :1],
-        "nothing": front[:, :0],
+    tried: dict[str, Method] = {
+        "clse, inside": CLSE(keep=keep),
+        "clse, ahead": CLSE(keep=keep, ahead=True),
     }
+    befores = {"the whole beginning": front, "the first token": front[:, :1]}
     for name, before in befores.items():
         tried[f"clse ahead behind {name}"] = ahead(decoder, before)(keep=keep)
     for name in ("divprune", "visionzip"):

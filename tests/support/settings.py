@@ -39,6 +39,7 @@ CHOSEN = {
         CLSE(keep=12, variant="released", score_type="attn", trim_cache=False),
         CLSE(keep=5, invert=True),
         CLSE(keep=5, score_type="residual"),
+        CLSE(keep=5, ahead=True),
         CLSE(keep=0.4, variant="released", schedule="shares", spectrum="3d", trim_cache=False),
     ],
     "clse-m": [

@@ -19,6 +19,7 @@ from prunus.vllm.eyes import Eyes, Left
 
 #: Every method that vLLM can serve: by default, and with the settings behind a colon.
 SERVED = (
+    "clse@ahead",
     "divprune",
     "evoprune",
     "evs",

@@ -6,27 +6,42 @@ These tests need no vLLM.
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoConfig
 
 import prunus
 from prunus.errors import PrunusError
 from prunus.inference.named import build_methods
+from prunus.method.base import runs_ahead
 from prunus.vllm.core import Loader, vision_core
 from prunus.vllm.counts import Counts
 from prunus.vllm.eyes import Eyes, Left
+from prunus.vllm.first import axes_of, check_axes
+from prunus.vllm.folder import write_builtin
 from prunus.vllm.positions import extent, offsets, taken_apart, with_positions
+from prunus.vllm.rope import ThreeRows
 from tests.support.llava import IMAGE as LLAVA_IMAGE
 from tests.support.models import case_of
 
 PIXELS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw")
 METHODS = {
-    "llava-clip": ("divprune", "evoprune", "visionzip", "prumerge", "tome", "pooling", "hired"),
-    "qwen2.5-vl": ("divprune", "evoprune", "visionzip", "pooling"),
-    "qwen2.5-vl-video": ("evs", "vidcom2"),
+    "llava-clip": (
+        "clse@ahead",
+        "divprune",
+        "evoprune",
+        "visionzip",
+        "prumerge",
+        "tome",
+        "pooling",
+        "hired",
+    ),
+    "qwen2.5-vl": ("clse@ahead", "divprune", "evoprune", "visionzip", "pooling"),
+    "qwen2.5-vl-video": ("clse@ahead", "evs", "vidcom2"),
 }
 CASES = [(kind, method) for kind, methods in METHODS.items() for method in methods]
 
@@ -34,16 +49,29 @@ CASES = [(kind, method) for kind, methods in METHODS.items() for method in metho
 def eyes_of(model: Any, method: str, keep: str, **more: Any) -> Eyes:
     config = copy.deepcopy(model.config)
     config.prunus = {"method": method, "keep": keep, **more}
-    core = vision_core(config, torch.float32, torch.device("cpu"))
+    ahead = runs_ahead(build_methods(method, keep, ()) or ())
+    core = vision_core(config, torch.float32, torch.device("cpu"), ahead)
     loader = Loader(core)
     rest = dict(loader.rest(model.state_dict().items()))
     assert loader.loaded() and all("vision" not in name and "visual" not in name for name in rest)
+    assert any("language_model.layers.0." in name for name in loader.loaded()) == ahead
+    assert any(".layers.0." in name for name in rest)  # vLLM's own language model has them too
     return Eyes(config, core, model.get_input_embeddings().weight, torch.float32)
 
 
 def looked(eyes: Eyes, inputs: dict[str, Tensor], kind: str) -> list[Left]:
+    call = {name: inputs[name] for name in PIXELS if name in inputs}
     with torch.inference_mode():
-        return eyes.see(kind, {name: inputs[name] for name in PIXELS if name in inputs})
+        return eyes.see(kind, call, None, places_of(eyes, inputs, kind))
+
+
+def places_of(eyes: Eyes, inputs: dict[str, Tensor], kind: str) -> Tensor | None:
+    """Of a model of three axes of positions, as its class in vLLM gives them."""
+    if f"{kind}_grid_thw" not in inputs:
+        return None
+    model = ThreeRows()
+    model.config = eyes.family.config
+    return model.places(kind, inputs)
 
 
 def entering(model: Any, inputs: dict[str, Tensor], methods: Any) -> tuple[Tensor, Any]:
@@ -153,6 +181,54 @@ def test_names_of_older_checkpoints() -> None:
     assert loader.loaded() == {name for name, _ in core.named_parameters()}
 
 
+@pytest.mark.parametrize("front", ["model.language_model.", "language_model.model.", "model."])
+def test_the_first_layer_by_any_name(front: str) -> None:
+    model = case_of("llava-clip").model
+    core = vision_core(model.config, torch.float32, torch.device("cpu"), ahead=True)
+    given = {
+        name.replace("model.language_model.", front): value
+        for name, value in model.state_dict().items()
+    }
+    loader = Loader(core)
+    rest = dict(loader.rest(given.items()))
+    assert loader.loaded() == {name for name, _ in core.named_parameters()}
+    layer = model.model.language_model.layers[0].state_dict()
+    assert all(
+        torch.equal(value, layer[name])
+        for name, value in core.language_model.layers[0].state_dict().items()
+    )
+    assert sum(f"{front}layers" in name for name in rest) == len(layer) * len(
+        model.model.language_model.layers
+    )
+    missing = f"{front}layers.0.mlp.up_proj.weight"
+    loader = Loader(vision_core(model.config, torch.float32, torch.device("cpu"), ahead=True))
+    list(loader.rest((name, value) for name, value in given.items() if name != missing))
+    with pytest.raises(PrunusError, match=r"layers\.0\.mlp\.up_proj.*not quantised"):
+        loader.loaded()
+
+
+@pytest.mark.parametrize("sections", [[6, 5, 5], [3, 4, 1]])
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_channels_are_turned_by_the_axes_that_vllm_reads(
+    sections: list[int], interleaved: bool
+) -> None:
+    config = copy.deepcopy(case_of("qwen2.5-vl").model.config)
+    text = config.text_config
+    text.head_dim = 2 * sum(sections)
+    text.rope_parameters |= {"mrope_section": sections, "mrope_interleaved": interleaved}
+    core = vision_core(config, torch.float32, torch.device("cpu"), ahead=True)
+    axes = axes_of(text.rope_parameters, sum(sections))
+    wanted = [0] * sections[0] + [1] * sections[1] + [2] * sections[2]
+    if interleaved:  # time, row, column, time, ..., as long as there are some
+        wanted = [0 if n % 3 and n >= 3 * sections[n % 3] else n % 3 for n in range(len(wanted))]
+    assert axes == wanted
+    if sections[2] == 5:
+        assert sorted(axes) == sorted([0] * 6 + [1] * 5 + [2] * 5)
+    check_axes(core.language_model, axes)
+    with pytest.raises(PrunusError, match="turns channels by other positions"):
+        check_axes(core.language_model, axes[::-1])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_positions_survive_half_precision_and_chunks(dtype: torch.dtype) -> None:
     away = offsets(30, 40, 50, 2.5)
@@ -174,3 +250,13 @@ def test_offsets_are_frames_rows_columns() -> None:
         [1, 0, 1],
         [1, 0, 2],
     ]
+
+
+def test_the_builtin_model_turns_as_it_was_written_for_vllm(tmp_path: Path) -> None:
+    config = AutoConfig.from_pretrained(write_builtin("tiny-qwen", tmp_path / "model"))
+    core = vision_core(config, torch.float32, torch.device("cpu"), ahead=True)
+    model, _ = prunus.load("tiny-qwen", dtype="float32")
+    ids, like = torch.randint(0, 50, (3, 2, 7)), torch.zeros(1)
+    own = model.model.language_model.rotary_emb(like, ids)
+    found = core.language_model.rotary_emb(like, ids)
+    assert all(torch.equal(a, b) for a, b in zip(found, own, strict=True))

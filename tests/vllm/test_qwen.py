@@ -18,7 +18,7 @@ from tests.vllm.conftest import Start, model_of
 pytest.importorskip("vllm", reason="make vllm-env makes an environment with it")
 
 KEEP = "0.25"
-SERVED = ("divprune", "evoprune", "evs", "pooling", "tome", "vidcom2", "visionzip")
+SERVED = ("clse@ahead", "divprune", "evoprune", "evs", "pooling", "tome", "vidcom2", "visionzip")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def llm(start: Start, folder: Path) -> Any:
     plain = {"enable_prefix_caching": False, "mm_processor_cache_gb": 0}
-    return start(folder, "divprune", KEEP, **plain)
+    return start(folder, "clse@ahead", KEEP, **plain)  # so that the first layer is there
 
 
 def prompts(processor: Any, first: int = 0) -> list[Asked]:

@@ -33,7 +33,7 @@ def served(name: str) -> bool:
 
 def test_what_is_served() -> None:
     names = {one.partition(":")[0].partition("@")[0] for one in SERVED}
-    settings = ("mmr", "one-shot", "prumerge", "random", "stepwise", "uniform")
+    settings = ("clse", "mmr", "one-shot", "prumerge", "random", "stepwise", "uniform")
     found = {name for name in methods() if name not in settings}
     assert {name for name in found if served(name)} == names & found
     kept = {"prumerge": "0.25", "stepwise:question=false": "0.25"}
@@ -44,7 +44,8 @@ def test_what_is_served() -> None:
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
-        (CLSE(keep=64), "decoder layer 1, inside the language model"),
+        (CLSE(keep=64), "decoder layer 1, inside the language model.*set ahead=true, or choose"),
+        (CLSE(keep=64, variant="hybrid"), "shares; choose a method"),
         (Uniform(keep=64), "layer=none"),
         (PruMerge(), "finds its own count"),
     ],

@@ -73,9 +73,10 @@ def _answers(
     selections = _select(method, stage, cut, views, merged)
     check_answers(method.name, views, selections)
     macs = 0.0
-    for ((grid, count), members), one in zip(groups.items(), selections, strict=True):
+    for ((grid, count), members), view, one in zip(groups.items(), views, selections, strict=True):
         each = method.macs(stage, grid, count, here.states.shape[-1])
         macs += len(members) * each if one.macs is None else one.macs
+        macs += view.source.macs
     return groups, selections, macs
 
 

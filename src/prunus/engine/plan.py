@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from prunus.engine.ahead import check_ahead
 from prunus.engine.readers import check_readers
 from prunus.engine.recurrent import check_recurrent
 from prunus.errors import PrunusError, PrunusTypeError, shown
@@ -156,6 +157,9 @@ def make_plan(
         check_readers(readers, depth, methods, [(step.method, step.cut) for step in ordered])
     if family.along:
         _check_along(family, decoder)
+    for step in ordered:
+        if any(one.ahead for one in step.cut.sees):
+            check_ahead(family, step.method.name)
     peeked = {one.layer for step, one in attended if one.layer == step.cut.layer}
     return Plan(
         title=" + ".join(method.title for method in given),
@@ -293,6 +297,11 @@ def _check_step(step: Step, depth: int) -> None:
     if strange:
         raise PrunusTypeError(f"{name}: {shown(strange[0])} in Cut(sees=...) is no signal")
     seen = [signal for signal in cut.sees if signal.layer is not None]
+    if cut.layer is not None and any(one.ahead for one in cut.sees):
+        raise PrunusError(
+            f"{name}: a cut at decoder layer {cut.layer} asks what the first layer would make of "
+            "its tokens, which is for cuts before the language model: name States(1) instead"
+        )
     if cut.layer is None:
         if seen or cut.trim_cache:
             raise PrunusError(f"{name}: before the language model there is no layer to look at")

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunus.cost.flops import decoder_layer_macs
+from prunus.engine.ahead import first_layer
 from prunus.engine.attention import HIDDEN, Given
 from prunus.engine.kept import Kept, Look, Looks
 from prunus.engine.layout import Layout
@@ -16,7 +18,7 @@ from prunus.engine.prompt import Image
 from prunus.engine.rotary import angles
 from prunus.engine.tower.seen import TowerSeen
 from prunus.errors import PrunusError
-from prunus.method.signals import Block, Of, Rows, Signal, Turns
+from prunus.method.signals import Block, Of, Passed, Rows, Signal, Turns
 from prunus.method.view import View
 from prunus.method.words import Words
 from prunus.signals.attention import ByHead, over_heads
@@ -55,7 +57,11 @@ def view_of(
 
 
 class Shown:
-    """Signals of one group of images (:class:`prunus.method.signals.Source`)."""
+    """Signals of one group of images (:class:`prunus.method.signals.Source`).
+
+    Attributes:
+        macs: multiply-accumulates that reading them took beyond the model's own.
+    """
 
     def __init__(self, looks: Looks, images: Sequence[Image], here: Kept) -> None:
         self.looks, self.here, self.images = looks, here, images
@@ -67,7 +73,8 @@ class Shown:
             rows = torch.tensor([image.row for image in images], device=every.device)
             looks.batches[self._key] = rows[:, None]
         self.batch = looks.batches[self._key]
-        self._ends = every[:, -1:]
+        self._starts, self._ends = every[:, :1], every[:, -1:]
+        self.macs = 0.0
         self._prompt: tuple[Tensor, Tensor] | None = None
 
     def layer(self, number: int | None) -> ShownLayer:
@@ -111,8 +118,29 @@ class Shown:
         """See :class:`~prunus.method.signals.Source`."""
         return self.all_of_it()[1]
 
+    def ahead(self) -> Passed:
+        """See :class:`~prunus.method.signals.Source`."""
+        family, axes = self.looks.family, self._axes()
+        batch, places = self.batch.to(axes.device), self.positions.to(axes.device)
+        own = axes[:, batch, places] - axes[:, batch, self._starts.to(axes.device)]
+        found = first_layer(family, self.layer(None).pick(self.here.states), own)
+        try:
+            layer = decoder_layer_macs(family.decoder_shape(family.config), places.shape[1])
+        except PrunusError:  # then no cost of this model is counted, and reports say so
+            return found
+        self.macs += float(layer * len(places))
+        return found
+
     def turns(self, layer: int, of: Of) -> Turns:
         """See :class:`~prunus.method.signals.Source`."""
+        present, axes = self.here.layout.present, self._axes()
+        axes = axes - axes.gather(2, present.byte().argmax(1).expand(len(axes), -1)[..., None])
+        found = [one.permute(1, 2, 0, 3) for one in angles(self.looks.family, layer, axes)]
+        places = self.places(of).to(present.device)
+        return Turns(*(one[self.batch, places] for one in found))
+
+    def _axes(self) -> Tensor:
+        """Position ids int64 ``[A, B, L]`` of the prompt, a row for each axis."""
         layout, ids = self.here.layout, self.looks.ids
         present = layout.present
         if layout.closed:
@@ -121,11 +149,7 @@ class Shown:
             ids = torch.arange(present.shape[1], device=present.device).expand_as(present)
         ids = ids.to(present.device)
         axes = ids[None] if ids.ndim == 2 else ids[-3:]  # a fourth counts the text
-        axes = axes.expand(-1, len(present), -1)
-        axes = axes - axes.gather(2, present.byte().argmax(1).expand(len(axes), -1)[..., None])
-        found = [one.permute(1, 2, 0, 3) for one in angles(self.looks.family, layer, axes)]
-        places = self.places(of).to(present.device)
-        return Turns(*(one[self.batch, places] for one in found))
+        return axes.expand(-1, len(present), -1)
 
     def places(self, of: Of) -> Tensor:
         """Logical positions int64 ``[G, n | T | P]`` of the tokens that a signal is of."""

@@ -59,6 +59,10 @@ class Family(Modules):
     """Whether calls may say in ``image_sizes``, rows (height, width), how large the original
     pictures are, which the processor keeps to itself."""
 
+    one_way: ClassVar[bool] = True
+    """Whether a visual token sees, in the language model, only what stands before it in the
+    prompt."""
+
     mixes_repeats: ClassVar[bool] = False
     """Whether the model's ``generate`` gives beams of a sample that has several images (or videos)
     the wrong ones, so that they are refused."""

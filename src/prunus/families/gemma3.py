@@ -27,6 +27,7 @@ class Gemma3(Family):
     name = "gemma3"
     model_types = ("gemma3",)
     summary = "Gemma 3: SigLIP tower, patches averaged to a fixed number of tokens"
+    one_way = False
     no_merging = (
         "behind the tower the model averages squares of patches by their places, and would mix "
         "patches that were merged into others with their new neighbours"

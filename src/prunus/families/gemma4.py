@@ -46,6 +46,7 @@ class Gemma4(Family):
     name = "gemma4"
     model_types = ("gemma4",)
     summary = "Gemma 4: images of any aspect ratio, videos, inputs by layer, shared keys"
+    one_way = False
     no_merging = (
         "behind its tower the model averages squares of patches by their places, for which all of "
         "them have to be there"

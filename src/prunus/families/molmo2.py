@@ -37,6 +37,7 @@ class Molmo2(Family):
     name = "molmo2"
     model_types = ("molmo2",)
     summary = "Molmo 2: an overview and overlapping crops, videos, pictures that see each other"
+    one_way = False
     no_merging = (
         "behind its tower the model pools patches by their numbers, of several blocks side by "
         "side, for which all of them have to be there"

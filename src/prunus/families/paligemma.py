@@ -26,6 +26,7 @@ class PaliGemma(Family):
     name = "paligemma"
     model_types = ("paligemma",)
     summary = "PaliGemma 1 and 2: SigLIP tower, a prompt that sees itself in both directions"
+    one_way = False
     no_merging = (
         "the tower's last norm stands between its last block and the projector, and what merges in "
         "that block would have to be merged in front of the norm"

@@ -221,6 +221,12 @@ def looks_at_question(method: Method, depth: int) -> bool:
     return any(signal.asks for signal in signals_of(method, depth))
 
 
+def runs_ahead(methods: Iterable[Method], depth: int = DEPTH) -> bool:
+    """Whether any of ``methods`` has the first decoder layer run ahead of the language model."""
+    parts = acting(methods, depth)
+    return any(signal.ahead for part in parts for signal in signals_of(part, depth))
+
+
 def _with_checks(own: Callable[[Any], None]) -> Callable[[Any], None]:
     """``__post_init__`` of a method, which needs to check no types."""
 

@@ -20,6 +20,7 @@ from prunus.method.source import (
     Heads,
     Layer,
     Of,
+    Passed,
     Rows,
     Signal,
     Source,
@@ -31,6 +32,7 @@ from prunus.signals.attention import ByHead, over_heads
 from prunus.signals.influence import Influence
 
 __all__ = [
+    "Ahead",
     "Attention",
     "Block",
     "Companion",
@@ -42,6 +44,7 @@ __all__ = [
     "Layer",
     "LeaveOneOut",
     "Of",
+    "Passed",
     "PromptMask",
     "Queries",
     "Question",
@@ -79,6 +82,23 @@ class States(Signal[Tensor]):
         there = source.layer(self.layer)
         states = there.pick(there.states, self.of)
         return source.normed(states) if self.normed else states
+
+
+@dataclass(frozen=True)
+class Ahead(Signal[Passed]):
+    """:class:`Passed`: what the first decoder layer makes of each image's visual tokens, were the
+    prompt nothing but these, at their positions counted from the image's first one. It runs for
+    that beside the model's own pass, without anybody's hooks and in evaluation mode. For cuts
+    before the language model; what the prompt says makes no difference.
+
+    Refused for models whose visual tokens see what stands behind them, or are given more than their
+    embeddings (DeepStack, inputs by layer).
+    """
+
+    ahead: ClassVar[bool] = True
+
+    def read(self, source: Source) -> Passed:
+        return source.ahead()
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,14 @@ class Turns(NamedTuple):
     sin: Tensor
 
 
+class Passed(NamedTuple):
+    """States ``[G, n, D]`` of visual tokens as they ``enter`` a decoder layer, and as they
+    ``leave`` it, in the model's dtype."""
+
+    enter: Tensor
+    leave: Tensor
+
+
 class Embedded(NamedTuple):
     """What a companion model makes of G images and their questions, in one space: float32 ``[G, n,
     E]`` of the visual tokens, ``[G, M, E]`` of the questions' parts, bool ``[G, M]``, which of
@@ -95,7 +103,10 @@ class Tower(Protocol):
 
 
 class Source(Protocol):
-    """Where signals are read from: what the engine kept for one group of images."""
+    """Where signals are read from: what the engine kept for one group of images; ``macs`` are the
+    multiply-accumulates that reading took beyond the model's own work."""
+
+    macs: float
 
     def layer(self, number: int | None) -> Layer:
         """Decoder layer ``number``, or this place."""
@@ -121,6 +132,9 @@ class Source(Protocol):
     def turns(self, layer: int, of: Of) -> Turns:
         """How visual tokens are turned in decoder ``layer``."""
 
+    def ahead(self) -> Passed:
+        """What the first decoder layer makes of each image's visual tokens alone."""
+
     def words(self) -> Words:
         """The text around the images."""
 
@@ -135,6 +149,7 @@ class Signal(ABC, Generic[T_co]):
         tower: what is kept of the vision tower: nothing (""), what the projector is given
             ("features"), or something of a ``block``,
             by the name ``kept_as``; summary: whether the CLS feature is kept.
+        ahead: whether the first decoder layer has to run for it before the language model does.
         asks: whether its value depends on the question (on anything behind the image).
     """
 
@@ -144,6 +159,7 @@ class Signal(ABC, Generic[T_co]):
     tower: ClassVar[Literal["", "features", "block"]] = ""
     kept_as: str = ""
     summary: ClassVar[bool] = False
+    ahead: ClassVar[bool] = False
 
     @property
     def words(self) -> bool:

@@ -14,7 +14,7 @@ from prunus.errors import PrunusError
 from prunus.grid import AnyGrid, Grid
 from prunus.method import Cut, Method, View
 from prunus.method.budget import Keep, between, check_keep, resolve_keep
-from prunus.method.signals import Attention, Signal, States
+from prunus.method.signals import Ahead, Attention, Signal, States
 from prunus.signals.change import mean_shift, residual_norm
 from prunus.signals.spectral import (
     Tiling,
@@ -60,6 +60,12 @@ class CLSE(Method):
     score and so keeps the lowest. The paper inverts one stage; ``released``, whose later stages are
     attention alone, has no such reading and is refused.
 
+    ``ahead`` (ours, of ``paper`` alone): nothing but the first layer's output is asked, which no
+    token behind the image reaches; so that layer runs on the image's tokens alone, before the
+    language model, which then has the chosen ones in every layer. Text in front of the image, which
+    the first layer would have seen as well, is not there: the choice is near that of ``paper``, and
+    the same where a prompt begins with its only image. It costs one layer over the whole image.
+
     Each image has its own grid, normalisation and budget; ``keep`` counts tokens per image. A video
     counts as one: the spectrum is taken in each temporal slice, all else over the whole video.
     ``spectrum="3d"`` (Table 6) transforms a video over time as well; on an image it is the same.
@@ -80,6 +86,7 @@ class CLSE(Method):
         "attn-released": {"variant": "released", "score_type": "attn"},
         "3d": {"spectrum": "3d"},
         "global": {"tiles": "global"},
+        "ahead": {"ahead": True},
         "qwen2-vl": {
             "variant": "released",
             "schedule": "shares",
@@ -115,6 +122,9 @@ class CLSE(Method):
     tiles: Tiling = field(
         default="local", metadata={"help": "a spectrum of each tile | global: of all together"}
     )
+    ahead: bool = field(
+        default=False, metadata={"help": "choose before the language model, by the image alone"}
+    )
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
@@ -125,6 +135,10 @@ class CLSE(Method):
             raise PrunusError(f"score_type={self.score_type!r}: choose from {known}")
         if self.invert and self.variant == "released":
             raise PrunusError("invert=True with variant='released': it is for paper and hybrid")
+        if self.ahead and (self.variant != "paper" or self.scoring in _ATTENTION):
+            raise PrunusError("ahead=True is of variant='paper', and of scores without attention")
+        if self.ahead and (self.reference or self.layers is not None or self.trim_cache):
+            raise PrunusError("ahead=True has no reference, layers or trim_cache: it asks layer 0")
         if self.schedule == "shares" and self.variant != "released":
             raise PrunusError("schedule='shares' is of variant='released': other variants have one")
         if not 0.0 <= self.cutoff <= 1.0:
@@ -144,6 +158,8 @@ class CLSE(Method):
         return self.score_type or ("clse" if self.variant == "paper" else "clse_attn")
 
     def cuts(self, depth: int) -> Sequence[Cut]:
+        if self.ahead:
+            return [Cut(None, (Ahead(),), whole=self.scoring in _SPECTRAL)]
         trim = self.variant == "released" if self.trim_cache is None else self.trim_cache
         cuts = []
         for stage, layer in enumerate(self._stage_layers(depth)):
@@ -187,11 +203,15 @@ class CLSE(Method):
         layer = self._stage_layers(view.depth)[stage]
         if stage > 0 or self.scoring == "attn":
             return view[Attention(layer - 1)]
+        if self.ahead:
+            before, after = view[Ahead()]
+        else:
+            before, after = view[States(self.reference)], view.states
         if self.scoring not in _SPECTRAL:
             change = residual_norm if self.scoring == "residual" else mean_shift
-            return change(view.states, view[States(self.reference)])
+            return change(after, before)
         grid = view.grid
-        now, then = self._map(view.states, grid), self._map(view[States(self.reference)], grid)
+        now, then = self._map(after, grid), self._map(before, grid)
         intensity = at_each_resolution(grid, evolution, now, then)
         if self.scoring == "clse":  # the gate is monotone in z and I, and saturates: rank by these
             several = len(grid.resolutions) > 1

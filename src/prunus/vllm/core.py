@@ -1,4 +1,5 @@
-"""Tower and projector as transformers builds them, and their weights out of a checkpoint."""
+"""Tower and projector, and where a method wants it the first decoder layer, as transformers builds
+them, and their weights out of a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from prunus.errors import PrunusError
 from prunus.vllm.eyes import Stub
+from prunus.vllm.first import first_alone, own_name
 
 #: What stands in front of names in checkpoints: of transformers since 4.52, and before.
 _FRONT = ("model.", "")
@@ -17,14 +19,16 @@ _FRONT = ("model.", "")
 _FOLDED = ("vision_model.",)
 
 
-def vision_core(config: Any, dtype: torch.dtype, device: torch.device) -> Any:
+def vision_core(config: Any, dtype: torch.dtype, device: torch.device, ahead: bool = False) -> Any:
     """A transformers model with ``config`` and a :class:`~prunus.vllm.eyes.Stub` for a language
-    model, in evaluation mode; its weights are not there yet."""
+    model, or with ``ahead`` one that has its first layer, in evaluation mode; its weights are not
+    there yet."""
     from transformers import AutoModel
 
     with torch.device("meta"):
         core: Any = AutoModel.from_config(config, dtype=dtype)
-    core.language_model = Stub(config.get_text_config())
+    stub = Stub(config.get_text_config())
+    core.language_model = first_alone(core.language_model, dtype, device) if ahead else stub
     for name, part in list(core.named_children()):
         if name != "language_model":
             setattr(core, name, _real(part, config, dtype, device))
@@ -52,12 +56,16 @@ class Loader:
 
     def __init__(self, core: nn.Module) -> None:
         self._own = dict(core.named_parameters())
-        self._parts = tuple({name.partition(".")[0] for name in self._own})
+        self._parts = {name.partition(".")[0] for name in self._own} - {"language_model"}
         self._loaded: set[str] = set()
 
     def rest(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """Load those of ``weights`` that are ours, and give the others."""
+        """Load those of ``weights`` that are ours, and give the others, and what the language model
+        has a part of as well."""
         for name, value in weights:
+            shared = own_name(name)
+            if shared in self._own:
+                self._load(shared, value)
             own = self._name(name)
             if own is None:
                 yield name, value
@@ -73,9 +81,8 @@ class Loader:
         missing = sorted(set(self._own) - self._loaded)
         if missing:
             raise PrunusError(
-                f"the checkpoint has no weights for {len(missing)} parameters of the vision side, "
-                f"{missing[0]} first: with prunus it is run as transformers has it, whole and not "
-                "quantised, so take a checkpoint whose vision side is neither"
+                f"the checkpoint has no weights for {len(missing)} parameters of what prunus runs "
+                f"itself, {missing[0]} first: {_AS_IT_IS}"
             )
         return self._loaded
 
@@ -104,10 +111,14 @@ class Loader:
         if own.shape != value.shape:
             raise PrunusError(
                 f"the checkpoint has {name} of shape {tuple(value.shape)}, the model of "
-                f"{tuple(own.shape)}: its vision side is quantised, or of another model"
+                f"{tuple(own.shape)}: it is quantised, or of another model. {_AS_IT_IS}"
             )
         own.data.copy_(value)
         self._loaded.add(name)
 
 
 _UNUSED = ""
+_AS_IT_IS = (
+    "with prunus the vision side (and the first decoder layer, for methods that run it ahead) is "
+    "run as transformers has it, whole and not quantised: take a checkpoint in which it is so"
+)

@@ -79,10 +79,16 @@ class Eyes:
         sweep(self.core, self)
 
     def see(
-        self, kind: str, call: Mapping[str, Any], beside: Mapping[str, Any] | None = None
+        self,
+        kind: str,
+        call: Mapping[str, Any],
+        beside: Mapping[str, Any] | None = None,
+        places: Tensor | None = None,
     ) -> list[Left]:
         """What is left of each input of a ``kind`` that ``call`` brings, arguments as the model's
         own forward takes them; ``beside`` them what else of these says how inputs are laid out.
+        Where positions are no line, ``places`` says them: int64 ``[A, inputs, longest]``, counted
+        from the beginning of each input.
 
         Raises:
             PrunusError: pixels that are none, or an answer of a method that makes no sense.
@@ -94,7 +100,7 @@ class Eyes:
         try:
             rows, deep = self._features(kind, call)
             rows = _by_input(rows, [len(self.family.cells(own)) for own in grids.get(kind, ())])
-            return self._choose(kind, grids, rows, deep)
+            return self._choose(kind, grids, rows, deep, places)
         finally:
             self._vision.leave()
             self._traffic.leave()
@@ -114,6 +120,7 @@ class Eyes:
         grids: Mapping[str, Sequence[Any]],
         rows: Sequence[Tensor],
         deep: Sequence[Tensor],
+        ids: Tensor | None,
     ) -> list[Left]:
         lengths = [len(own) for own in rows]
         states = torch.nn.utils.rnn.pad_sequence([*rows], batch_first=True)
@@ -128,6 +135,7 @@ class Eyes:
         last = torch.tensor(lengths, device=states.device) - 1
         running = Prefill(self.family, there, prompt, last, self.plan)
         running.line = False
+        running.looks.ids = ids
         running.side = SideInputs(
             {layer: Beside(layer, there, values) for layer, values in enumerate(deep)}
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from vllm.logger import init_logger
 
 from prunus.errors import PrunusError
+from prunus.method.base import runs_ahead
 from prunus.vllm.core import Loader, vision_core
 from prunus.vllm.eyes import Eyes, Left
 from prunus.vllm.setting import Setting
@@ -36,11 +37,12 @@ class Pruned:
         check_deployment(vllm_config)
         model = vllm_config.model_config
         setting = Setting.of(model.hf_config)
-        methods = setting.methods(int(model.hf_text_config.num_hidden_layers))
+        depth = int(model.hf_text_config.num_hidden_layers)
+        methods = setting.methods(depth)
         given: Any = super()  # of vLLM
         given.__init__(vllm_config=vllm_config, prefix=prefix)
         device = torch.device(vllm_config.device_config.device_type)
-        core = vision_core(model.hf_config, model.dtype, device)
+        core = vision_core(model.hf_config, model.dtype, device, runs_ahead(methods, depth))
         self.__dict__["_core"] = core  # whose parts are this module's own
         for name, part in core.named_children():
             if name != "language_model":
@@ -70,6 +72,11 @@ class Pruned:
         """What else the model would be given with them, from which grids are known."""
         return {}
 
+    def places(self, kind: str, call: Mapping[str, Any]) -> Tensor | None:
+        """Int64 ``[A, inputs, n]``: where in its input each token of those that ``call`` brings is,
+        by the model's A axes of positions; None: in the order of the prompt."""
+        return None
+
     def carried(self, kind: str, call: Mapping[str, Any], left: list[Left]) -> list[Tensor]:
         """What goes on of each input, as :meth:`embed_input_ids` will be given it."""
         return [torch.cat([one.features, *one.beside], 1) for one in left]
@@ -78,7 +85,8 @@ class Pruned:
         """Features of all inputs, one tensor ``[k, D]`` for each."""
         found: list[Tensor] = []
         for kind, call in self.calls(kwargs):
-            left = self._eyes().see(kind, call, self.beside(kwargs))
+            places = self.places(kind, call)
+            left = self._eyes().see(kind, call, self.beside(kwargs), places)
             found += self.carried(kind, call, left)
         return found
 

@@ -57,14 +57,18 @@ def check_servable(methods: Sequence[Method], depth: int, budget: Meaning = "nom
 
 def _before(method: Method, depth: int) -> str:
     """What to say of a method that can be told to act before the language model."""
-    if "layer" not in {field.name for field in dataclasses.fields(method)}:  # type: ignore[arg-type]
-        return ""
-    try:
-        early = dataclasses.replace(method, layer=None)  # type: ignore[type-var]
-        acts = all(cut.layer is None for cut in early.cuts(depth))
-    except PrunusError:  # it has a layer, but None is none
-        return ""
-    return "set layer=none, or " if acts else ""
+    fields = {field.name for field in dataclasses.fields(method)}  # type: ignore[arg-type]
+    for name, value in (("layer", None), ("ahead", True)):
+        if name not in fields:
+            continue
+        try:
+            early = dataclasses.replace(method, **{name: value})  # type: ignore[type-var]
+            acts = all(cut.layer is None for cut in early.cuts(depth))
+        except PrunusError:  # not with this setting, or it has a layer, but None is none
+            continue
+        if acts:
+            return f"set {name}={str(value).lower()}, or "
+    return ""
 
 
 def _alone(method: Method, depth: int) -> str:

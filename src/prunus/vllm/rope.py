@@ -36,6 +36,12 @@ class ThreeRows:
                 step = float(seconds[number]) * speed
         return frames, rows // merge, cols // merge, step
 
+    def places(self, kind: str, call: Any) -> Tensor:
+        """Time, row and column of each token."""
+        count = len(call[f"{kind}_grid_thw"])
+        found = [offsets(*self.shape_of(kind, call, number)).T for number in range(count)]
+        return torch.nn.utils.rnn.pad_sequence(found, batch_first=True).permute(2, 0, 1)
+
     def carried(self, kind: str, call: Any, left: list[Left]) -> list[Tensor]:
         """Features, and how far each token is from where its image begins."""
         found = []

@@ -9,7 +9,7 @@ from torch import Tensor
 from prunus.engine.tower.seen import Name, keys_name
 from prunus.errors import PrunusError
 from prunus.families.towers.base import Tower
-from prunus.method.signals import Block, Of, Turns
+from prunus.method.signals import Block, Of, Passed, Turns
 from prunus.method.words import Words
 
 
@@ -27,6 +27,8 @@ class Running(Protocol):
 
 class Inside:
     """Signals inside a block (:class:`prunus.method.signals.Source`), for one group of frames."""
+
+    macs = 0.0
 
     def __init__(self, run: Running, number: int, block: int, states: Tensor) -> None:
         self._run, self._number, self._block, self._states = run, number, block, states
@@ -71,6 +73,10 @@ class Inside:
     def summary(self) -> Tensor | None:
         """There is none yet."""
         raise PrunusError("inside the vision tower there is no CLS feature yet")
+
+    def ahead(self) -> Passed:
+        """There is no language model yet."""
+        raise PrunusError("inside the vision tower there is no language model")
 
     def words(self) -> Words:
         """There are none yet."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunus.method.signals import Block, Of, Rows, Source, Turns
+from prunus.method.signals import Block, Of, Passed, Rows, Source, Turns
 from prunus.method.view import View
 from prunus.signals.influence import Influence
 
@@ -61,6 +61,10 @@ class _Spread:
     def features(self) -> Tensor:
         """See :class:`~prunus.method.signals.Source`."""
         return self.spread(self._source.features())
+
+    def ahead(self) -> Passed:
+        """See :class:`~prunus.method.signals.Source`."""
+        return Passed(*map(self.spread, self._source.ahead()))
 
     def turns(self, layer: int, of: Of) -> Turns:
         """See :class:`~prunus.method.signals.Source`."""
