@@ -6,7 +6,9 @@ Two servers run side by side, ``vllm serve`` and ``prunus serve vllm``, on a LLa
 weights (speed does not depend on them; answers have a fixed length). They are asked in turn, so
 that whatever else the machine does meets both: each round is ``--requests`` streamed requests at
 once, each with an image of its own. Ratios are of rounds that follow each other. With ``--step`` a
-third one takes part: pruned, with so many tokens in one step of the scheduler.
+third one takes part: pruned, with so many tokens in one step of the scheduler. Beside what a client
+sees stand the servers' own counters (``/metrics``), and, to tell the tower from the language model,
+what one request takes alone, with an image and with as many tokens of text.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,8 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
+#: Requests that are asked one by one.
+_ALONE = 5
 
 
 def write_model(folder: Path, width: int, depth: int) -> None:
@@ -109,12 +114,51 @@ def picture(seed: int) -> str:
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-async def ask(client: Any, model: str, seed: int, tokens: int) -> tuple[float, int]:
+def counters(base: str) -> dict[str, float]:
+    """What a server has counted so far, by name; buckets of a histogram as NAME<=LIMIT."""
+    found: dict[str, float] = {}
+    with urllib.request.urlopen(base.removesuffix("/v1") + "/metrics") as answer:
+        for line in answer.read().decode().splitlines():
+            if line.startswith("vllm:"):
+                name, _, labels = line.rpartition(" ")[0].partition("{")
+                limit = labels.partition('le="')[2].partition('"')[0]
+                found[f"{name}<={limit}" if limit else name] = float(line.rpartition(" ")[2])
+    return found
+
+
+def between(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """What a server did in between: steps of the scheduler that had a prompt in them (more tokens
+    than there were requests), and the engine's mean seconds of a request until it was scheduled,
+    and from there to its first token."""
+
+    def more(name: str) -> float:
+        return after[name] - before.get(name, 0.0)
+
+    steps, seconds = "vllm:iteration_tokens_total", "vllm:request_{}_time_seconds_{}"
+    return {
+        "prompt_steps": more(f"{steps}_count") - more(f"{steps}_bucket<=16.0"),
+        **{
+            f"{name}_s": more(seconds.format(name, "sum")) / more(seconds.format(name, "count"))
+            for name in ("queue", "prefill")
+        },
+    }
+
+
+def with_picture(seed: int) -> list[dict[str, Any]]:
+    """A question about a picture of its own."""
+    image = {"type": "image_url", "image_url": {"url": picture(seed)}}
+    return [image, {"type": "text", "text": "what color is the digit ?"}]
+
+
+def of_text(seed: int, words: int) -> list[dict[str, Any]]:
+    """As many words, which begin as no other seed's."""
+    some = ["what", "color", "is", "the", "digit", "?"]
+    first = some[seed % len(some) :] + some[: seed % len(some)]
+    return [{"type": "text", "text": " ".join((first * words)[:words])}]
+
+
+async def ask(client: Any, model: str, content: Any, tokens: int) -> tuple[float, int]:
     """Seconds to the first token, and prompt tokens by the response's usage."""
-    content = [
-        {"type": "image_url", "image_url": {"url": picture(seed)}},
-        {"type": "text", "text": "what color is the digit ?"},
-    ]
     start = time.perf_counter()
     stream = await client.chat.completions.create(
         model=model,
@@ -133,16 +177,32 @@ async def ask(client: Any, model: str, seed: int, tokens: int) -> tuple[float, i
 
 
 async def round_of(
-    base: str, model: str, seeds: Sequence[int], tokens: int
+    base: str, model: str, asked: Sequence[Any], tokens: int
 ) -> tuple[list[float], float, int]:
     """Times to the first token, requests per second, and prompt tokens of one of them."""
     from openai import AsyncOpenAI
 
     async with AsyncOpenAI(base_url=base, api_key="none") as client:
         start = time.perf_counter()
-        found = await asyncio.gather(*(ask(client, model, seed, tokens) for seed in seeds))
+        found = await asyncio.gather(*(ask(client, model, one, tokens) for one in asked))
         took = time.perf_counter() - start
-    return [first for first, _ in found], len(seeds) / took, found[0][1]
+    return [first for first, _ in found], len(asked) / took, found[0][1]
+
+
+def alone(base: str, asked: Sequence[Any]) -> dict[str, float]:
+    """Of requests one after the other: prompt tokens, and medians of the client's seconds to the
+    first token and of the engine's own for the prompt, without what the server does before."""
+    first, engine, prompt = [], [], 0
+    for one in asked:
+        before = counters(base)
+        own, _, prompt = asyncio.run(round_of(base, "llava", [one], 2))
+        first += own
+        engine.append(between(before, counters(base))["prefill_s"])
+    return {
+        "prompt_tokens": prompt,
+        "first_token_s": round(statistics.median(first), 3),
+        "prefill_s": round(statistics.median(engine), 3),
+    }
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
@@ -167,10 +227,10 @@ def main() -> None:
         write_model(folder, told.width, told.depth)
         more = ["--max-model-len", "1024", "--enforce-eager", "--served-model-name", "llava"]
         more += ["--max-num-seqs", str(told.requests)]
-        binary = Path(sys.executable).parent
         pruned = ["--method", told.method, "--keep", told.keep]
         dense = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model"]
-        serve = [str(binary / "prunus"), "serve", "vllm", str(folder), *pruned, *more]
+        prunus = [sys.executable, "-m", "prunus", "serve", "vllm"]
+        serve = [*prunus, str(folder), *pruned, *more]
         commands = {"dense": [*dense, str(folder), *more], "pruned": serve}
         if told.step is not None:
             commands["pruned, small steps"] = [*serve, "--max-num-batched-tokens", str(told.step)]
@@ -188,25 +248,40 @@ def measure(bases: dict[str, str], told: argparse.Namespace) -> dict[str, Any]:
     first, the middle and the last request of a round."""
     times: dict[str, list[list[float]]] = {name: [] for name in bases}
     rate: dict[str, list[float]] = {name: [] for name in bases}
+    counted: dict[str, list[dict[str, float]]] = {name: [] for name in bases}
     prompt: dict[str, int] = {}
     for number in range(told.rounds + 1):
         for name, base in bases.items():
             seeds = range(number * told.requests, (number + 1) * told.requests)
-            own, speed, prompt[name] = asyncio.run(round_of(base, "llava", seeds, told.tokens))
+            before = counters(base)
+            asked = [with_picture(seed) for seed in seeds]
+            own, speed, prompt[name] = asyncio.run(round_of(base, "llava", asked, told.tokens))
             if number:
                 times[name].append([min(own), statistics.median(own), max(own)])
                 rate[name].append(speed)
+                counted[name].append(between(before, counters(base)))
     found: dict[str, Any] = {**vars(told), "prompt_tokens": prompt}
     for place, which in enumerate(("first", "median", "last")):
         found[f"{which}_first_token_s"] = {
             name: quartiles([one[place] for one in own]) for name, own in times.items()
         }
     found["requests_per_s"] = {name: quartiles(own) for name, own in rate.items()}
+    found["counters"] = {
+        name: {one: quartiles([each[one] for each in own]) for one in own[0]}
+        for name, own in counted.items()
+    }
     for name in [one for one in bases if one != "dense"]:
         pairs = zip(times["dense"], times[name], strict=True)
         speeds = zip(rate["dense"], rate[name], strict=True)
         found[f"{name}: median_first_token_ratio"] = quartiles([a[1] / b[1] for a, b in pairs])
         found[f"{name}: throughput_ratio"] = quartiles([after / before for before, after in speeds])
+    for name in ("dense", "pruned"):
+        pictures = [with_picture(10**6 + number) for number in range(_ALONE)]
+        words = [of_text(number, prompt[name]) for number in range(_ALONE)]
+        found[f"{name}, alone"] = {
+            "image": alone(bases[name], pictures),
+            "text": alone(bases[name], words),
+        }
     return found
 
 
