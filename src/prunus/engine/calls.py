@@ -50,6 +50,7 @@ class Outer:
 
     labels: Tensor | None = None
     logits_to_keep: Any = 0
+    cache: Any = None  # that was looked at
     core: Mapping[str, Any] = field(default_factory=dict)
 
 

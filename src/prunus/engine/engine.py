@@ -144,7 +144,7 @@ class Engine:
         bound = by_name(module, args, kwargs)
         labels, kept = bound.get("labels"), bound.get("logits_to_keep", 0)
         core = self._here.outer.core if module is self.family.core else {}
-        self._here.outer = Outer(labels, kept, core)
+        self._here.outer = Outer(labels, kept, core=core)
 
     def _off_top(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self._traffic.returned(module)
@@ -163,7 +163,9 @@ class Engine:
             here.outer = Outer()
             return
         core = by_name(module, args, kwargs)
-        here.outer = Outer(here.outer.labels, here.outer.logits_to_keep, core)
+        cache = cache_of(core)
+        check_cache(cache)  # before the tower runs
+        here.outer = Outer(here.outer.labels, here.outer.logits_to_keep, cache, core)
         self._vision.called(core)
 
     def _off_core(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -192,8 +194,10 @@ class Engine:
             self._vision.check_unused()
             return None  # the language model by itself, not through the multimodal core
         call = self.family.whole_call(given)
-        cache, backend = cache_of(call), self._backend
-        check_cache(cache)
+        cache, backend = outer.cache, self._backend
+        if cache is None:
+            cache = cache_of(call)
+            check_cache(cache)
         check_call(self._text_config, call, backend)
         past = length_of(cache)
         if past:

@@ -84,8 +84,8 @@ def _check(model: Any, owner: Engine, call: dict[str, Any]) -> None:
     kind = getattr(config, "cache_implementation", None)
     if kind not in _DYNAMIC:
         raise PrunusError(
-            f"cache_implementation={kind!r} is not supported while pruning: leave it out (dynamic "
-            "cache)"
+            f"cache_implementation={kind!r} is not supported while pruning: leave it out (the "
+            "dynamic cache, whose layers may hold different numbers of tokens)"
         )
     if getattr(config, "prefill_chunk_size", None) is not None:
         raise PrunusError("prefill_chunk_size is not supported while pruning: leave it out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import weakref
 from collections import OrderedDict
@@ -77,7 +78,15 @@ def _run_outside(hook: Hook, *args: Any) -> Any:
     return _run(hook, *args)
 
 
-_outside: Callable[..., Any] = torch.compiler.disable(_run_outside)
+#: What torch says where it was told to compile everything into one graph.
+_REASON = (
+    "prunus chooses tokens in plain Python between compiled parts of the model, which is no single "
+    "graph while it is pruned: compile without fullgraph=True, or the decoder layers one by one"
+)
+_SAYS_WHY = "reason" in inspect.signature(torch.compiler.disable).parameters  # from torch 2.7 on
+_outside: Callable[..., Any] = torch.compiler.disable(
+    _run_outside, **({"reason": _REASON} if _SAYS_WHY else {})
+)
 _in_graphs: weakref.WeakSet[object] = weakref.WeakSet()
 
 
