@@ -145,6 +145,41 @@ def counted(action: Callable[[], Any]) -> dict[str, int]:
     return {**found, "operations": operations.count}
 
 
+def steps_of(model: Any, method: Any, ids: Tensor, features: Any) -> dict[str, Any]:
+    """What a decode step calls where masks stand: pruned, and plain behind as many tokens."""
+    padded = torch.cat([ids, torch.cat([ids[:, :1].expand(-1, 8), ids[:, :-8]], 1)])
+    hidden = torch.ones_like(padded)
+    hidden[1, :8] = 0
+    both = type(features)(pooler_output=list(features.pooler_output) * 2)
+    prompts = {
+        "eager": ({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, features),
+        "sdpa, padded": ({"input_ids": padded, "attention_mask": hidden}, both),
+        "eager, padded": ({"input_ids": padded, "attention_mask": hidden}, both),
+    }
+    found = {}
+    for name, (prompt, images) in prompts.items():
+        model.set_attn_implementation(name.partition(",")[0])
+
+        def third(prompt: Any = prompt, images: Any = images) -> dict[str, int]:
+            out = model(**prompt, mm_encoder_outputs={"image": images}, use_cache=True)
+            mask = prompt["attention_mask"]
+            token = mask.new_full((len(mask), 1), 7)
+
+            def step() -> None:
+                nonlocal mask
+                mask = torch.cat([mask, torch.ones_like(token)], 1)
+                model(input_ids=token, attention_mask=mask, past_key_values=out.past_key_values)
+
+            step(), step()
+            return counted(step)
+
+        found[f"plain step, {name}"] = third()
+        with prunus.prune(model, method):
+            found[f"decode step, {name}"] = third()
+    model.set_attn_implementation("sdpa")
+    return found
+
+
 @torch.no_grad()
 def measure(layers: int, width: int, rounds: int) -> dict[str, Any]:
     """All comparisons, and a check that both sides compute the same."""
@@ -232,6 +267,7 @@ def measure(layers: int, width: int, rounds: int) -> dict[str, Any]:
         results["calls"]["decode step"] = counted(lambda: step(pruned_cache))
     results["calls"]["plain step"] = counted(lambda: step(cache))
     results["calls"]["block"] = counted(block)
+    results["calls"].update(steps_of(model, method, ids, features))
     with prunus.prune(model, method):
         pruned_logits = model(
             input_ids=token, position_ids=position, past_key_values=pruned_cache

@@ -3,6 +3,7 @@ configurations are out until a call needs them."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from collections import Counter
@@ -45,11 +46,14 @@ def calls_of(call: Callable[[], Any]) -> Counter[str]:
         if event == "call":
             found[frame.f_code.co_filename] += 1
 
+    gc.collect()  # of models that are gone, whose ends are calls, too
+    gc.disable()
     sys.setprofile(note)
     try:
         call()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return found
 
 

@@ -96,5 +96,5 @@ def _check(name: str, view: View, answer: Selection, doubts: Doubts) -> None:
 
 def _ascending(kept: Tensor, count: int) -> Tensor:
     """Whether each row is ascending, without repetition, within ``range(count)``."""
-    inside = (kept[..., 0] >= 0).all() & (kept[..., -1] < count).all()
-    return inside & (kept.diff(dim=-1) > 0).all()
+    ends = [kept.new_full((*kept.shape[:-1], 1), end) for end in (-1, count)]
+    return (torch.cat([ends[0], kept, ends[1]], -1).diff(dim=-1) > 0).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -55,11 +55,18 @@ class Resident:
     tail: int
     shift: Tensor | None = None
     closed: Tensor | None = None
+    # What was made of it by number: layers that shared one go on sharing one.
+    _made: dict[tuple[str, int], Resident] = field(init=False, default_factory=dict, repr=False)
 
     @property
     def length(self) -> int:
         """Physical tokens per row (padding included)."""
         return self.place.shape[1]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every token of the prompt is here, so that the model's masks are right."""
+        return self.valid is None and self.place.shape[1] == self.logical
 
     def rows(self, index: Tensor) -> Resident:
         """The same for other rows of the batch (beams, repeats)."""
@@ -73,15 +80,20 @@ class Resident:
 
     def without_last(self, count: int) -> Resident:
         """The same without the last ``count`` tokens of every row."""
-        end = self.length - count
-        valid = None if self.valid is None else self.valid[:, :end]
         logical, tail = self.logical - count, self.tail - count
-        return replace(self, place=self.place[:, :end], valid=valid, logical=logical, tail=tail)
+        end = self.length - count
+        return self._cut("end", count, slice(0, end), logical=logical, tail=tail)
 
     def from_slot(self, first: int) -> Resident:
         """The same without the slots before ``first``: they left the window."""
-        valid = None if self.valid is None else self.valid[:, first:]
-        return replace(self, place=self.place[:, first:], valid=valid)
+        return self._cut("start", first, slice(first, None))
+
+    def _cut(self, kind: str, count: int, slots: slice, **rest: Any) -> Resident:
+        if (kind, count) not in self._made:
+            valid = None if self.valid is None else self.valid[:, slots]
+            place = self.place[:, slots]
+            self._made[kind, count] = replace(self, place=place, valid=valid, **rest)
+        return self._made[kind, count]
 
 
 def _take(values: Tensor, index: Any) -> Tensor:
@@ -363,23 +375,6 @@ def is_pruned(cache: Cache | None) -> bool:
         if type(layer) is not DynamicLayer and holds_less(layer):
             return True
     return False
-
-
-def lend_all(cache: Cache, lease: Lease) -> bool:
-    """Let the coming update of every layer pass, if a further token sees all that each layer holds
-    and its positions are those of the whole prompt. If not: False, and nothing is let pass."""
-    ours = []
-    for layer in cache.layers:
-        if type(layer) is PrunedLayer:
-            prompt = layer.prompt
-            if prompt.valid is not None or prompt.closed is not None:
-                return False
-            ours.append(layer)
-        elif type(layer) is not DynamicLayer:
-            return False
-    for one in ours:
-        one.lease = lease
-    return True
 
 
 def take_back(cache: Cache) -> None:

@@ -64,12 +64,14 @@ def chosen_of(
     labels: list[str] | None = None
     ordered, doubts = False, Doubts()
     for ((grid, _), members), selection in zip(groups.items(), selections, strict=True):
+        makes = any(one is not None for one in (selection.mix, selection.into, selection.weights))
         for place, number in enumerate(members):
             present = images[number].present
             slots = selection.kept[place].to(present.device)
             kept[number] = present[slots]
-            sizes = images[number].counted()
-            made[number] = Made.of(selection, place, slots, sizes, method.name, doubts)
+            if makes:
+                sizes = images[number].counted()
+                made[number] = Made.of(selection, place, slots, sizes, method.name, doubts)
             closing = cut.layer is not None and cut.compact
             if selection.order is not None and (line or not closing):
                 ordered = True
@@ -81,10 +83,12 @@ def chosen_of(
                 own = selection.order[place].to(present.device)
                 order[number] = present[own]
             if selection.scores is not None:
-                full = torch.full(
-                    (grid.size,), float("nan"), dtype=torch.float32, device=present.device
-                )
-                full[present] = selection.scores[place].float().to(present.device)
+                own = selection.scores[place].float().to(present.device)
+                if present.shape[0] == grid.size:  # 0, 1, 2, ...
+                    full = own.clone()
+                else:
+                    full = own.new_full((grid.size,), float("nan"))
+                    full[present] = own
                 scores[number] = full
             if selection.labels is not None:
                 labels = labels or [method.name] * len(images)  # others say no word

@@ -14,12 +14,14 @@ from prunus.engine.cache import (
     PrunedState,
     PrunedWindowLayer,
     holds_less,
-    lend_all,
 )
+from prunus.engine.groups import Groups, Swapped
 from prunus.engine.masks import FLASH, Slots, gather_mask
 from prunus.engine.rotary import rotary_module, tables
 from prunus.errors import PrunusError
 from prunus.families import Family
+
+_NONE: frozenset[int] = frozenset()
 
 
 class Resume:
@@ -32,9 +34,10 @@ class Resume:
         backend: the attention implementation.
         lease: of the engine.
         readers: :attr:`~prunus.families.Family.readers`.
+        theirs: the mask, or masks, that the caller of the model gave.
 
     Attributes:
-        regular: no layer has anything to do.
+        given: by layer whose hook asked, the mask that it was given.
     """
 
     def __init__(
@@ -46,19 +49,22 @@ class Resume:
         backend: str,
         lease: Lease,
         readers: Mapping[int, int],
+        theirs: Any = None,
     ) -> None:
         self._family = family
         self.cache, self.backend, self.lease = cache, backend, lease
         self.queries = embeds.shape[1]
         self.past = cache.get_seq_length()
-        self._one = self.queries == 1 and backend not in FLASH
+        self._one = self.queries == 1
         if isinstance(mask, Tensor):
             self._check(mask)
         # Memory of what was gathered; what it was gathered from is kept beside it, so that its id
         # stays taken.
         self._made: dict[tuple[int, ...], tuple[Any, ...]] = {}
-        self.regular = False
-        self._readers = readers
+        self.given: dict[int, Any] = {}
+        self._idle: set[int] = set()  # layers that have nothing to do
+        self._swapped: list[Swapped] = []
+        self._readers, self._theirs = readers, theirs
         # By layer whose keys later ones read, which run when it has stored what is new.
         self._plain: dict[int, bool] = {}
         self._masks: dict[int, Any] = {}
@@ -96,12 +102,59 @@ class Resume:
             ids = self.past + torch.arange(self.queries, device=shift.device)[None]
         return ids - shift.to(ids.device)[:, None]
 
-    def passes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the arguments of the first decoder layer, which are those of all, are right as
-        they are in every layer: then the update of each is let pass."""
-        bare = len(args) < 2 and kwargs.get("attention_mask") is None
-        self.regular = self._one and bare and lend_all(self.cache, self.lease)
-        return self.regular
+    def settle(self, numbers: frozenset[int], mask: Any, shared: bool) -> frozenset[int] | None:
+        """The first of the decoder layers ``numbers`` is called with ``mask``, as all of them will
+        be: those that need their hooks, or None: all. The updates of the others are let pass.
+
+        Args:
+            shared: it is known that a mask is the very same tensor for all of them.
+        """
+        if not self._one:
+            return None
+        groups = Groups.of(self.cache.layers, numbers, self.past)
+        if groups is None:
+            return None
+        needed = _NONE
+        if mask is None:
+            needed = frozenset(groups.hides)
+        elif groups.pruned:
+            if not shared or not isinstance(mask, Tensor) or self._is_theirs(mask):
+                return None
+            if not groups.hides and self._shows_all(mask):
+                # One entry for all keys, however many a layer has.
+                self._swapped.append(Swapped(mask, mask[..., :1]))
+            else:
+                most = groups.largest(min(numbers))
+                if most is not groups.whole:
+                    made = self._gathered(mask, self.cache.layers[most[0]], True, mask)
+                    self._swapped.append(Swapped(mask, made))
+                needed = numbers.difference(most)
+        for layer in groups.lend:
+            layer.lease = self.lease
+        for state in groups.states:
+            state.lend(self.lease)
+        self._idle |= numbers - needed
+        return needed
+
+    def _is_theirs(self, mask: Tensor) -> bool:
+        """Whether the caller made ``mask``, and not the model for this step."""
+        given = self._theirs
+        own = given.values() if isinstance(given, Mapping) else (given,)
+        return mask.requires_grad or any(mask is one for one in own)
+
+    def _shows_all(self, mask: Tensor) -> bool:
+        """Whether ``mask`` hides nothing, where no device has to be waited for to tell. Eager
+        attention always has a mask, the others only where it hides something."""
+        return self.backend == "eager" and mask.device.type == "cpu" and not bool(mask.any())
+
+    def passes(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether decoder layer ``number``, whose hook asks, runs as it is called."""
+        mask = kwargs.get("attention_mask")
+        self.given[number] = mask
+        if number in self._idle:
+            return True
+        plain = self.is_plain(number, args, kwargs)
+        return plain and all(mask is not one.mask for one in self._swapped)
 
     def is_plain(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether the arguments of decoder layer ``number`` are right as they are. Lengths that
@@ -119,6 +172,8 @@ class Resume:
             layer.lend(self.lease)
             return True
         layer.lease = self.lease
+        if layer.prompt.whole and layer.prompt.closed is None:
+            return self._one or self.backend not in FLASH
         return (
             self._one
             and layer.prompt.valid is None
@@ -131,15 +186,17 @@ class Resume:
     def layer(self, number: int, kwargs: dict[str, Any], causal: bool, states: Tensor) -> Any:
         """``kwargs`` of decoder layer ``number``, which are not plain, with the mask for what its
         cache really holds."""
+        mask = kwargs.get("attention_mask")
+        for one in self._swapped:
+            if mask is one.mask:
+                mask = one.whole
+                kwargs = {**kwargs, "attention_mask": mask}
+                if self.is_plain(number, (), kwargs):
+                    return kwargs
         reads = self._readers.get(number)
         layer: PrunedLayer = self.cache.layers[number if reads is None else reads]
         if reads is None:
-            mask = kwargs.get("attention_mask")
-            key = (id(mask), id(layer.prompt.place), layer.physical)
-            if key not in self._made:
-                made = self._mask(mask, layer, causal, states)
-                self._made[key] = (mask, layer.prompt, made)
-            self._masks[number] = self._made[key][-1]
+            self._masks[number] = self._gathered(mask, layer, causal, states)
         changed = {
             **kwargs,
             "attention_mask": self._masks[number if reads is None else reads],
@@ -161,6 +218,15 @@ class Resume:
             self._made[key] = (closed, ids, tables(rotary_module(self._family), states, moved))
         found: tuple[Tensor, ...] = self._made[key][-1]
         return found
+
+    def _gathered(self, mask: Any, layer: PrunedLayer, causal: bool, states: Tensor) -> Any:
+        """The mask of ``layer``, made once for all that hold the same."""
+        window = layer.sliding_window if isinstance(layer, PrunedWindowLayer) else 0
+        key = (id(mask), id(layer.prompt.place), layer.physical, window)
+        if key not in self._made:
+            made = self._mask(mask, layer, causal, states)
+            self._made[key] = (mask, layer.prompt, made)
+        return self._made[key][-1]
 
     def _mask(self, mask: Any, layer: PrunedLayer, causal: bool, states: Tensor) -> Any:
         place, valid = layer.places(self.queries), layer.valid(self.queries)

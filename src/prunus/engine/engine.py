@@ -210,7 +210,7 @@ class Engine:
                     "further turn on the cache is text only)"
                 )
             if is_pruned(cache):
-                return self._resume(call, cache, backend)
+                return self._resume(call, cache, backend, outer.core.get("attention_mask"))
             standby.spare()
             return None
         running = self._start(outer, call)
@@ -244,7 +244,7 @@ class Engine:
         if not family.brings_features(core):
             holders = {kind: places & False for kind, places in holders.items()}  # text, all of it
         prompt = find_images(family, holders, grids)
-        valid = find_valid(core, call, embeds)
+        valid, padded = find_valid(core, call, embeds)
         labels = outer.labels if ends is None or ends.labels is None else ends.labels
         if plan.asks and prompt.images:
             check_packing(core, call, holders, valid)
@@ -255,15 +255,19 @@ class Engine:
                 if here.generation is None and not only_next:
                     self._told = check_end(family.top, plan, self._told)
         told = None if ends is None else ends.last
-        last = last_prompt_token(valid, labels) if told is None else check_last(told, valid)
+        if told is None:
+            last = last_prompt_token(valid, labels, padded)
+        else:
+            last = check_last(told, valid)
         if plan.asks and (labels is not None or told is not None):
             check_seen(prompt.images, last)
-        running = Prefill(family, valid, prompt, last, plan, labels is not None)
+        running = Prefill(family, valid, prompt, last, plan, labels is not None, padded)
         if prompt.images:
             check_length(family, plan, embeds.shape[1])
             check_replay(family, bool(plan.edits))
             ids = core.get("input_ids")
-            visual = torch.stack(list(holders.values())).any(0)
+            every = list(holders.values())
+            visual = every[0] if len(every) == 1 else torch.stack(every).any(0)
             running.looks.sight = Sight(ids, valid, visual, self._marks, self._tokenizer)
             ids = running.looks.ids = call.get("position_ids")
             running.line = ids is None or ids.ndim == 2
@@ -315,12 +319,12 @@ class Engine:
         return {**call, "position_ids": ids, "attention_mask": mask}
 
     def _resume(
-        self, call: dict[str, Any], cache: Any, backend: str
+        self, call: dict[str, Any], cache: Any, backend: str, theirs: Any
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         mask = call.get("attention_mask")
         embeds = call["inputs_embeds"]
         readers = self._layers.readers
-        resume = Resume(self.family, cache, embeds, mask, backend, self._lease, readers)
+        resume = Resume(self.family, cache, embeds, mask, backend, self._lease, readers, theirs)
         self._here.running = resume
         ids = call.get("position_ids")
         moved = resume.shifted(ids)
@@ -332,6 +336,8 @@ class Engine:
         here = self._here
         running, here.running, here.in_model = here.running, None, False
         if not isinstance(running, Prefill):
+            if running is not None and len(running.given) == self.plan.depth:
+                self._layers.learn(running)  # every hook was asked
             return None
         running.check_finished()
         if running.cache is not None:

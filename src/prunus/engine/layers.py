@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -32,9 +33,13 @@ class Layers:
         self.family, self.plan, self._here = family, plan, here
         self._numbers: dict[int, int] = {}  # decoder layer, by identity of its attention
         self.readers = family.readers
-        kinds = getattr(family.text_config, "layer_types", None) or ()
-        #: Whether all layers are given one mask, so that the first one's tells of them all.
-        self._alike = len(set(kinds)) < 2 and not self.readers
+        #: By the first layer of a kind, all that are given the same mask, so that the first one's
+        #: tells of them all.
+        self._kinds = _kinds_of(family)
+        # What was seen of that: of a kind with an attention implementation, a mask that was the
+        # same tensor in all layers; and kinds of which layers were given several.
+        self._shared: dict[tuple[int, str], weakref.ref[Tensor]] = {}
+        self._several: set[int] = set()
         self.standby = Standby(self)
 
     def attach(self, owner: object, loans: dict[Any, Any]) -> None:
@@ -44,10 +49,10 @@ class Layers:
         for number, layer in enumerate(self.family.layers):
             modules = attention_modules(layer)
             hook = self._entering(number, next(iter(modules), None))
-            if number:
-                standby.hook(layer, hook)
-            else:  # which sees whether a decode step needs the others
+            if number in self._kinds:  # which sees whether a decode step needs the others
                 before(owner, layer, hook)
+            else:
+                standby.hook(number, layer, hook)
             wanted = number in plan.looked or number in plan.edits or number in plan.peeked
             for attention in modules:
                 self._numbers[id(attention)] = number
@@ -57,13 +62,35 @@ class Layers:
                 else:
                     attention.config = idle
 
-    def _settle(self, running: Resume, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A further call on a pruned cache is at the first layer: whether the others have anything
-        to do."""
-        if self._alike and running.passes(args, kwargs):
-            self.standby.spare()
-        else:
+    def _settle(
+        self, running: Resume, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """A further call on a pruned cache is at the first layer of a kind: which of these have
+        anything to do."""
+        members, needed = self._kinds[number], None
+        if not self.readers and number not in self._several and len(args) < 2:
+            mask = kwargs.get("attention_mask")
+            seen = self._shared.get((number, running.backend))
+            # One that the model did not make anew for this step is not ours to change.
+            shared = seen is not None and seen() is not mask and not self.standby.stays
+            needed = running.settle(members, mask, shared)
+        if needed is None:
             self.standby.need()
+        else:
+            self.standby.spare(members - {number}, needed)
+
+    def learn(self, running: Resume) -> None:
+        """Note what masks the layers were given in a further call that came to its end."""
+        given = running.given
+        for first, members in self._kinds.items():
+            key = (first, running.backend)
+            if key in self._shared:
+                continue
+            mask = given[first]
+            if any(given[number] is not mask for number in members):
+                self._several.add(first)
+            elif isinstance(mask, Tensor):
+                self._shared[key] = weakref.ref(mask)
 
     def _entering(self, number: int, attention: Any) -> Any:
         steps = self.plan.decoder.get(number, ())
@@ -76,9 +103,9 @@ class Layers:
             if running is None:
                 return None
             if isinstance(running, Resume):
-                if not number:
-                    self._settle(running, args, kwargs)
-                if running.regular or running.is_plain(number, args, kwargs):
+                if number in self._kinds:
+                    self._settle(running, number, args, kwargs)
+                if running.passes(number, args, kwargs):
                     return None
             named = by_name(module, args, kwargs)
             name = next(iter(named)) if args else "hidden_states"
@@ -230,6 +257,17 @@ class Layers:
             with torch.no_grad():  # a layer that backward runs again must save the same tensors
                 running.looks.see(number, given, output)
         return output, weights
+
+
+def _kinds_of(family: Family) -> dict[int, frozenset[int]]:
+    """Decoder layers that are given one mask, by the first of them."""
+    depth = len(family.layers)
+    kinds = getattr(family.text_config, "layer_types", None) or ()
+    names = list(kinds[:depth]) if len(kinds) >= depth else [""] * depth
+    return {
+        names.index(name): frozenset(n for n, own in enumerate(names) if own == name)
+        for name in dict.fromkeys(names)
+    }
 
 
 def _call(

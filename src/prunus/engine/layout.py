@@ -66,7 +66,7 @@ class Layout:
         size = max(counts)
         # A stable sort of the mask puts what goes first and what stays last, each in order.
         index = torch.sort(present.byte(), dim=1, stable=True).indices[:, -size:]
-        valid, slot = None, present.long().cumsum(1) - 1
+        valid, slot = None, present.cumsum(1) - 1
         if min(counts) < size:
             pad = torch.tensor([size - count for count in counts], device=present.device)[:, None]
             valid = torch.arange(size, device=present.device)[None] >= pad
@@ -93,8 +93,7 @@ class Layout:
 
     def take(self, states: Tensor, new: Layout) -> Tensor:
         """Gather ``states [B, S, D]`` of this layout into the slots of ``new``: ``[B, S', D]``."""
-        source = self.slot.gather(1, new.index).to(states.device)
-        return states.gather(1, source[..., None].expand(-1, -1, states.shape[-1]))
+        return rows_of(states, self._slots_of(new.index))
 
     def put(self, states: Tensor, full: Tensor) -> Tensor:
         """``full [B, L, D]`` with ``states [B, S, D]`` of this layout in their tokens' places."""
@@ -113,8 +112,10 @@ class Layout:
         wanted = new.place if by_place else new.index
         if new.closed:
             wanted = new._closed_up(self._present.byte().argmax(1, keepdim=True))
-        source = self.slot.gather(1, wanted).to(states.device)
+        source = self._slots_of(wanted).to(states.device)
         batch = source.shape[0]
+        if batch == 1:
+            return states.index_select(dim, source[0])
         if dim == -1:
             lead = states.shape[:-2]
             states = states.expand(*lead, batch, states.shape[-1])
@@ -123,6 +124,10 @@ class Layout:
         states = states.expand(*lead, batch, *states.shape[-2:])
         picked = source[..., None].expand(*lead, *source.shape, states.shape[-1])
         return states.gather(-2, picked)
+
+    def _slots_of(self, positions: Tensor) -> Tensor:
+        """Int64 ``[B, n]``: where the tokens at ``positions`` (int64 ``[B, n]``, logical) are."""
+        return positions if self.whole else self.slot.gather(1, positions)
 
     def _closed_up(self, start: Tensor) -> Tensor:
         """Int64 ``[B, S]``: places from ``start`` (int64 ``[B, 1]``) on, one for each token."""
@@ -134,5 +139,19 @@ class Layout:
     def spread(self, states: Tensor) -> Tensor:
         """Back to full length: ``[B, S, D]`` to ``[B, L, D]``, the rows of removed positions
         repeating the nearest survivor before them."""
-        source = self.slot.to(states.device)[..., None].expand(-1, -1, states.shape[-1])
-        return states.gather(1, source)
+        return rows_of(states, self.slot)
+
+
+def rows_of(states: Tensor, index: Tensor) -> Tensor:
+    """Rows ``index`` (int64 ``[B, n]``) of ``states [B, S, D]``: ``[B, n, D]``.
+
+    Rows are copied whole. ``gather`` would look up every number by itself, which on a CPU takes
+    many times as long.
+    """
+    index = index.to(states.device)
+    batch, size, width = states.shape
+    if batch == 1:
+        return states.index_select(1, index[0])
+    flat = index + torch.arange(0, batch * size, size, device=index.device)[:, None]
+    picked = states.reshape(batch * size, width).index_select(0, flat.flatten())
+    return picked.view(batch, -1, width)

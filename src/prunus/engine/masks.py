@@ -65,10 +65,10 @@ def gather_mask(mask: Any, slots: Slots, backend: str, causal: bool, states: Ten
     valid = None if slots.valid is None else slots.valid.to(device)
     if backend in FLASH:
         return flat_mask(mask, key - slots.first_column, valid)
+    if mask is None and valid is None and (not causal or slots.square or query.shape[1] == 1):
+        return None
     own = query[:, :, None] == key[:, None, :]
     if mask is None:
-        if valid is None and (not causal or slots.square or query.shape[1] == 1):
-            return None
         see = torch.ones_like(own)
         if causal:
             see = key[:, None, :] <= query[:, :, None]
@@ -113,8 +113,9 @@ def _pick(mask: Tensor, query: Tensor, key: Tensor) -> Tensor:
     batch, (queries, keys) = query.shape[0], (query.shape[1], key.shape[1])
     mask = mask.expand(batch, *mask.shape[1:])
     heads, columns = mask.shape[1], mask.shape[3]
-    rows = query[:, None, :, None].expand(-1, heads, -1, columns)
-    found = mask.gather(2, rows)
+    found = mask
+    if mask.shape[2] > 1 or queries > 1:  # a single row is the one of a single query
+        found = mask.gather(2, query[:, None, :, None].expand(-1, heads, -1, columns))
     return found.gather(3, key[:, None, None, :].expand(-1, heads, queries, keys))
 
 

@@ -56,11 +56,14 @@ class Prefill:
         last: Tensor,
         plan: Plan,
         answers: bool = False,
+        padded: bool = True,
     ) -> None:
         self.family, self.last, self.plan = family, last, plan
         self.images, self.samples, self.repeats = prompt.images, prompt.samples, prompt.repeats
         present = self.valid = valid
-        there, self.fills = tokens_in(valid)
+        there, self.fills = [valid.shape[1]] * len(valid), True
+        if padded:  # there may be padding
+            there, self.fills = tokens_in(valid)
         self.padded = min(there, default=0) < valid.shape[1]
         if self.padded and self.images:  # a visual token that is masked out is there all the same:
             present = valid.clone()  # the model's mask goes on hiding it
@@ -278,8 +281,9 @@ class Prefill:
         before = self.layout
         present = before.present.clone()
         for image, indices in zip(self.images, chosen, strict=True):
-            present[image.row, image.positions] = False
-            present[image.row, image.positions[indices]] = True
+            row = present[image.row]
+            row.index_fill_(0, image.positions, False)
+            row.index_fill_(0, image.positions[indices], True)
             image.present = indices
         visual = self.visual()
         counts = [text + seen for text, seen in zip(self.text, visual, strict=True)]

@@ -108,7 +108,7 @@ def _place(
     per_row = [len(row) for row in positions]
     grids, repeats = _match(family, kind, per_row, grids)
     device = positions[0].device
-    places = {grid: family.places(grid).to(device) for grid in dict.fromkeys(grids)}
+    places = {grid: family.known_places(grid).to(device) for grid in dict.fromkeys(grids)}
     queue, first = list(grids), 0
     for sample in range(len(per_row) // repeats):
         own, need = [], per_row[sample * repeats]
@@ -139,7 +139,7 @@ def _place(
 
 def _tokens(family: Family, grid: AnyGrid) -> int:
     """Placeholders of one input."""
-    return len(family.cells(grid))
+    return family.placeholders_of(grid)
 
 
 def _match(
@@ -180,14 +180,17 @@ def tokens_in(present: Tensor) -> tuple[list[int], bool]:
     return counts, bool(last)
 
 
-def last_prompt_token(valid: Tensor, labels: Tensor | None) -> Tensor:
+def last_prompt_token(valid: Tensor, labels: Tensor | None, padded: bool = True) -> Tensor:
     """Int64 ``[B]``: the last valid position before the first label (not -100), or the last valid
-    position where there are no labels. ``valid`` is bool ``[B, L]``.
+    position where there are no labels. ``valid`` is bool ``[B, L]``; not ``padded``: it is known
+    that all are.
 
     Raises:
         PrunusError: a row whose first token is labelled has no prompt at all.
     """
     length = valid.shape[1]
+    if labels is None and not padded:
+        return torch.full(valid.shape[:1], length - 1, device=valid.device)
     steps = torch.arange(length, device=valid.device)
     prompt = valid
     if labels is not None:
@@ -249,9 +252,12 @@ def check_seen(images: Sequence[Image], last: Tensor) -> None:
             )
 
 
-def find_valid(core: Mapping[str, Any], call: Mapping[str, Any], embeds: Tensor) -> Tensor:
+def find_valid(
+    core: Mapping[str, Any], call: Mapping[str, Any], embeds: Tensor
+) -> tuple[Tensor, bool]:
     """Bool ``[B, L]``, False for padding, as far as a 2-D mask tells: of the language model's
-    ``call``, or of the multimodal ``core``'s, which may have made another of it.
+    ``call``, or of the multimodal ``core``'s, which may have made another of it; and whether there
+    is one, so that there may be padding.
 
     Raises:
         PrunusError: a 4-D mask of another size than the prompt.
@@ -265,5 +271,5 @@ def find_valid(core: Mapping[str, Any], call: Mapping[str, Any], embeds: Tensor)
         )
     for mask in (given, core.get("attention_mask")):
         if isinstance(mask, Tensor) and mask.ndim == 2 and mask.shape[1] == length:
-            return mask.bool().to(embeds.device)
-    return torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+            return mask.bool().to(embeds.device), True
+    return torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device), False

@@ -67,7 +67,8 @@ class Shown:
         self.looks, self.here, self.images = looks, here, images
         self.present = torch.stack([image.present for image in images])
         every = torch.stack([image.positions for image in images])
-        self.positions = every.gather(1, self.present)
+        intact = self.present.shape == every.shape  # 0, 1, 2, ...
+        self.positions = every if intact else every.gather(1, self.present)
         self._key = tuple(map(id, images))
         if self._key not in looks.batches:
             rows = torch.tensor([image.row for image in images], device=every.device)
@@ -301,7 +302,8 @@ class ShownLayer:
         return self._shown.batch[:, 0].to(self._look().key.device)
 
     def _slots(self, positions: Tensor) -> Tensor:
-        return self._kept.layout.slot[self._shown.batch, positions]
+        layout = self._kept.layout
+        return positions if layout.whole else layout.slot[self._shown.batch, positions]
 
     def _look(self) -> Look:
         if self._kept.look is None:

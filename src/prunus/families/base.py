@@ -19,6 +19,7 @@ from prunus.grid import AnyGrid, Grid
 
 _KNOWN: dict[str, type[Family]] = {}  # by model type
 _PIXELS = "pixel_values"
+_GRIDS = 64  # whose placeholders are remembered
 _FEATURES = ("mm_encoder_outputs",)
 
 
@@ -221,6 +222,23 @@ class Family(Modules):
                 f"are cells {order.tolist()[:8]}...: it must name each of them once"
             )
         return places[order.argsort()]
+
+    def known_places(self, grid: AnyGrid) -> Tensor:
+        """:meth:`places`, found out once for each of the latest grids."""
+        return self._known(grid)[1]
+
+    def placeholders_of(self, grid: AnyGrid) -> int:
+        """How many placeholders an input with this ``grid`` has."""
+        return self._known(grid)[0]
+
+    def _known(self, grid: AnyGrid) -> tuple[int, Tensor]:
+        known: dict[AnyGrid, tuple[int, Tensor]] = self.__dict__.setdefault("_by_grid", {})
+        found = known.get(grid)
+        if found is None:
+            if len(known) >= _GRIDS:
+                known.clear()
+            found = known[grid] = len(self.cells(grid)), self.places(grid)
+        return found
 
     def tower_grids(self, grid: AnyGrid) -> Sequence[Grid]:
         """What the vision tower works on for an input with this ``grid``, pass by pass, for the
