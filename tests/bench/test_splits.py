@@ -90,6 +90,16 @@ def test_rounds_go_forwards_and_backwards() -> None:
     assert found == {"a": [5, 12], "b": [7, 10]}  # the first round only warms up
 
 
+def test_where_rounds_take_long_there_are_fewer_and_never_below_three(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr("prunus.bench.clock.time.monotonic", lambda: float(next(clock)))
+    for most, rounds in ((0.5, 3), (3.5, 6), (50.0, 7)):
+        ran = in_turn({"a": lambda: 1}, 7, 1, {}, most=most)["a"]
+        assert len(ran) == rounds, most
+
+
 def test_ratios_are_of_one_round() -> None:
     """A machine that becomes ten times slower half-way changes no ratio."""
     ours, theirs = [1.0, 2.0, 30.0, 10.0], [2.0, 4.0, 40.0, 20.0]

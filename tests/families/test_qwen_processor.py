@@ -149,6 +149,6 @@ def test_without_torchvision_images_work_and_videos_are_refused(
     )
     assert done.returncode == 2, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 2 and all("pip install 'prunus[video]'" in line for line in lines)
+    assert len(lines) == 2 and all("-c fits.txt 'prunus[video]'" in line for line in lines)
     assert done.stderr.splitlines()[-1].startswith("error: videos need torchvision")
     assert "Traceback" not in done.stderr

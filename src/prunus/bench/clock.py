@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,10 +39,13 @@ def in_turn(
     warm_up: int,
     around: Mapping[str, Callable[[], AbstractContextManager[object]]],
     step: Callable[[], None] = lambda: None,
+    most: float = math.inf,
 ) -> dict[str, list[T]]:
     """What each action gives in each round, within the block that ``around`` opens for it, if it
     names one. A round runs all of them, the next one backwards, so that what drifts falls on all
-    alike; ``step`` is called behind each round, also those that only warm up."""
+    alike; ``step`` is called behind each round, also those that only warm up. After ``most``
+    seconds no further round begins, but there are three."""
+    begun = time.monotonic()
     found: dict[str, list[T]] = {name: [] for name in actions}
     order = list(actions)
     for number in range(warm_up + rounds):
@@ -51,6 +55,8 @@ def in_turn(
             if number >= warm_up:
                 found[name].append(one)
         step()
+        if number >= warm_up + 2 and time.monotonic() - begun > most:
+            break
     return found
 
 

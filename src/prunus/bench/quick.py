@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -49,9 +50,11 @@ def quick(
     budget: Meaning = "nominal",
     rounds: int = ROUNDS,
     step: Callable[[], None] = lambda: None,
+    most: float = math.inf,
 ) -> dict[str, Quick]:
     """Times of answers of ``tokens`` tokens for each of ``settings``, of which the first is what
-    the others are compared with; all take turns, and ``step`` is called behind each."""
+    the others are compared with; all take turns, and ``step`` is called behind each. After ``most``
+    seconds there are fewer rounds, three at least."""
     with timer(family_of(model)) as timed:
 
         def action() -> Timed:
@@ -64,6 +67,7 @@ def quick(
             rounds,
             WARM_UP,
             {name: partial(pruned, model, list(own), budget) for name, own in settings.items()},
+            most=most,
         )
     dense = found[next(iter(settings))]
     return {name: _one(own, dense) for name, own in found.items()}

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 from prunus.errors import PrunusError
 
 NO_VIDEOS = (
-    "videos need torchvision, which is not installed (images work without it): "
-    "pip install 'prunus[video]'"
+    "videos need torchvision, which is not installed (images work without it): `prunus constraints "
+    "> fits.txt` (what fits the torch that is here), then pip install -c fits.txt 'prunus[video]'"
 )
 
 

@@ -156,8 +156,7 @@ class VideoFile:
             import av
         except ImportError as error:
             raise PrunusError(
-                "reading a video file needs PyAV: pip install 'prunus[video]', or give its frames "
-                "as image files"
+                "reading a video file needs PyAV: pip install av, or give its frames as image files"
             ) from error
         try:
             with av.open(str(self._path)) as container:
