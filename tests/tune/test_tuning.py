@@ -172,6 +172,19 @@ def _could_be_shown(found: Tuned) -> bool:
     return least_upper(held_out["questions"], held_out["images"]) <= found["goal"]["max_loss"]
 
 
+def test_where_nothing_is_right_nothing_is_said(copied: Path) -> None:
+    """Nothing could be lost, whatever was pruned; and nobody has looked at anything."""
+    rows = [json.loads(line) for line in data(copied).read_text().splitlines()]
+    for wrong, goal in ((1.0, Goal(min_speed_up=1.1)), (0.7, LOSSY)):
+        count = round(wrong * len(rows))
+        changed = [{**row, "answer": "zebra"} for row in rows[:count]] + rows[count:]
+        path = data(copied).with_name("wrong.jsonl")
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in changed))
+        with pytest.raises(PrunusError, match="is right in .* where the answer is 'zebra'"):
+            run(wish(path, goal), copied)
+        assert not record_of(path).exists()
+
+
 def test_without_answers_agreement_counts(made: Made, copied: Path) -> None:
     path = copied / "drawn" / "unanswered.jsonl"
     rows = [json.loads(line) for line in data(copied).read_text().splitlines()]

@@ -10,7 +10,7 @@ from prunus.compare.asking import Asking, Watch, lasting
 from prunus.compare.contract import Interval
 from prunus.compare.course import Course, Ledger
 from prunus.compare.crew import Task
-from prunus.errors import PrunusError
+from prunus.errors import PrunusError, shown
 from prunus.tune.bounds import Loss
 from prunus.tune.candidates import label
 from prunus.tune.contract import Candidate, Costing, Rounded
@@ -57,6 +57,7 @@ class Search:
     ) -> None:
         self._course, self._goal, self._held_out = course, goal, held_out
         self._evidence, self._watch = Evidence(course, answered), watch
+        self._answered = answered
         self.tried = [
             Tried(column, ledger)
             for column, ledger in enumerate(course.ledgers)
@@ -79,7 +80,8 @@ class Search:
         """Ask the dense model everything, and all candidates the first questions.
 
         Raises:
-            PrunusError: the dense model cannot be asked, or none of the questions can.
+            PrunusError: the dense model cannot be asked, none of the questions can, or it has no
+                more right answers than may be lost.
         """
         dense = self._course.ledgers.index(self._course.dense)
         began = time.monotonic()
@@ -88,6 +90,7 @@ class Search:
             raise PrunusError(f"the unmodified model cannot be asked: {self._course.dense.why_not}")
         if not self.numbers:
             raise PrunusError("none of the tuning questions can be asked")
+        self._check_right()
         if asked and self.alive:
             each = (time.monotonic() - began) / asked  # one process asks all of one column
             self._watch.say(self._ahead(each / asking.workers))
@@ -120,6 +123,22 @@ class Search:
         """All that were tried, for the report."""
         return [self._told(one) for one in self.tried]
 
+    def _check_right(self) -> None:
+        """Raise PrunusError where the dense model has no more right answers than may be lost: then
+        whatever is taken from it is within the bound."""
+        dense = self._course.dense
+        right = self._evidence.right(dense, self.numbers)
+        if not self._answered or right.mean() > (self._goal.max_loss or 0.0):
+            return
+        number = self.numbers[int(right.argmin())]
+        raise PrunusError(
+            f"the unmodified model is right in {100 * right.mean():.1f} % of {len(right)} tuning "
+            "questions, and more than that cannot be lost, whatever is taken from it; it says "
+            f"{shown(dense.given[number].text)} where the answer is "
+            f"{shown(self._course.data.queries[number].answer)}: write answers as it gives them, "
+            "or leave all of them out (then agreement with its own is what counts)"
+        )
+
     def _ahead(self, each: float) -> str:
         """How much there is to do, if a candidate's answer takes as long as one of the dense
         model."""
@@ -127,8 +146,9 @@ class Search:
         for one in self.plan:
             answers += min(alive, one.candidates) * (one.questions - before)
             before = one.questions
+        many = "1 candidate" if alive == 1 else f"{alive} candidates"
         return (
-            f"{alive} candidates, {answers:,} answers at most: {lasting(answers * each)} at the "
+            f"{many}, {answers:,} answers at most: {lasting(answers * each)} at the "
             "dense model's pace; fewer --methods, --keep or questions (--limit) take less"
         )
 
