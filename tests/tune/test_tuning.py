@@ -172,6 +172,18 @@ def _could_be_shown(found: Tuned) -> bool:
     return least_upper(held_out["questions"], held_out["images"]) <= found["goal"]["max_loss"]
 
 
+def test_a_question_that_the_model_refuses_is_named_by_its_line(copied: Path) -> None:
+    lines = data(copied).read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    bad = {**rows[4], "question": "is <image> there ?"}
+    path = data(copied).with_name("placed.jsonl")
+    path.write_text("\n".join([*lines[:4], json.dumps(bad), *lines[5:]]))
+    with pytest.raises(PrunusError, match=r"^placed\.jsonl, line 5: .*placeholder"):
+        run(wish(path, LOSSY), copied)
+    found = run(wish(path, LOSSY, skip=True), copied)
+    assert [one.partition(": ")[0] for one in found["data"]["left_out"]] == ["placed.jsonl, line 5"]
+
+
 def test_where_nothing_is_right_nothing_is_said(copied: Path) -> None:
     """Nothing could be lost, whatever was pruned; and nobody has looked at anything."""
     rows = [json.loads(line) for line in data(copied).read_text().splitlines()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,16 @@ class Split:
     def digests(self) -> list[str]:
         """What the held-out questions are, each by its pixels and words."""
         return [one.digest for one in self.held_out]
+
+    def placed(self, text: str) -> str:
+        """``text`` with lines of the files of both sides as those of the file of questions."""
+        sides = {TUNING: self.tuning, HELD_OUT: self.held_out}
+
+        def found(match: re.Match[str]) -> str:
+            side, line = sides[match[1]], int(match[2])
+            return side[line - 1].place if line <= len(side) else match[0]
+
+        return re.sub(rf"\b({TUNING}|{HELD_OUT})\.jsonl, line (\d+)", found, text)
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Both sides as files of questions in ``folder``, as ``prunus compare --data`` takes them,

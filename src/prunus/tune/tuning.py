@@ -55,7 +55,7 @@ def tune(
     _warn(wish, sides, watch)
     setting = _setting(wish, sides, folder, answered(questions))
     store = Store(place)
-    with _spending(store, began):
+    with _spending(store, began), _placing(sides):
         course = Course(setting, 0, store)
         for line in store.told:
             watch.say(line)
@@ -228,8 +228,19 @@ def _spending(store: Store, began: float) -> Iterator[None]:
             store.spend(time.perf_counter() - began)
 
 
+@contextmanager
+def _placing(sides: Split) -> Iterator[None]:
+    """Errors about lines of both sides are about those of the file that was given."""
+    try:
+        yield
+    except PrunusError as error:
+        if (told := sides.placed(str(error))) == str(error):
+            raise
+        raise PrunusError(told) from error
+
+
 def _data(wish: Wish, sides: Split, faults: Faults, courses: Sequence[Course]) -> Data:
-    left = [reason for course in courses for reason in course.faults.values()]
+    left = [sides.placed(one) for course in courses for one in course.faults.values()]
     return Data(
         file=str(wish.data),
         answers="given" if sides.tuning[0].answer is not None else "dense",
