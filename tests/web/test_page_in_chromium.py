@@ -196,6 +196,37 @@ def test_refusals_are_told_where_they_belong(visit: Visit) -> None:
     assert "Traceback" not in visit.page.content()
 
 
+def test_a_method_that_is_typed_runs_no_file(visit: Visit, tmp_path: Path) -> None:
+    """Not where it is asked, and not where it is chosen: to look a method up is to run its file."""
+    ran = tmp_path / "ran"
+    (tmp_path / "trap.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    visit.choose("A", f"{tmp_path / 'trap.py'}:Trap")
+    visit.settles("#said-A .refusal", "the page runs no files")
+    visit.page.wait_for_timeout(500)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("percent", [0, 0.5, 100, 1e9, -5])
+def test_any_share_is_answered_or_refused(visit: Visit, percent: float) -> None:
+    visit.keep("A", percent)
+    visit.keep("B", 50)
+    visit.settles("#said-B .setting", "keep=0.5")
+    visit.page.wait_for_selector("#said-A .answer, #said-A .refusal")
+
+
+def test_a_question_that_is_empty(visit: Visit) -> None:
+    box = visit.page.locator("#question input")
+    box.fill(" ")
+    box.press("Enter")
+    box.blur()
+    visit.settles("#notice .refusal", "the prompt is empty")
+    box.fill("is there a circle ?")
+    box.press("Enter")
+    box.blur()
+    visit.page.wait_for_selector("#said-A .answer")
+    assert not visit.page.locator("#notice .refusal").is_visible()
+
+
 def test_an_image_of_ones_own(visit: Visit, other: Desk, tmp_path: Path) -> None:
     own = tmp_path / "my photo.png"
     drawn_image("builtin:77").resize((256, 192)).save(own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -82,6 +83,12 @@ def test_no_file_is_run_for_a_visitor(llava_desk: Desk, tmp_path: Path) -> None:
         llava_desk.setting(f"{trap}:Trap", 11, "", False)
     with pytest.raises(PrunusError, match="runs no files"):
         llava_desk.setting(f"clse+{trap}:Trap", 11, "", False)
+    with pytest.raises(PrunusError, match="runs no files"):
+        llava_desk.about(f"{trap}:Trap")
+    stages = json.dumps([{"method": f"{trap}:Trap"}])
+    with pytest.raises(PrunusError, match="runs no files"):
+        llava_desk.setting("prunus", 11, f"stages='{stages}'", False)
+    assert llava_desk.about("divprune")[0] and not llava_desk.about("none")[0]
 
 
 def test_a_file_that_was_named_at_the_start_is_run(llava_desk: Desk, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from prunus.families.proved import proved
 from prunus.inference.answer import Answer, answer
 from prunus.inference.prompts import token_of
 from prunus.web.offer import offered
-from prunus.web.setting import Setting
+from prunus.web.setting import Setting, hint, takes_keep
 from prunus.web.source import Kind, Prompt, Source, prepare
 
 T = TypeVar("T")
@@ -89,12 +89,26 @@ class Desk:
         Raises:
             PrunusError: as there; a file of methods that was not named at the start.
         """
-        if ".py" in method and method.strip() not in self.files:
+        self._check_files(method, params)
+        return Setting.of(method, percent, params, exact)
+
+    def about(self, method: str) -> tuple[bool, str]:
+        """Whether ``method`` takes a share, and what can be typed as its parameters.
+
+        Raises:
+            PrunusError: there is no such method, or it is in a file that was not named.
+        """
+        self._check_files(method)
+        return takes_keep(method), hint(method)
+
+    def _check_files(self, method: str, params: str = "") -> None:
+        """Raise PrunusError where a file would be run that was not named at the start: to find a
+        method in it is to run it. Parameters may name methods, too."""
+        if (".py" in method and method.strip() not in self.files) or ".py" in params:
             raise PrunusError(
                 "the page runs no files: name the method of a file when you start it, as in prunus "
                 "web --method my_file.py:MyMethod"
             )
-        return Setting.of(method, percent, params, exact)
 
     def prompt(self, source: Source, question: str) -> Prompt:
         """See :func:`prunus.web.source.prepare`."""

@@ -17,7 +17,6 @@ from prunus.method import methods as methods_known
 from prunus.web.desk import Desk
 from prunus.web.draw import VIEWS
 from prunus.web.samples import Sample, known_of, samples
-from prunus.web.setting import hint, takes_keep
 from prunus.web.show import NAMES, Asked, Controls, Side, show
 from prunus.web.source import Source
 
@@ -145,6 +144,7 @@ class Page:
 
     def _side(self, name: str, method: str) -> _Parts:
         """The controls and pictures of one side; its code is placed later."""
+        takes, hint = self._desk.about(method)
         with gradio.Column(min_width=320, elem_id=f"side-{name}"):
             with gradio.Row():
                 chosen = gradio.Dropdown(
@@ -161,7 +161,7 @@ class Page:
                     _PERCENT,
                     step=0.5,
                     label="Keep, %",
-                    interactive=takes_keep(method),
+                    interactive=takes,
                     elem_id=f"keep-{name}",
                     min_width=140,
                     buttons=[],
@@ -178,7 +178,7 @@ class Page:
                 exact = gradio.Checkbox(
                     label="exact: what is kept is the average over all layers (budget true)"
                 )
-                told = gradio.HTML(self._hint(method), elem_classes="hint", padding=False)
+                told = gradio.HTML(_hint(method, hint), elem_classes="hint", padding=False)
             said = gradio.HTML(elem_id=f"said-{name}", padding=False)
             return _Parts(
                 chosen,
@@ -316,12 +316,14 @@ class Page:
     def _chosen(self, method: str) -> list[Any]:
         """Another method: whether it takes a share, and its parameters."""
         try:
-            return [gradio.update(interactive=takes_keep(method)), self._hint(method)]
+            takes, hint = self._desk.about(method or "")
+            return [gradio.update(interactive=takes), _hint(method, hint)]
         except PrunusError:  # said where it is asked
             return [gradio.skip(), ""]
 
-    def _hint(self, method: str) -> str:
-        return escape(f"{method}: {hint(method)}. Keep 0 %: as the method says itself.")
+
+def _hint(method: str, told: str) -> str:
+    return escape(f"{method}: {told}. Keep 0 %: as the method says itself.")
 
 
 def _stays(method: str, names: Sequence[str]) -> bool:
