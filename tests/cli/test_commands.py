@@ -118,7 +118,7 @@ def test_one_family_explained(cli: Cli) -> None:
     assert cli("models", "LLaVA_NeXT").out == text
     unknown = cli("models", "llva")
     assert unknown.code == 2 and "did you mean 'llava'?" in unknown.err
-    assert "llava-next" in unknown.err
+    assert "`prunus models` lists them all" in unknown.err
 
 
 def test_one_method_explained(cli: Cli) -> None:
