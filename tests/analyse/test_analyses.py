@@ -138,7 +138,7 @@ def test_prompts_of_ones_own(cli: Cli, picture: Path, tmp_path: Path) -> None:
         (["--seed", "-1"], ["--seed"]),
         (["--prompt", "what?"], ["add --image"]),
         (["--data", "q.jsonl", "--prompt", "what?"], ["not both"]),
-        (["--data", "/no/such.jsonl"], ["cannot read the questions"]),
+        (["--data", "/no/such.jsonl"], ["no such file"]),
         (["--model", "tinyllava"], ["did you mean 'tiny-llava'"]),
         (["--output", "/dev/null/x"], ["--output"]),
     ],

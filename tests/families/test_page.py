@@ -35,6 +35,8 @@ def test_the_table_names_what_must_be_said() -> None:
         "brings_features",
         "brings_pixels",
         "places",
+        "known_places",
+        "placeholders_of",
         "check_decoder",
     }
     left_out |= {"tower_takes_bias", "tower_has_summary", "has_side_inputs", "recurrent"}
