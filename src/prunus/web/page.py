@@ -225,6 +225,10 @@ class Page:
             **_QUEUED,
             **_HIDDEN,
         }
+        for side in self._sides:
+            # A number beyond the slider's ends is refused where it is asked, as on the command
+            # line. Gradio's own error would lose what was changed meanwhile.
+            side.percent.preprocess = _as_it_is
         moved = [side.percent.input for side in self._sides]
         moved += [one.change for side in self._sides for one in (side.method, side.exact)]
         moved += [side.params.submit for side in self._sides]
@@ -320,6 +324,10 @@ class Page:
             return [gradio.update(interactive=takes), _hint(method, hint)]
         except PrunusError:  # said where it is asked
             return [gradio.skip(), ""]
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _hint(method: str, told: str) -> str:
