@@ -10,7 +10,7 @@ scene's own are marked as right, others as wrong.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,22 +78,46 @@ def panels(
     )
     found = [Panel(picture, "the scene, and three questions", lines)]
     for one in systems:
-        removal = last_removal(one.answers[0].trace, leaves=0)
-        if removal is None:
-            raise SystemExit(f"{one.title} removed nothing")
-        entry, before = removal
-        drawn, done = draw_entry(entry, Spot(picture), before)
-        count = len(entry.kept[0][0])
         said = [answer.text for answer in one.answers]
-        found.append(
-            Panel(
-                drawn,
-                f"{one.title}: {count} {done}",
-                "\n".join(f"{n}. {text}" for n, text in enumerate(said, 1)),
-                [text == one.answer for text, one in zip(said, questions, strict=True)],
-            )
-        )
+        lines = "\n".join(f"{n}. {text}" for n, text in enumerate(said, 1))
+        right = [text == one.answer for text, one in zip(said, questions, strict=True)]
+        found.append(replace(kept_by(one, picture), caption=lines, right=right))
     return found
+
+
+def kept_by(one: System, picture: Picture) -> Panel:
+    """What is left of ``picture`` where a system was asked its first question."""
+    removal = last_removal(one.answers[0].trace, leaves=0)
+    if removal is None:
+        raise SystemExit(f"{one.title} removed nothing")
+    entry, before = removal
+    drawn, done = draw_entry(entry, Spot(picture), before)
+    return Panel(drawn, f"{one.title}: {len(entry.kept[0][0])} {done}")
+
+
+def averages(systems: Sequence[System]) -> str:
+    """How many tokens a layer sees, from the fewest to the most of ``systems``."""
+    every = [one.average for one in systems]
+    low, high = (f"{pick(every):.0f}" for pick in (min, max))
+    return low if low == high else f"{low} to {high}"
+
+
+def in_both_lights(
+    rows: Sequence[Sequence[Panel]], folder: Path, stem: str, title: str, size: float
+) -> list[Path]:
+    """Write ``stem``-light.png and -dark.png."""
+    return [
+        draw_panels(
+            rows,
+            folder / f"{stem}-{name}.png",
+            title=title,
+            size=size,
+            key=Key(gone=True, merged=True),
+            few_colours=True,
+            dark=name == "dark",
+        )
+        for name in ("light", "dark")
+    ]
 
 
 def draw(folder: Path) -> list[Path]:
@@ -107,31 +131,17 @@ def draw(folder: Path) -> list[Path]:
     dense = _answered(System("unpruned", ()), model, processor, inputs)
     [[picture]] = pictures_as_seen(processor, inputs[0], [[image]], [])
     row = panels(picture, questions, dense, systems)
-    averages = [one.average for one in systems]
-    low, high = (f"{pick(averages):.0f}" for pick in (min, max))
     title = (
         "One scene, one budget, four systems\n"
         f"{systems[2].answers[0].report['tokens']['original']:g} visual tokens, of which a layer "
-        f"sees {low if low == high else f'{low} to {high}'} on average; drawn: question 1"
+        f"sees {averages(systems)} on average; drawn: question 1"
     )
-    key = Key(gone=True, merged=True)
-    return [
-        draw_panels(
-            [row],
-            folder / f"hero-{name}.png",
-            title=title,
-            size=2.4,
-            key=key,
-            few_colours=True,
-            dark=name == "dark",
-        )
-        for name in ("light", "dark")
-    ]
+    return in_both_lights([row], folder, "hero", title, 2.4)
 
 
-def main() -> None:
+def main(told: str | None = __doc__, draw: Callable[[Path], list[Path]] = draw) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=told)
     parser.add_argument("--output", type=Path, default=FOLDER, help="the folder of both pictures")
     for path in draw(parser.parse_args().output):
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ pytest.importorskip("ray", reason="needs prunus[ray]: make test-ray")
 from prunus.batch.answerer import Job
 from tests.batch.test_answerer import data_of, one_by_one, write_rows
 from tests.batch.test_ledger import rows_of
+from tests.support.batches import refusals, stop
 from tests.support.command_line import Cli, refused
 
 #: A method whose worker ends in the middle of a prompt: once, or wherever an image is flat.
@@ -68,13 +67,6 @@ def ids(output: Path) -> list[str]:
     return [row["id"] for row in rows_of(output, "jsonl")]
 
 
-def refusals(output: Path) -> dict[str, str]:
-    path = output / "refused.jsonl"
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    assert len({row["id"] for row in rows}) == len(rows)
-    return {row["id"]: row["reason"] for row in rows}
-
-
 def test_200_rows_a_worker_killed_and_the_run_stopped(tmp_path: Path) -> None:
     rows: list[Any] = write_rows(tmp_path, "scenes", 196)
     rows.insert(20, '{"id": "half", "image": ')
@@ -87,21 +79,7 @@ def test_200_rows_a_worker_killed_and_the_run_stopped(tmp_path: Path) -> None:
     asked = command(path, output, *method, "--workers", 2, "--part-rows", 24)
     bad = {"21", "missing", "placed", "r0 (row 181)"}
 
-    process = subprocess.Popen(
-        asked,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    try:
-        while len(list(output.glob("answers-*.jsonl"))) < 3:
-            assert process.poll() is None
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 130, said
+    stop(asked, output, 3)
     assert calls.stat().st_size > 5  # a worker has died, and others went on
     before = ids(output)
     assert 24 <= len(before) < 196 and len(set(before)) == len(before)

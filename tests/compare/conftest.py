@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from prunus.compare.page import write_page
 from tests.compare.chromium import Visit
 from tests.compare.sample import make_comparison
 from tests.compare.small import SMALL, run
+from tests.support.chromium import headless
 
 
 @pytest.fixture(scope="session")
@@ -40,16 +40,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path]:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """Headless Chromium of the system, driven by Playwright."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="Playwright is not installed: make test-page"
-    )
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield started
-        started.close()
+    with headless("test-page") as browser:
+        yield browser
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from prunus import prune
 from prunus.batch.answerer import Job
 from tests.batch.test_answerer import data_of, one_by_one, write_rows
 from tests.batch.test_ledger import rows_of
+from tests.support.batches import refusals, stop
 
 pytest.importorskip("vllm", reason="make vllm-env makes an environment with it")
 
@@ -63,13 +62,6 @@ def environment() -> dict[str, str]:
     return own
 
 
-def refusals(output: Path) -> dict[str, str]:
-    path = output / "refused.jsonl"
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    assert len({row["id"] for row in rows}) == len(rows)
-    return {row["id"]: row["reason"] for row in rows}
-
-
 def test_stopped_and_gone_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[Any] = write_rows(tmp_path, "scenes", 12)
     rows[1]["images"] = [rows[1].pop("image"), rows[0]["image"]]
@@ -79,23 +71,7 @@ def test_stopped_and_gone_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path, output = data_of(tmp_path, rows), tmp_path / "out"
     method = ["--method", "divprune", "--keep", "64"]
     asked = command(path, output, *method, "--batch", 2, "--part-rows", 2)
-    process = subprocess.Popen(
-        asked,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    try:
-        while len(list(output.glob("answers-*.jsonl"))) < 2:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 130, said
+    stop(asked, output, 2, environment())
     before = rows_of(output, "jsonl")
     assert 2 <= len(before) < 12
 

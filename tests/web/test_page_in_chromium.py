@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from prunus.web.desk import Desk
 from prunus.web.samples import samples
 from prunus.web.serve import launch
 from prunus.web.source import Source, prepare
+from tests.support.chromium import headless
 from tests.support.clips import write_video
 from tests.web.conftest import CLIP, QUESTION, SCENE
 
@@ -61,13 +61,8 @@ def address(qwen_desk: Desk) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield started
-        started.close()
+    with headless("test-web") as browser:
+        yield browser
 
 
 class Visit:

@@ -114,7 +114,7 @@ def _place(
         own, need = [], per_row[sample * repeats]
         while need > 0 and queue:
             own.append(queue.pop(0))
-            need -= _tokens(family, own[-1])
+            need -= family.placeholders_of(own[-1])
         if need:
             raise _mismatch(kind, per_row, grids)
         if repeats > 1 and len(own) > 1 and family.mixes_repeats:
@@ -127,7 +127,7 @@ def _place(
             left = positions[row]
             for number, grid in enumerate(own):
                 spot = left[places[grid]]
-                left = left[_tokens(family, grid) :]
+                left = left[family.placeholders_of(grid) :]
                 present = torch.arange(grid.size, device=spot.device)
                 order = first + number
                 found[row].append(Image(row, sample, number, spot, grid, present, kind, order))
@@ -135,11 +135,6 @@ def _place(
     if queue:
         raise _mismatch(kind, per_row, grids)
     return repeats
-
-
-def _tokens(family: Family, grid: AnyGrid) -> int:
-    """Placeholders of one input."""
-    return family.placeholders_of(grid)
 
 
 def _match(
@@ -155,11 +150,11 @@ def _match(
                 "fills them is: pass pixel values with their grid, or, beside features computed "
                 "beforehand, the grid as the processor gave it"
             )
-        count, rest = divmod(total, _tokens(family, default))
+        count, rest = divmod(total, family.placeholders_of(default))
         if rest:
             raise _mismatch(kind, per_row, [default] * count)
         return [default] * count, 1
-    seen = sum(_tokens(family, grid) for grid in grids)
+    seen = sum(family.placeholders_of(grid) for grid in grids)
     repeats, rest = divmod(total, seen)
     if rest or not repeats or len(per_row) % repeats:
         raise _mismatch(kind, per_row, grids)
