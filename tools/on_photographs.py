@@ -1,6 +1,6 @@
 """Draw what four systems keep of the photographs that ship, light and dark.
 
-    python tools/on_photographs.py         # docs/img/photographs-light.png and -dark.png
+    python -m tools.on_photographs         # docs/img/photographs-light.png and -dark.png
 
 For each photograph the budget is what VisiPruner comes to by itself, as in ``tools/hero.py``. The
 model is tiny-llava, which was trained on drawn scenes alone: the picture shows where tokens are
